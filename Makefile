@@ -1,0 +1,49 @@
+# Every word here is also what CI runs. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in /usr/bin/python3 python3; do "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+
+.PHONY: help run test test-all check format fuzz docs clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: $(VENV)/run.stamp ## start the appliance here, unprivileged ports, demo files; Ctrl-C ends it
+	@exec $(BIN)/appliance run
+
+test: $(VENV)/dev.stamp ## everything: format, lint, types, layers, unit, wire, real clients, escapes
+	@tests/tools.sh
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=xml:.coverage.xml
+	@$(BIN)/python tests/coverage_floor.py .coverage.xml
+
+test-all: test ## today the same as test
+
+check: $(VENV)/dev.stamp lint ## format, lint, types, layers and the fast tests, under a minute
+	@$(BIN)/python -m pytest -q -x -m 'not slow and not root'
+
+lint: $(VENV)/dev.stamp
+	@$(BIN)/ruff format --check --quiet . || { echo 'format: run `make format`'; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+
+format: $(VENV)/dev.stamp ## rewrite the code in the house format
+	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
+
+$(VENV)/run.stamp: requirements/build.txt requirements/run.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo 'appliance needs Python 3.11 or newer with venv: apt-get install python3-venv' >&2; exit 1; }
+	@echo 'setting up .venv (once) ...' >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements/build.txt
+	@$(PIP) install --require-hashes --no-build-isolation -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
+	@$(PIP) install --require-hashes --no-build-isolation -r requirements/dev.txt
+	@touch $@
+
+clean: ## remove what the build made
+	rm -rf $(VENV) .coverage .coverage.xml .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

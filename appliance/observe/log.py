@@ -1,0 +1,79 @@
+"""One line per event to standard error, never blocking the caller, with every hostile byte escaped.
+
+`printable` is the one place where bytes from the network become text. The client's address stands before any text the
+client chose.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+_LINE = 4000  # below PIPE_BUF, so that lines of several processes never mix
+
+
+def printable(raw: bytes | str, limit: int = 255) -> str:
+    r"""Text for a person from bytes of a stranger: printable ASCII stays, everything else becomes \xNN; cut at `limit`."""
+    data = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogateescape")
+    text = "".join(chr(b) if 0x20 <= b < 0x7F and b != 0x5C else f"\\x{b:02x}" for b in data[:limit])
+    return text + ("..." if len(data) > limit else "")
+
+
+class Log:
+    """Writes events of one process. `form` is journal, json or text; `lost` is called once per line nobody read."""
+
+    def __init__(
+        self, room: str, form: str = "text", descriptor: int = 2, lost: Callable[[], None] | None = None
+    ) -> None:
+        self.room, self.form = room, form
+        self._descriptor = descriptor
+        self._lost = lost or (lambda: None)
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        """Something an operator wants to find later."""
+        self.write("info", event, fields)
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        """Something that works, but not as it should."""
+        self.write("warning", event, fields)
+
+    def error(self, event: str, /, **fields: Any) -> None:
+        """Something that does not work."""
+        self.write("error", event, fields)
+
+    def crash(self, event: str, /, **fields: Any) -> None:
+        """A bug caught by a wall: the traceback goes along, on the same line."""
+        self.write("error", event, {**fields, "traceback": traceback.format_exc(limit=-6)})
+
+    def write(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        """Format and write one line; drops it when the reader is not ready."""
+        line = self._format(level, event, fields).encode("utf-8", "backslashreplace")[:_LINE] + b"\n"
+        if not self._poll.poll(0):
+            self._lost()
+            return
+        try:
+            os.write(self._descriptor, line)
+        except OSError:
+            self._lost()
+
+    def _format(self, level: str, event: str, fields: dict[str, Any]) -> str:
+        if self.form == "json":
+            return json.dumps(
+                {"time": round(time.time(), 3), "level": level, "room": self.room, "event": event, **fields}
+            )
+        pairs = "".join(f" {name}={_shown(value)}" for name, value in fields.items())
+        mark = f"<{LEVELS[level]}>" if self.form == "journal" else f"{level.upper():7} "
+        return f"{mark}{self.room}[{os.getpid()}]: {event}{pairs}"
+
+
+def _shown(value: Any) -> str:
+    text = printable(value, 3000) if isinstance(value, (bytes, str)) else str(value)
+    return f'"{text}"' if " " in text or not text else text

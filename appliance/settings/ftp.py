@@ -1,0 +1,95 @@
+"""Settings of the anonymous FTP service, with ranges, defaults and the sentence that documents each key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Le, MaxLen, MinLen
+
+from appliance.settings.types import (
+    Endpoint,
+    Help,
+    Network,
+    Path,
+    Pattern,
+    Port,
+    PortRange,
+    RelativePath,
+    Unit,
+    User,
+    Workers,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSettings:
+    """Active mode (PORT, EPRT): the server connects to the client."""
+
+    enabled: Annotated[bool, Help("answer PORT and EPRT")] = True
+    source_port: Annotated[
+        Port, Help("port the data connection comes from; 0 is any (an ordinary user cannot use 20)")
+    ] = 20
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingSettings:
+    """The drop box: write-only for the public, kept by the custodian."""
+
+    enabled: Annotated[bool, Help("accept uploads into the drop box")] = False
+    path: Annotated[RelativePath, Help("folder of the drop box, inside the root")] = "incoming"
+    max_size: Annotated[int, Unit("size", 1, 1 << 60), Help("largest upload")] = 1 << 30
+    quota: Annotated[int, Unit("size", 1, 1 << 60), Help("bytes in the drop box, all uploads together")] = 10 << 30
+    per_client_quota: Annotated[int, Unit("size", 1, 1 << 60), Help("bytes in the drop box from one client")] = 2 << 30
+    max_files: Annotated[int, Ge(1), Le(10_000_000), Help("files in the drop box")] = 10000
+    retention: Annotated[
+        float, Unit("duration", 60, 3650 * 86400, zero=True), Help("uploads older than this are swept; 0 keeps them")
+    ] = 30 * 86400.0
+    deny_names: Annotated[tuple[Pattern, ...], Help("shell patterns of names that are refused")] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FtpLimits:
+    """What one server gives at most, to all and to one client. 0 is no limit where it is allowed."""
+
+    sessions: Annotated[int, Ge(1), Le(100_000), Help("sessions at once, in all workers together")] = 4096
+    sessions_per_client: Annotated[int, Ge(1), Le(100_000), Help("sessions of one address (IPv6: one /64)")] = 8
+    login_timeout: Annotated[float, Unit("duration", 1, 3600), Help("time from connect to logged in")] = 30.0
+    idle_timeout: Annotated[
+        float, Unit("duration", 1, 86400), Help("silence that ends a session without a transfer")
+    ] = 300.0
+    stall_timeout: Annotated[
+        float, Unit("duration", 1, 86400), Help("a transfer that moves nothing for this long is ended")
+    ] = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class FtpSettings:
+    """The `ftp:` section."""
+
+    enabled: Annotated[bool, Help("serve anonymous FTP")] = True
+    listen: Annotated[
+        tuple[Endpoint, ...], Help("addresses and ports; several, both families; port 0 picks a free one")
+    ] = (
+        "0.0.0.0:21",
+        "[::]:21",
+    )
+    root: Annotated[Path, Help("the folder that is served; workers are locked into it")] = "/srv/appliance/ftp"
+    user: Annotated[User, Help("the account the workers run under")] = "appliance-ftp"
+    workers: Annotated[Workers, Help("processes; auto is one per CPU")] = "auto"
+    banner: Annotated[str, MinLen(1), MaxLen(200), Help("greeting line; says no version")] = "Anonymous FTP ready."
+    passive_ports: Annotated[PortRange, Help("ports of passive data connections, inclusive")] = "61000-65535"
+    passive_address: Annotated[
+        str | None, Help("IPv4 address told in PASV replies; null is the one the client reached")
+    ] = None
+    active: Annotated[ActiveSettings, Help("active mode")] = field(default_factory=ActiveSettings)
+    incoming: Annotated[IncomingSettings, Help("the drop box")] = field(default_factory=IncomingSettings)
+    hide: Annotated[tuple[Pattern, ...], Help("names that are neither listed nor served, anywhere in a path")] = (
+        ".ht*",
+        ".ftpaccess",
+        ".git",
+        ".ssh",
+    )
+    limits: Annotated[FtpLimits, Help("what one server gives at most")] = field(default_factory=FtpLimits)
+    allow: Annotated[tuple[Network, ...], Help("networks that are served; empty is everyone")] = ()
+    deny: Annotated[tuple[Network, ...], Help("networks that are not served; wins over allow")] = ()

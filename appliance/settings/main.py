@@ -1,0 +1,44 @@
+"""The whole configuration as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from appliance.settings.ftp import FtpSettings
+from appliance.settings.tftp import TftpSettings
+from appliance.settings.types import Help, Path, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class ObserveSettings:
+    """The `observe:` section: where records go."""
+
+    log: Annotated[
+        Literal["journal", "json", "text"],
+        Help(
+            "journal: readable lines with a level mark when systemd reads them; json: one object a line; text: readable lines"
+        ),
+    ] = "journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One configuration. Everything a service needs to know is in here; nothing reads a global."""
+
+    state_dir: Annotated[Path, Help("what survives a restart")] = "/var/lib/appliance"
+    run_dir: Annotated[Path, Help("control sockets; a second instance on the same folder is refused")] = (
+        "/run/appliance"
+    )
+    confinement: Annotated[
+        Literal["required", "best-effort"],
+        Help(
+            "required: refuse to start without jail, own user, no capabilities and system call filter; best-effort: what the kernel allows"
+        ),
+    ] = "required"
+    drain_timeout: Annotated[
+        float, Unit("duration", 0, 86400), Help("how long running transfers may finish when stopping or reloading")
+    ] = 30.0
+    tftp: Annotated[TftpSettings, Help("the TFTP service")] = field(default_factory=TftpSettings)
+    ftp: Annotated[FtpSettings, Help("the anonymous FTP service")] = field(default_factory=FtpSettings)
+    observe: Annotated[ObserveSettings, Help("logs")] = field(default_factory=ObserveSettings)

@@ -1,0 +1,48 @@
+"""The kinds of value a setting can have: units, networks, addresses. No I/O, no third-party validator at run time.
+
+The markers say how text from the configuration becomes a value (`settings.load` reads them); a worker only ever sees
+the finished value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """The sentence that documents a key in `config/appliance.yaml`, the man page and the JSON Schema."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A number written with a unit: ``size`` in bytes (64KiB, 1GB) or ``duration`` in seconds (250ms, 5m, 30d)."""
+
+    kind: Literal["size", "duration", "rate"]
+    minimum: float = 0
+    maximum: float = float("inf")
+    zero: bool = False  # 0 is allowed besides the range, and means "no limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Text of a fixed form, checked when it is read: endpoint, network, port-range, path, relative-path, name, pattern."""
+
+    kind: Literal["endpoint", "network", "port-range", "path", "relative-path", "user", "pattern"]
+
+
+Endpoint = Annotated[str, Form("endpoint")]  # "0.0.0.0:69", "[::]:69", "host:0" picks a free port
+Network = Annotated[str, Form("network")]  # "192.0.2.0/24", "2001:db8::/32", a bare address
+PortRange = Annotated[str, Form("port-range")]  # "61000-65535"
+Path = Annotated[str, Form("path")]  # absolute
+RelativePath = Annotated[str, Form("relative-path")]  # inside the service root, no ".."
+User = Annotated[str, Form("user")]
+Pattern = Annotated[str, Form("pattern")]  # shell pattern of a name
+
+Port = Annotated[int, Ge(0), Le(65535)]
+Workers = Literal["auto"] | Annotated[int, Ge(1), Le(64)]

@@ -1,0 +1,99 @@
+"""The one value the supervisor knows a service by. It is decoded from what the settings reader sends, and distrusted.
+
+Pure: no I/O. `decode` raises StartError for anything that is not exactly a list of such values.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from appliance.errors import StartError
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address to bind: `kind` is udp, tcp or unix; port 0 picks a free one."""
+
+    kind: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What to start, with what, and how confined.
+
+    ``main`` is "module:function" (child.context.Prepare). ``jail`` is the folder the children are locked into;
+    ``promise`` names the system calls they keep (confine.promises); ``writes`` lets them write inside the jail.
+    ``links`` are services that every worker gets a channel to. ``requests`` are the privileged requests it may make.
+    ``owns``: the jail belongs to the service's own account, mode 0700, and is made if missing.
+    """
+
+    name: str
+    main: str
+    workers: int
+    listen: tuple[Listen, ...]
+    jail: str
+    promise: str
+    user: str
+    uid: int
+    gid: int
+    writes: bool
+    owns: bool
+    nofile: int
+    fsize: int
+    links: tuple[str, ...]
+    requests: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+def encode(services: list[Service]) -> list[dict[str, Any]]:
+    """To plain values for the pipe."""
+    return [asdict(service) for service in services]
+
+
+def decode(plain: object) -> list[Service]:
+    """From plain values. Raises StartError on anything that does not fit exactly."""
+    try:
+        services = [_service(item) for item in _typed(plain, list)]
+    except (TypeError, KeyError, ValueError) as error:
+        raise StartError(f"the settings reader sent something unusable: {error}") from error
+    names = [service.name for service in services]
+    if len(set(names)) != len(names):
+        raise StartError("the settings reader named a service twice")
+    return services
+
+
+_HINTS = typing.get_type_hints(Service)
+_SIMPLE = {name: hint for name, hint in _HINTS.items() if hint in (str, int, bool)}
+
+
+def _typed(value: object, kind: type[Any]) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{kind.__name__} expected")
+    return value
+
+
+def _service(plain: Any) -> Service:
+    if plain.keys() != _HINTS.keys():
+        raise KeyError("unexpected shape")
+    fields = {name: _typed(plain[name], hint) for name, hint in _SIMPLE.items()}
+    service = Service(
+        **fields,
+        listen=tuple(_listen(item) for item in _typed(plain["listen"], list)),
+        links=tuple(_typed(item, str) for item in _typed(plain["links"], list)),
+        requests=tuple(_typed(item, str) for item in _typed(plain["requests"], list)),
+        settings=_typed(plain["settings"], dict),
+    )
+    if not service.jail.startswith("/") or not 1 <= service.workers <= 64:
+        raise ValueError(f"{service.name}: jail or workers out of range")
+    return service
+
+
+def _listen(plain: Any) -> Listen:
+    listen = Listen(_typed(plain["kind"], str), _typed(plain["host"], str), _typed(plain["port"], int))
+    if listen.kind not in ("udp", "tcp", "unix") or not 0 <= listen.port <= 65535:
+        raise ValueError("bad address")
+    return listen

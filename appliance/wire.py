@@ -1,0 +1,153 @@
+"""The messages between the supervisor and its children: one byte of kind, a fixed form, descriptors beside it.
+
+Pure: bytes to values and back. Anything that does not fit raises WireError, and the receiver ends the sender. The
+channel is a SOCK_SEQPACKET socket pair, so one message is one datagram and the channel itself is the identity.
+
+Supervisor to child                          child to supervisor
+  S  start: JSON, first message, once           r  ready: what is in force (fixed form)
+  A  adopt: listeners of a sibling in back-off  q  request: a privileged request (fixed form, one descriptor)
+  U  give the adopted listeners back            f  the status child asks for the facts
+  L  link: a new peer channel (slot number)
+  D  drain: finish within so many ms
+  R  reply to a request (errno, descriptor)
+  F  facts for the status child: JSON
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from appliance.errors import WireError
+
+MAX_MESSAGE = 128 * 1024
+MAX_FDS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Everything a child is born with; `fds` names the descriptors that came beside it, in order."""
+
+    service: str
+    index: int
+    main: str
+    settings: dict[str, Any]
+    confinement: dict[str, Any]
+    fds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Serve these listeners too: worker `slot` of the same service is in back-off."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unadopt:
+    """Close the listeners adopted for `slot`; its worker is back."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A channel to a peer: to the custodian (slot 0), or in the custodian from the worker in `slot`."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take no new client; leave when the running transfers are done, at the latest after `milliseconds`."""
+
+    milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer to privileged request `id`: `errno` 0 and one descriptor, or the reason of the refusal."""
+
+    id: int
+    errno: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The state of everything, as JSON, for the status child."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The child is confined, has proven it, and serves from now on. `layers` is a set of confine.report bits."""
+
+    layers: int
+    landlock_abi: int
+    syscalls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A privileged request: number `kind` of the supervisor's table, one 16-bit argument, one descriptor beside it."""
+
+    id: int
+    kind: int
+    argument: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The status child asks for the facts."""
+
+
+Message: TypeAlias = Start | Adopt | Unadopt | Link | Drain | Reply | Facts | Ready | Request | Query
+
+_FIXED: dict[type, tuple[bytes, struct.Struct]] = {
+    Adopt: (b"A", struct.Struct("!H")),
+    Unadopt: (b"U", struct.Struct("!H")),
+    Link: (b"L", struct.Struct("!I")),
+    Drain: (b"D", struct.Struct("!I")),
+    Reply: (b"R", struct.Struct("!Ii")),
+    Ready: (b"r", struct.Struct("!IBH")),
+    Request: (b"q", struct.Struct("!IBH")),
+    Query: (b"f", struct.Struct("")),
+}
+_BY_KIND = {kind: (cls, form) for cls, (kind, form) in _FIXED.items()}
+FROM_CHILD = (Ready, Request, Query)
+
+
+def pack(message: Message) -> bytes:
+    """Turn a message into its datagram."""
+    if isinstance(message, Start):
+        fields = {name: getattr(message, name) for name in Start.__slots__}
+        return b"S" + json.dumps(fields).encode()
+    if isinstance(message, Facts):
+        return b"F" + message.text
+    kind, form = _FIXED[type(message)]
+    return kind + form.pack(*(getattr(message, name) for name in type(message).__slots__))
+
+
+def parse(datagram: bytes, *, from_child: bool) -> Message:
+    """Read one datagram. Raises WireError for anything but a well-formed message of that direction."""
+    kind, body = datagram[:1], datagram[1:]
+    if kind in _BY_KIND:
+        cls, form = _BY_KIND[kind]
+        if (cls in FROM_CHILD) != from_child or len(body) != form.size:
+            raise WireError(f"message {kind!r} of {len(body)} bytes does not fit")
+        message: Message = cls(*form.unpack(body))
+        return message
+    if from_child or kind not in (b"S", b"F"):
+        raise WireError(f"unknown message {kind!r}")
+    return Facts(body) if kind == b"F" else _start(body)
+
+
+def _start(body: bytes) -> Start:
+    try:
+        fields = json.loads(body)
+        return Start(**{**fields, "fds": tuple(fields["fds"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise WireError(f"bad start message: {error}") from error

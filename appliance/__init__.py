@@ -1,0 +1,3 @@
+"""A network-boot and anonymous-file appliance."""
+
+__version__ = "0.1.0"

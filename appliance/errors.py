@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
 class Problem:
     """One finding about the configuration or the world, with the remedy that mends it.
 
-    ``severity`` is ``error`` or ``warning``; ``line`` and ``column`` count from 1, 0 where there is no place to point at.
+    ``severity`` is ``error`` or ``warning``; ``line`` and ``column`` count from 1, 0 where there is no place for them.
     """
 
     severity: str

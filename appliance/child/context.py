@@ -1,4 +1,4 @@
-"""What a confined child holds: its settings, descriptors and the channel to the supervisor. Service rooms see nothing else."""
+"""What a confined child holds: settings, descriptors, the channel to the supervisor. Service rooms see nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACTIVE = 1  # the privileged request "data connection from port 20"
 
 
 class Channel:
-    """The child's end of the socket pair to the supervisor. Register `fileno()` for reading and call `receive()` then."""
+    """The child's end of the socket pair to the supervisor: poll `fileno()` for reading, then call `receive()`."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -28,7 +28,7 @@ class Channel:
         return self._sock.fileno()
 
     def receive(self) -> tuple[wire.Message, list[int]] | None:
-        """One message and its descriptors, or None when there is none now. Raises EOFError when the supervisor is gone."""
+        """One message and its descriptors, or None when there is none now. EOFError: the supervisor is gone."""
         try:
             data, fds, _flags, _peer = socket.recv_fds(self._sock, wire.MAX_MESSAGE, wire.MAX_FDS)
         except BlockingIOError:
@@ -65,6 +65,7 @@ class Context:
     counters: Counters
     listeners: list[socket.socket] = field(default_factory=list)
     links: dict[str, socket.socket] = field(default_factory=dict)
+    documents: dict[str, int] = field(default_factory=dict)  # only the settings reader has any
 
 
 class Worker(Protocol):

@@ -1,7 +1,7 @@
 """Counters of one worker in a sealed memory file: the worker alone writes, everybody else can only read.
 
-Layout: 64-bit unsigned slots in the order of COUNTERS, after a magic slot. Invariant: once the writer has mapped the file it
-is sealed (SHRINK, GROW, FUTURE_WRITE), so no second writer can ever exist; readers validate the magic and clamp.
+Layout: 64-bit unsigned slots in the order of COUNTERS, after a magic slot. Invariant: once the writer has mapped the
+file it is sealed (SHRINK, GROW, FUTURE_WRITE), so no second writer can ever exist; readers validate and clamp.
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ class Service:
     ``main`` is "module:function" (child.context.Prepare). ``jail`` is the folder the children are locked into;
     ``promise`` names the system calls they keep (confine.promises); ``writes`` lets them write inside the jail.
     ``links`` are services that every worker gets a channel to. ``requests`` are the privileged requests it may make.
-    ``owns``: the jail belongs to the service's own account, mode 0700, and is made if missing.
+    ``owns``: the jail belongs to the service's own account, mode 0700, and is made if missing. ``bind_tcp``: first and
+    last port its workers bind themselves, (0, 0) for none. ``required``: a worker that cannot be confined does not
+    serve.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Service:
     owns: bool
     nofile: int
     fsize: int
+    bind_tcp: tuple[int, int]
+    required: bool
     links: tuple[str, ...]
     requests: tuple[str, ...]
     settings: dict[str, Any]
@@ -77,19 +81,27 @@ def _typed(value: object, kind: type[Any]) -> Any:
 
 
 def _service(plain: Any) -> Service:
-    if plain.keys() != _HINTS.keys():
+    if _typed(plain, dict).keys() != _HINTS.keys():
         raise KeyError("unexpected shape")
     fields = {name: _typed(plain[name], hint) for name, hint in _SIMPLE.items()}
     service = Service(
         **fields,
         listen=tuple(_listen(item) for item in _typed(plain["listen"], list)),
+        bind_tcp=_ports(plain["bind_tcp"]),
         links=tuple(_typed(item, str) for item in _typed(plain["links"], list)),
         requests=tuple(_typed(item, str) for item in _typed(plain["requests"], list)),
         settings=_typed(plain["settings"], dict),
     )
     if not service.jail.startswith("/") or not 1 <= service.workers <= 64:
         raise ValueError(f"{service.name}: jail or workers out of range")
+    if service.uid <= 0 or service.gid <= 0:
+        raise ValueError(f"{service.name}: no service runs as root")
     return service
+
+
+def _ports(plain: Any) -> tuple[int, int]:
+    first, last = (_typed(item, int) for item in _typed(plain, list))
+    return first, last
 
 
 def _listen(plain: Any) -> Listen:

@@ -1,0 +1,151 @@
+"""The promise of each kind of child: the system calls it keeps, and with which arguments. Pure data.
+
+A rule is a name, or a name with alternatives; an alternative is a tuple of (argument index, mask, value) that must all
+hold: (argument & mask) == value. What is asked often stands first: the filter is read from the top. Everything else is
+answered EPERM (probing libraries survive it), and the few where glibc needs it, ENOSYS.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+Condition: TypeAlias = tuple[int, int, int]
+Alternatives: TypeAlias = tuple[tuple[Condition, ...], ...]
+Rules: TypeAlias = dict[str, Alternatives]
+
+_ANY: Alternatives = ((),)
+_AF_INET, _AF_INET6, _STREAM, _DGRAM = 2, 10, 1, 2
+_FIONBIO, _FIONREAD = 0x5421, 0x541B
+_PROT_EXEC = 4
+# O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND and the bit of O_TMPFILE: none of them may be set
+_WRITE_FLAGS = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000 | 0o20000000
+
+ENOSYS_CALLS = ("clone3", "openat2", "statx", "faccessat2", "epoll_pwait2")  # glibc and Python fall back on these
+
+
+def _socket(kind: int) -> Alternatives:
+    return tuple(((0, 0xFFFFFFFF, family), (1, 0xF, kind)) for family in (_AF_INET, _AF_INET6))
+
+
+_RUNTIME: Rules = {
+    # the event loop
+    "epoll_wait": _ANY,
+    "epoll_pwait": _ANY,
+    "epoll_ctl": _ANY,
+    "poll": _ANY,
+    "ppoll": _ANY,
+    "select": _ANY,
+    "pselect6": _ANY,
+    # descriptors that were handed over
+    "read": _ANY,
+    "write": _ANY,
+    "readv": _ANY,
+    "writev": _ANY,
+    "recvmsg": _ANY,
+    "sendmsg": _ANY,
+    "close": _ANY,
+    "fstat": _ANY,
+    "fcntl": _ANY,
+    "lseek": _ANY,
+    "ioctl": (((1, 0xFFFFFFFF, _FIONBIO),), ((1, 0xFFFFFFFF, _FIONREAD),)),
+    # memory, never executable
+    "mmap": (((2, _PROT_EXEC, 0),),),
+    "mprotect": (((2, _PROT_EXEC, 0),),),
+    "munmap": _ANY,
+    "mremap": _ANY,
+    "madvise": _ANY,
+    "brk": _ANY,
+    "futex": _ANY,
+    # time, signals, the end
+    "clock_gettime": _ANY,
+    "clock_nanosleep": _ANY,
+    "gettimeofday": _ANY,
+    "getrandom": _ANY,
+    "rt_sigaction": _ANY,
+    "rt_sigprocmask": _ANY,
+    "rt_sigreturn": _ANY,
+    "sigaltstack": _ANY,
+    "sched_yield": _ANY,
+    "restart_syscall": _ANY,
+    "getpid": _ANY,
+    "getppid": _ANY,
+    "gettid": _ANY,
+    "getuid": _ANY,
+    "geteuid": _ANY,
+    "getgid": _ANY,
+    "getegid": _ANY,
+    "exit": _ANY,
+    "exit_group": _ANY,
+}
+_LOOK: Rules = {  # look at files, never change one
+    "openat": (((2, _WRITE_FLAGS, 0),),),
+    "newfstatat": _ANY,
+    "stat": _ANY,
+    "lstat": _ANY,
+    "readlink": _ANY,
+    "readlinkat": _ANY,
+    "getdents64": _ANY,
+    "pread64": _ANY,
+    "preadv": _ANY,
+    "preadv2": _ANY,
+    "getcwd": _ANY,
+}
+_TALK: Rules = {  # use sockets that exist
+    "sendto": _ANY,
+    "recvfrom": _ANY,
+    "getsockname": _ANY,
+    "getpeername": _ANY,
+    "getsockopt": _ANY,
+    "setsockopt": _ANY,
+    "shutdown": _ANY,
+}
+
+PROMISES: dict[str, Rules] = {
+    "tftp": {**_TALK, **_RUNTIME, **_LOOK, "bind": _ANY, "connect": _ANY, "socket": _socket(_DGRAM)},
+    "ftp": {
+        "sendfile": _ANY,
+        **_TALK,
+        **_RUNTIME,
+        **_LOOK,
+        "accept4": _ANY,
+        "accept": _ANY,
+        "bind": _ANY,
+        "listen": _ANY,
+        "socket": _socket(_STREAM),
+        "splice": _ANY,
+        "pipe2": _ANY,
+    },
+    "custody": {
+        **_RUNTIME,
+        **_LOOK,
+        "openat": _ANY,
+        "sendto": _ANY,
+        "recvfrom": _ANY,
+        "fsync": _ANY,
+        "fdatasync": _ANY,
+        "fchmod": _ANY,
+        "ftruncate": _ANY,
+        "renameat2": _ANY,
+        "linkat": _ANY,
+        "link": _ANY,
+        "unlink": _ANY,
+        "unlinkat": _ANY,
+        "statfs": _ANY,
+        "fstatfs": _ANY,
+    },
+    "status": {
+        **_RUNTIME,
+        "accept4": _ANY,
+        "accept": _ANY,
+        "getsockname": _ANY,
+        "sendto": _ANY,
+        "recvfrom": _ANY,
+        "shutdown": _ANY,
+    },
+    "reader": {**_RUNTIME, "newfstatat": _ANY, "pread64": _ANY},
+}
+
+
+def names(promise: str) -> frozenset[str]:
+    """The system calls of a promise."""
+    return frozenset(PROMISES[promise])

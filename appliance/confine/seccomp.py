@@ -1,0 +1,78 @@
+"""The system call filter: rules to a BPF program (seccomp(2), SECCOMP_SET_MODE_FILTER). `assemble` is pure.
+
+The program checks the architecture first (a foreign one is killed), refuses the x32 calls, then compares the call's
+number with each rule from the top. Arguments are compared as 32-bit values: those we look at are ints in the kernel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+
+from appliance.confine import libc
+from appliance.confine.promises import ENOSYS_CALLS, PROMISES, Alternatives
+from appliance.confine.syscalls import NUMBERS
+from appliance.errors import ConfinementError
+
+AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+KILL, ERRNO, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
+_X32 = 0x40000000
+LOAD, AND, EQUAL, AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
+_NR, _ARCH, _ARGS = 0, 4, 16
+
+Instruction = tuple[int, int, int, int]
+
+
+def assemble(promise: str, machine: str) -> list[Instruction]:
+    """The program for a promise on `machine` (x86_64 or aarch64). Raises ConfinementError for any other."""
+    if machine not in NUMBERS:
+        raise ConfinementError(f"no system call table for {machine}; x86_64 and aarch64 have one")
+    numbers = NUMBERS[machine]
+    program: list[Instruction] = [
+        (LOAD, 0, 0, _ARCH),
+        (EQUAL, 1, 0, AUDIT_ARCH[machine]),
+        (RETURN, 0, 0, KILL),
+        (LOAD, 0, 0, _NR),
+        (AT_LEAST, 0, 1, _X32),
+        (RETURN, 0, 0, ERRNO | errno.ENOSYS),
+    ]
+    for name, alternatives in PROMISES[promise].items():
+        if name in numbers:  # aarch64 has no stat, poll, ... : their callers use the *at forms there
+            program += _rule(numbers[name], alternatives)
+    for name in ENOSYS_CALLS:
+        program += [(EQUAL, 0, 1, numbers[name]), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]
+    program.append((RETURN, 0, 0, ERRNO | errno.EPERM))
+    return program
+
+
+def _rule(number: int, alternatives: Alternatives) -> list[Instruction]:
+    body: list[Instruction] = []
+    for conditions in alternatives:
+        remaining = 3 * len(conditions)
+        for argument, mask, value in conditions:
+            remaining -= 3
+            # a mismatch jumps over the rest of this alternative and its RETURN
+            body += [(LOAD, 0, 0, _ARGS + 8 * argument), (AND, 0, 0, mask), (EQUAL, 0, remaining + 1, value)]
+        body.append((RETURN, 0, 0, ALLOW))
+    if alternatives[-1]:
+        body.append((RETURN, 0, 0, ERRNO | errno.EPERM))
+    return [(EQUAL, 0, len(body), number), *body]
+
+
+def load(program: list[Instruction]) -> None:
+    """Put the filter on this process. Needs no_new_privs. Raises OSError."""
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+    head = Program(len(program), ctypes.addressof(buffer))
+    libc.prctl(libc.PR_SET_SECCOMP, 2, ctypes.byref(head))
+
+
+def machine() -> str:
+    """The name of this architecture as the tables use it."""
+    return os.uname().machine

@@ -1,0 +1,131 @@
+"""The status child: answers `status.sock` with the facts. It parses nothing, and holds no right to act.
+
+A client connects and reads one JSON document until end of file; whatever it sends is never read. Connections that do
+not take their answer are dropped, oldest first.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import time
+from collections import OrderedDict
+
+from appliance import wire
+from appliance.child.context import Context
+from appliance.observe.log import Log
+
+_MOST = 128
+_PATIENCE_S = 10.0
+
+
+class _Client:
+    """One connection: waiting for the facts, then being sent them."""
+
+    def __init__(self, sock: socket.socket, now: float) -> None:
+        self.sock = sock
+        self.deadline = now + _PATIENCE_S
+        self.left: memoryview | None = None
+
+
+class StatusChild:
+    """See the module."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._log = Log("status", str(context.settings["log"]))
+        self._selector = selectors.EpollSelector()
+        self._clients: OrderedDict[int, _Client] = OrderedDict()
+        self._asked = False
+        self._running = True
+
+    def run(self) -> None:
+        """Serve until drained or the supervisor is gone."""
+        self._selector.register(self._context.channel.fileno(), selectors.EVENT_READ, None)
+        for listener in self._context.listeners:
+            self._selector.register(listener, selectors.EVENT_READ, listener)
+        while self._running:
+            events = self._selector.select(1.0)
+            self._context.counters.tick()
+            for key, _mask in events:
+                try:
+                    self._handle(key.data)
+                except EOFError:
+                    return
+                except Exception:
+                    self._context.counters.add("crashes")
+                    self._log.crash("status client")
+                    if isinstance(key.data, _Client):
+                        self._drop(key.data)
+            self._expire(time.monotonic())
+
+    def _handle(self, what: object) -> None:
+        if what is None:
+            self._from_supervisor()
+        elif isinstance(what, _Client):
+            self._send(what)
+        elif isinstance(what, socket.socket):
+            self._accept(what)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except BlockingIOError:
+            return
+        sock.setblocking(False)
+        if len(self._clients) >= _MOST:
+            self._drop(next(iter(self._clients.values())))
+        self._clients[sock.fileno()] = _Client(sock, time.monotonic())
+        if not self._asked:
+            self._context.channel.send(wire.Query())
+            self._asked = True
+
+    def _from_supervisor(self) -> None:
+        received = self._context.channel.receive()
+        if received is None:
+            return
+        message, fds = received
+        for descriptor in fds:
+            os.close(descriptor)
+        if isinstance(message, wire.Drain):
+            self._running = False
+        elif isinstance(message, wire.Facts):
+            self._asked = False
+            for client in list(self._clients.values()):
+                if client.left is None:
+                    client.left = memoryview(message.text)
+                    self._selector.register(client.sock, selectors.EVENT_WRITE, client)
+
+    def _send(self, client: _Client) -> None:
+        assert client.left is not None
+        try:
+            sent = client.sock.send(client.left)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(client)
+            return
+        client.left = client.left[sent:]
+        if not client.left:
+            self._context.counters.add("transfers")
+            self._drop(client)
+
+    def _drop(self, client: _Client) -> None:
+        if self._clients.pop(client.sock.fileno(), None) is None:
+            return
+        if client.left is not None:
+            self._selector.unregister(client.sock)
+        client.sock.close()
+
+    def _expire(self, now: float) -> None:
+        while self._clients:
+            oldest = next(iter(self._clients.values()))
+            if oldest.deadline > now:
+                return
+            self._drop(oldest)
+
+
+def prepare(context: Context) -> StatusChild:
+    """Build the child; nothing is imported later."""
+    return StatusChild(context)

@@ -1,0 +1,79 @@
+"""The settings reader: a confined child that turns configuration files into service values and ends.
+
+It is the only process of a running appliance that parses YAML. Descriptors in, one JSON document out; `problems` is
+empty exactly when the rest can be used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import resource
+import stat
+from dataclasses import dataclass
+from typing import Any
+
+from appliance import wiring
+from appliance.child.context import Context
+from appliance.errors import ConfigError
+from appliance.settings import load
+from appliance.supervise import service
+
+_LARGEST = 2 << 20
+
+
+@dataclass(slots=True)
+class _Reader:
+    context: Context
+    host: wiring.Host
+
+    def run(self) -> None:
+        """Read, judge, answer."""
+        text = json.dumps(self._answer()).encode()
+        with os.fdopen(self.context.documents["answer"], "wb") as out:
+            out.write(text)
+
+    def _answer(self) -> dict[str, Any]:
+        names = self.context.settings["names"]
+        try:
+            documents = [(name, _read(self.context.documents[name])) for name in names]
+            settings, warnings = load.load(documents)
+            services = wiring.services(settings, self.host)
+        except ConfigError as error:
+            return {"problems": [str(problem) for problem in error.problems]}
+        except OSError as error:
+            return {"problems": [f"{names[0]}: {error.strerror} (name a file: -c FILE)"]}
+        return {
+            "problems": [],
+            "warnings": [str(problem) for problem in warnings],
+            "run_dir": settings.run_dir,
+            "state_dir": settings.state_dir,
+            "drain_s": settings.drain_timeout,
+            "log": settings.observe.log,
+            "required": settings.confinement == "required",
+            "services": service.encode(services),
+        }
+
+
+def prepare(context: Context) -> _Reader:
+    """Load the validators and the account database while they can still be loaded."""
+    accounts = {entry.pw_name: (entry.pw_uid, entry.pw_gid) for entry in pwd.getpwall()}
+    load.load([("warm", b"drain_timeout: 30s\n")])  # builds every validator and imports what they need
+    host = wiring.Host(
+        root=bool(context.settings["root"]),
+        uid=int(context.settings["uid"]),
+        gid=int(context.settings["gid"]),
+        cpus=len(os.sched_getaffinity(0)),
+        nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        log_to_file=stat.S_ISREG(os.fstat(2).st_mode),
+        account=accounts.get,
+    )
+    return _Reader(context, host)
+
+
+def _read(descriptor: int) -> bytes:
+    data = bytearray()
+    while len(data) <= _LARGEST and (part := os.read(descriptor, 1 << 16)):
+        data += part
+    return bytes(data)

@@ -1,0 +1,87 @@
+"""`act.sock`: one word from an administrator, answered with lines of text. Nothing is parsed: a word is in the table.
+
+The peer's credentials come from the kernel (SO_PEERCRED); only root and the supervisor's own uid may act.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+WORDS = (b"reload", b"drain", b"stop")
+_MOST = 16
+
+
+class Acts:
+    """Accepts, checks, and hands (word, Asker) to `act`; the connection stays open until the answer is complete."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        watch: Callable[[socket.socket, Callable[[], None]], None],
+        unwatch: Callable[[socket.socket], None],
+        act: Callable[[bytes, Asker], None],
+    ) -> None:
+        self._listener, self._watch, self._unwatch, self._act = listener, watch, unwatch, act
+        self._open: set[Asker] = set()
+        watch(listener, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        asker = Asker(sock, self._close)
+        if uid not in (0, os.geteuid()):
+            asker.end(False, "only root and the account of the appliance may do this")
+        elif len(self._open) >= _MOST:
+            asker.end(False, "too many requests at once")
+        else:
+            self._open.add(asker)
+            self._watch(sock, lambda: self._read(asker))
+
+    def _read(self, asker: Asker) -> None:
+        try:
+            word = asker.sock.recv(32)
+        except BlockingIOError:
+            return
+        except OSError:
+            word = b""
+        if not word:
+            self._close(asker)
+        elif word in WORDS:
+            self._act(word, asker)
+        else:
+            asker.end(False, "unknown word")
+
+    def _close(self, asker: Asker) -> None:
+        if asker in self._open:
+            self._open.discard(asker)
+            self._unwatch(asker.sock)
+        asker.sock.close()
+
+
+class Asker:
+    """One administrator who waits for an answer. Speaking to one that has left does nothing."""
+
+    def __init__(self, sock: socket.socket, close: Callable[[Asker], None]) -> None:
+        self.sock = sock
+        self._close = close
+
+    def say(self, line: str) -> None:
+        """One line of text."""
+        try:
+            self.sock.send(line.encode("utf-8", "backslashreplace")[:60000])
+        except OSError:
+            pass
+
+    def end(self, done: bool, line: str = "", *, config: bool = False) -> None:
+        """The last words: ``ok``, ``failed``, or ``config`` when the configuration is to blame."""
+        if line:
+            self.say(line)
+        self.say("ok" if done else "config" if config else "failed")
+        self._close(self)

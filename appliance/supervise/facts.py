@@ -1,0 +1,85 @@
+"""The facts that `status --json` shows, as a plain value. Only grows; `docs/STATUS.md` documents each field."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from appliance.supervise.group import Group
+from appliance.supervise.slot import WorkerSlot
+from appliance.supervise.states import Slot
+
+_SHOWN = ("active", "failed", "refused", "dropped", "crashes", "retransmits", "log_dropped")
+
+
+def services(groups: Iterable[Group], old: Iterable[Group]) -> dict[str, Any]:
+    """The `services` object: current generations, with workers of older ones that still finish."""
+    found: dict[str, Any] = {}
+    for group in groups:
+        found[group.service.name] = {
+            "listen": group.addresses(),
+            "release": None,
+            "state": "ok" if group.complete else "degraded",
+            "user": group.service.user,
+            "workers": [_worker(slot) for slot in group.slots],
+        }
+    for group in old:
+        entry = found.setdefault(
+            group.service.name, {"listen": [], "release": None, "state": "draining", "workers": []}
+        )
+        entry["workers"] += [_worker(slot) for slot in group.slots if slot.state is not Slot.GONE]
+    return found
+
+
+def _worker(slot: WorkerSlot) -> dict[str, Any]:
+    counters = slot.counters()
+    return {
+        "index": slot.index,
+        "pid": slot.pid,
+        "state": slot.state.value,
+        "restarts": slot.restarts,
+        "last_exit": slot.last_exit or None,
+        "uid": slot.service.uid,
+        "gid": slot.service.gid,
+        "jail": slot.service.jail,
+        "confinement": slot.report.plain(),
+        "transfers": slot.total("transfers"),
+        "bytes": slot.total("bytes"),
+        **{name: counters[name] for name in _SHOWN},
+    }
+
+
+def problems(groups: Iterable[Group], warnings: Iterable[str]) -> list[dict[str, str]]:
+    """What an operator should know now, each with the remedy."""
+    found = [problem("warning", line, "appliance check") for line in warnings]
+    for group in groups:
+        found += _group_problems(group)
+    return found
+
+
+def _group_problems(group: Group) -> list[dict[str, str]]:
+    name, found = group.service.name, []
+    moved = group.jail_moved()
+    if moved == "missing":
+        found.append(problem("error", f"{name}: {group.service.jail} is gone", f"mkdir -p {group.service.jail}"))
+    for slot in group.slots:
+        if slot.state is not Slot.SERVING and slot.failures:
+            wait = f", next start in {max(0.0, (slot.due or 0) - time.monotonic()):.1f} s" if slot.due else ""
+            what = f"{name} worker {slot.index} died {slot.failures} times, last by {slot.last_exit}{wait}"
+            found.append(problem("error", what, "its reason is in the log of the appliance"))
+        elif slot.state is Slot.SERVING and slot.report.level == "partial":
+            what = f"{name} worker {slot.index} is confined only partly"
+            found.append(
+                problem("warning", what, "start as root, or allow user namespaces: appliance check tells more")
+            )
+        elif slot.state is Slot.SERVING and not slot.report.landlock_abi:
+            found.append(
+                problem("warning", f"{name} worker {slot.index} has no Landlock", "a kernel with Landlock (5.13)")
+            )
+    return found
+
+
+def problem(severity: str, what: str, remedy: str) -> dict[str, str]:
+    """One entry of `problems`."""
+    return {"severity": severity, "what": what, "remedy": remedy}

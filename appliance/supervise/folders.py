@@ -1,0 +1,92 @@
+"""The supervisor's folders: run_dir with its lock, the empty jail, and folders that a service owns."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from appliance.errors import StartError
+
+LOCK, STATUS, ACT, EMPTY = "lock", "status.sock", "act.sock", "empty"
+
+
+def make(path: str, mode: int = 0o755) -> None:
+    """Make a folder and those above it. Raises StartError with the command that helps."""
+    try:
+        os.makedirs(path, mode=mode, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"cannot make {path}: {error.strerror} (mkdir -p {path}, or name another folder)") from error
+
+
+def lock(run_dir: str) -> int:
+    """Take the lock of run_dir; the descriptor holds it as long as we live. Raises StartError for a second instance."""
+    make(run_dir)
+    path = f"{run_dir}/{LOCK}"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise StartError(f"cannot make {path}: {error.strerror} (run_dir must belong to this user)") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StartError(
+            f"another appliance (pid {holder}) runs on {run_dir} (stop it, or give this one its own run_dir)"
+        ) from error
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:  # the pid is for people; the lock is what counts
+            raise StartError(f"cannot write {path}: {error.strerror}") from error
+    return descriptor
+
+
+def empty_jail(run_dir: str) -> str:
+    """The folder that children without files are locked into: nothing in it, nobody may write."""
+    path = f"{run_dir}/{EMPTY}"
+    make(path, 0o555)
+    os.chmod(path, 0o555)  # noqa: S103  read and enter, that is all anybody may
+    if any(Path(path).iterdir()):
+        raise StartError(f"{path} is not empty (it must be: rm -r {path})")
+    return path
+
+
+def own(path: str, uid: int, gid: int) -> None:
+    """Make `path` the private folder of an account: 0700, nobody else looks in. Raises StartError with the remedy.
+
+    Only a folder of root or of that account is taken over; its parent must belong to root or us, and not be writable by
+    others, so that nobody can put a link in its place meanwhile.
+    """
+    remedy = f"install -d -o {uid} -g {gid} -m 0700 {path}"
+    parent = os.stat(os.path.dirname(path) or "/")
+    if parent.st_uid not in (0, os.geteuid()) or (parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX):
+        raise StartError(f"{os.path.dirname(path)} can be written by others (chown root and chmod go-w it)")
+    try:
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise StartError(f"cannot use {path}: {error.strerror} ({remedy})") from error
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid not in (0, uid, os.geteuid()):
+            raise StartError(f"{path} belongs to uid {found.st_uid} ({remedy})")
+        _settle(descriptor, found, uid, gid)
+    except OSError as error:
+        raise StartError(f"cannot take over {path}: {error.strerror} ({remedy})") from error
+    finally:
+        os.close(descriptor)
+
+
+def _settle(descriptor: int, found: os.stat_result, uid: int, gid: int) -> None:
+    if os.geteuid() == 0 and (found.st_uid, found.st_gid) != (uid, gid):
+        os.fchown(descriptor, uid, gid)
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        os.fchmod(descriptor, 0o700)

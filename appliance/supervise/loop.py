@@ -1,0 +1,375 @@
+"""The supervisor: one loop over signals, channels, timers and dead children; what it decides stands in two tables."""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+
+from appliance import wire
+from appliance.errors import StartError, WireError
+from appliance.observe.log import Log
+from appliance.supervise import folders, listeners, requests
+from appliance.supervise.acts import Acts, Asker
+from appliance.supervise.group import Bound, Group
+from appliance.supervise.links import Links
+from appliance.supervise.notify import Notify
+from appliance.supervise.reading import Wiring
+from appliance.supervise.reload import Reload
+from appliance.supervise.service import Service
+from appliance.supervise.slot import WorkerSlot
+from appliance.supervise.snapshot import Snapshot
+from appliance.supervise.states import Act, Do, Event, Run, Signal, Slot, run_step
+
+_TURN_S = 1.0
+_JAIL_LOOK_S = 2.0
+
+
+class Supervisor:
+    """Built from a wiring that was read; `run()` returns the exit code."""
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        *,
+        source: tuple[str, str],
+        log: Log,
+        notify: Notify,
+        inherited: dict[str, list[socket.socket]],
+        announce: Callable[[Supervisor], None],
+    ) -> None:
+        self.wiring, self.log, self.notify = wiring, log, notify
+        self.path, self.name = source
+        self.state = Run.STARTING
+        self.groups: dict[str, Group] = {}
+        self.old: list[Group] = []
+        self.failed = False
+        self.reload: Reload | None = None
+        self._inherited = inherited
+        self._announce = announce
+        self.selector = selectors.EpollSelector()
+        self._serial = 1
+        self._due: float | None = None
+        self._look_at = self._watchdog_at = 0.0
+        self._read_again: list[Asker | None] = []
+        self._links = Links(self._generations)
+        self._active = requests.ActiveConnections(20, self._ftp_addresses)
+        self._budgets: dict[int, requests.Budget] = {}
+        self.snapshot = Snapshot(self)
+
+    # -- starting
+
+    def run(self) -> int:
+        """Serve until stopped; 0, or 1 when it could not start."""
+        self._catch_signals()
+        self._listen_for_acts()
+        now = time.monotonic()
+        for service in self.wiring.services:
+            self.groups[service.name] = self.generation(service, self.bind(service, {}))
+        for group in self.groups.values():
+            group.start(now)
+        while self.state is not Run.STOPPED:
+            self._turn()
+        for name in (folders.STATUS, folders.ACT):
+            try:
+                os.unlink(f"{self.wiring.run_dir}/{name}")
+            except OSError:
+                pass
+        return 1 if self.failed else 0
+
+    def bind(self, service: Service, have: Bound) -> Bound:
+        """The sockets of a service: those it has, what systemd passed, or new ones. Raises StartError, keeping none."""
+        if service.name in self._inherited:
+            socks = self._inherited[service.name]
+            return {listeners.described(sock): [sock] for sock in socks}
+        bound: Bound = {}
+        try:
+            for listen in service.listen:
+                known = have.get(listen, [])
+                if listen.kind == "unix":
+                    bound[listen] = known or listeners.bind(listen, 1)
+                else:
+                    bound[listen] = listeners.extend(listen, known, service.workers)
+        except StartError:
+            listeners.close_except(bound, have)
+            raise
+        return bound
+
+    def generation(self, service: Service, bound: Bound) -> Group:
+        """A new group of slots, not started yet."""
+        if service.owns:
+            folders.own(service.jail, service.uid, service.gid)
+        group = Group(self, service, bound, self._serial, self.wiring.drain_s)
+        self._serial += service.workers
+        if "active" in service.requests:
+            self._active.source_port = int(service.settings["ftp"]["active"]["source_port"])
+        return group
+
+    def _catch_signals(self) -> None:
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)  # the number itself comes through the pipe
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self.selector.register(reader, selectors.EVENT_READ, lambda: self._signals(reader))
+
+    def _listen_for_acts(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        listeners.bind_unix(sock, f"{self.wiring.run_dir}/{folders.ACT}", 0o600)
+        self._acts = Acts(sock, self.watch, self.unwatch, self._act)
+
+    # -- the loop
+
+    def _turn(self) -> None:
+        timeout = max(0.0, min((due for due in self._dues()), default=_TURN_S) - time.monotonic())
+        for key, _mask in self.selector.select(min(timeout, _TURN_S)):
+            try:
+                key.data()
+            except (WireError, StartError, OSError) as error:
+                self.log.error("supervisor", why=str(error))
+        self._timers(time.monotonic())
+
+    def _dues(self) -> Iterable[float]:
+        for slot in self._slots():
+            if slot.due is not None:
+                yield slot.due
+        if self._due is not None:
+            yield self._due
+        if self.notify.watchdog_s:
+            yield self._watchdog_at
+
+    def _timers(self, now: float) -> None:
+        for slot in self._slots():
+            if slot.due is not None and slot.due <= now:
+                slot.event(Event.DUE, now)
+        if self._due is not None and self._due <= now:
+            self._due = None
+            self.signal(Signal.DUE)
+        if self.reload is not None:
+            self.reload.timer(now)
+        for sock in self._active.expire(now):
+            self._settle(sock)
+        if now >= self._look_at:
+            self._look_at = now + _JAIL_LOOK_S
+            self._look(now)
+        if self.notify.watchdog_s and now >= self._watchdog_at:
+            self._watchdog_at = now + self.notify.watchdog_s
+            if not any(slot.hangs(now) for slot in self._slots()):
+                self.notify.send("WATCHDOG=1")
+
+    def _look(self, now: float) -> None:
+        for slot in self._slots():
+            if slot.hangs(now):
+                self.log.error("worker hangs", service=slot.service.name, worker=slot.index, pid=slot.pid)
+                slot.event(Event.FAULT, now)
+        for name, group in list(self.groups.items()):
+            if self.state is Run.SERVING and group.serving and group.jail_moved() == "replaced":
+                self.log.warning("the folder was replaced; its workers follow", service=name, folder=group.service.jail)
+                self.state = Run.RELOADING
+                self.reload = Reload.roll(self, group.service)
+                return
+
+    def _signals(self, reader: int) -> None:
+        for number in os.read(reader, 512):
+            if number == signal.SIGCHLD:
+                self._reap()
+            elif number == signal.SIGHUP:
+                self._act(b"reload", None)
+            elif number in (signal.SIGTERM, signal.SIGINT):
+                self.signal(Signal.TERM)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            slot = next((s for s in self._slots() if s.pid == pid), None)
+            if slot is not None:  # others: settings readers, and orphans when we are process 1
+                self._budgets.pop(slot.serial, None)
+                slot.died(status, time.monotonic())
+
+    # -- the whole
+
+    def signal(self, event: Signal) -> None:
+        """Take the step that the table of the whole names."""
+        self.state, actions = run_step(self.state, event)
+        for action in actions:
+            _ACTS[action](self)
+
+    def _announce_ready(self) -> None:
+        self.notify.send("READY=1", f"STATUS={self.snapshot.summary()}")
+        self._announce(self)
+        again, self._read_again = self._read_again, []
+        for asker in again[:1]:
+            self._act(b"reload", asker)
+        for asker in again[1:]:
+            if asker is not None:
+                asker.end(True, "joined the reload that runs")
+
+    def _read(self) -> None:
+        self.notify.reloading()
+
+    def _abandon(self) -> None:
+        if self.reload is not None:
+            self.reload.abandon("the appliance is stopping")
+        self.reload = None
+
+    def _drain_all(self) -> None:
+        self.notify.send("STOPPING=1", "STATUS=Finishing running transfers")
+        self.log.info("draining", seconds=self.wiring.drain_s)
+        self._due = time.monotonic() + self.wiring.drain_s + 2.0
+        self._retire_next()
+
+    def _retire_next(self) -> None:
+        """Retire what nobody leans on; peers and the status child stay until the others are gone."""
+        now = time.monotonic()
+        groups = [group for group in [*self.groups.values(), *self.old] if not group.gone]
+        for group in groups:
+            if group.service.name != "status" and not self._leant_on(group, groups):
+                group.tell(Event.RETIRE, now)
+                listeners.close_except(group.bound, {})  # new clients are refused from now on
+        if all(group.service.name == "status" for group in groups):
+            for group in groups:
+                group.tell(Event.END, now)
+
+    @staticmethod
+    def _leant_on(group: Group, groups: list[Group]) -> bool:
+        return any(group.service.name in other.service.links for other in groups)
+
+    def _end_all(self) -> None:
+        self.notify.send("STOPPING=1")
+        self._abandon()
+        for group in [*self.groups.values(), *self.old]:
+            group.tell(Event.END, time.monotonic())
+        self._check_empty()
+
+    def _fail(self) -> None:
+        self.failed = True
+
+    def _check_empty(self) -> None:
+        if all(group.gone for group in [*self.groups.values(), *self.old]) and self.state is not Run.STOPPED:
+            self.signal(Signal.EMPTY)
+
+    def _remember(self) -> None:
+        """The caller has put the asker into `_read_again`."""
+
+    # -- what slots need (slot.Host)
+
+    def watch(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+        """Call back when `sock` is readable."""
+        self.selector.register(sock, selectors.EVENT_READ, callback)
+
+    def unwatch(self, sock: socket.socket) -> None:
+        """No longer; twice is once."""
+        try:
+            self.selector.unregister(sock)
+        except (KeyError, ValueError):
+            pass
+
+    def links_for(self, slot: WorkerSlot) -> list[tuple[str, socket.socket]]:
+        """Fresh channels to the peers of a worker that starts."""
+        return self._links.fresh(slot)
+
+    def took_step(self, slot: WorkerSlot, event: Event, actions: tuple[Do, ...]) -> None:
+        """A slot changed: lend or take back, repair links, and see what it means for the whole."""
+        for group in self._generations():
+            group.lend()
+        self._links.repair()
+        if self.reload is not None:
+            self.reload.slot_changed(slot)
+        self.old = [group for group in self.old if not group.gone]
+        if self.state is Run.STARTING:
+            if slot.boot_failure and event is Event.DIED:
+                self.signal(Signal.BOOT_FAILED)
+            elif all(group.complete for group in self.groups.values()):
+                self.signal(Signal.ALL_READY)
+        elif self.state is Run.DRAINING and event is Event.DIED:
+            self._retire_next()
+        if Do.FORGET in actions and self.state in (Run.DRAINING, Run.STOPPING):
+            self._check_empty()
+
+    def received(self, slot: WorkerSlot, message: wire.Message, fds: list[int]) -> None:
+        """A request or query of a worker. Raises WireError for one that its service has no right to."""
+        if isinstance(message, wire.Query) and slot.service.name == "status":
+            slot.send(wire.Facts(self.snapshot.text()))
+        elif isinstance(message, wire.Request):
+            self._request(slot, message, fds)
+        else:
+            raise WireError(f"{slot.service.name} may not ask this")
+
+    # -- privileged requests
+
+    def _request(self, slot: WorkerSlot, message: wire.Request, fds: list[int]) -> None:
+        allowed = {requests.NAMES[name] for name in slot.service.requests}
+        if message.kind not in allowed or len(fds) != 1:
+            raise WireError(f"request {message.kind} with {len(fds)} descriptors is not in the table")
+        budget = self._budgets.setdefault(slot.serial, requests.Budget())
+        try:
+            if not budget.take(time.monotonic()):
+                raise requests.Refused(errno.EAGAIN, "too many requests")
+            data = self._active.open(fds[0], message.argument, time.monotonic())
+        except requests.Liar as lie:
+            raise WireError(str(lie)) from lie
+        except requests.Refused as refusal:
+            slot.send(wire.Reply(message.id, refusal.errno))
+        except OSError as error:
+            slot.send(wire.Reply(message.id, error.errno or errno.EIO))
+        else:
+            slot.send(wire.Reply(message.id, 0), [data.fileno()])
+            self.selector.register(data, selectors.EVENT_WRITE, lambda: self._settle(data))
+
+    def _settle(self, data: socket.socket) -> None:
+        self.unwatch(data)
+        self._active.settle(data)
+
+    def _ftp_addresses(self) -> list[tuple[str, int]]:
+        groups = [group for group in self._generations() if "active" in group.service.requests]
+        return [name for group in groups for name in group.names]
+
+    # -- acts
+
+    def _act(self, word: bytes, asker: Asker | None) -> None:
+        if word == b"reload":
+            if self.state is not Run.SERVING:
+                self._read_again.append(asker)
+            before = self.state
+            self.signal(Signal.RELOAD)
+            if before is Run.SERVING:
+                self.reload = Reload.read(self, asker)
+            return
+        self.signal(Signal.TERM if word == b"drain" else Signal.STOP)
+        if asker is not None:
+            asker.end(
+                True, "draining: new clients are refused, running transfers finish" if word == b"drain" else "stopping"
+            )
+
+    def reload_over(self) -> None:
+        """The reload is done or refused."""
+        self.reload = None
+        self.signal(Signal.RELOADED)
+
+    # -- looking over everything
+
+    def _generations(self) -> list[Group]:
+        coming = self.reload.groups if self.reload is not None else []
+        return [*coming, *self.groups.values(), *self.old]
+
+    def _slots(self) -> list[WorkerSlot]:
+        return [slot for group in self._generations() for slot in group.slots if slot.state is not Slot.GONE]
+
+
+_ACTS: dict[Act, Callable[[Supervisor], None]] = {
+    Act.ANNOUNCE: Supervisor._announce_ready,
+    Act.READ: Supervisor._read,
+    Act.READ_AGAIN: Supervisor._remember,
+    Act.ABANDON: Supervisor._abandon,
+    Act.DRAIN_ALL: Supervisor._drain_all,
+    Act.END_ALL: Supervisor._end_all,
+    Act.FAIL: Supervisor._fail,
+}

@@ -1,0 +1,71 @@
+"""Entry of the supervisor process: options, lock, first reading, loop."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+from appliance.errors import ExitCode, StartError
+from appliance.observe.log import Log
+from appliance.supervise import folders, listeners
+from appliance.supervise.loop import Supervisor
+from appliance.supervise.notify import Notify
+from appliance.supervise.reading import BadConfiguration, read_now
+
+CONFINED = {
+    "full": "full: every process has its own uid and jail, no capabilities, few system calls",
+    "user": "user: every process has its own user namespace and jail, no capabilities, few system calls",
+    "partial": "PARTIAL: this kernel or account does not allow all of it; `appliance check` tells what is missing",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """``--config PATH --name NAME [--banner TEXT]``: the command line (`appliance run`) makes these, not a person."""
+    options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    path = options["--config"]
+    log = Log("supervisor")
+    os.umask(0o022)
+    notify = Notify(os.environ)
+    try:
+        inherited = listeners.inherit(os.environ)
+        wiring = read_now(path, options.get("--name", ""))
+        log = Log("supervisor", wiring.log)
+        for line in wiring.warnings:
+            log.warning("configuration", problem=line)
+        held = folders.lock(wiring.run_dir)
+        folders.make(wiring.state_dir)
+        folders.empty_jail(wiring.run_dir)
+        source = (path, options.get("--name") or path)
+        banner = _Banner(options.get("--banner", ""))
+        gc.freeze()
+        code = Supervisor(
+            wiring, source=source, log=log, notify=notify, inherited=inherited, announce=banner.show
+        ).run()
+        os.close(held)
+        notify.close()
+    except BadConfiguration as bad:
+        print(bad, file=sys.stderr)
+        return ExitCode.USAGE
+    except StartError as error:
+        log.error("cannot start", why=str(error))
+        return ExitCode.FAILED
+    return code
+
+
+class _Banner:
+    """Printed once, when everything serves."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def show(self, supervisor: Supervisor) -> None:
+        """Fill in the addresses and the level, and print."""
+        text, self._text = self._text, ""
+        supervisor.log.info("serving", services=supervisor.snapshot.summary(), confinement=supervisor.snapshot.level())
+        if not text:
+            return
+        places = {name: group.reachable() for name, group in supervisor.groups.items()}
+        for name in ("tftp", "ftp"):
+            text = text.replace("{" + name + "}", places.get(name, "off"))
+        print(text.replace("{confinement}", CONFINED[supervisor.snapshot.level()]), flush=True)

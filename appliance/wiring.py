@@ -1,0 +1,146 @@
+"""The one place that knows all rooms: settings to service values. Runs in the settings reader and in `check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.errors import ConfigError, Problem
+from appliance.settings.ftp import FtpSettings
+from appliance.settings.main import Settings
+from appliance.settings.plain import encode
+from appliance.settings.tftp import TftpSettings
+from appliance.supervise.service import Listen, Service
+
+FIXED_UIDS = {"appliance-tftp": 64610, "appliance-ftp": 64611, "appliance-custody": 64612, "appliance-status": 64613}
+_SPARE = 128  # descriptors besides those that transfers and sessions need
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the services are started on."""
+
+    root: bool
+    uid: int
+    gid: int
+    cpus: int
+    nofile: int  # the hard limit
+    log_to_file: bool  # RLIMIT_FSIZE would also end a log that goes to a plain file
+    account: Callable[[str], tuple[int, int] | None]  # name -> uid, gid
+
+
+def services(settings: Settings, host: Host) -> list[Service]:
+    """Every service the settings ask for, in the order of their start. Raises ConfigError for an unknown account."""
+    found = [_status(settings, host)]
+    if settings.ftp.enabled and settings.ftp.incoming.enabled:
+        found.append(_custody(settings, host))
+    if settings.tftp.enabled:
+        found.append(_tftp(settings, host))
+    if settings.ftp.enabled:
+        found.append(_ftp(settings, host))
+    return found
+
+
+def identity(host: Host, user: str, key: str) -> tuple[int, int]:
+    """uid and gid of an account. As root, a default account that does not exist has a fixed uid nobody else uses."""
+    if not host.root:
+        return host.uid, host.gid
+    account = host.account(user)
+    if account is None and user in FIXED_UIDS:
+        return FIXED_UIDS[user], FIXED_UIDS[user]
+    if account is None or 0 in account:
+        what = "runs as root" if account else f"there is no account {user!r}"
+        remedy = f"useradd --system --no-create-home --shell /usr/sbin/nologin {user}, or take the key out"
+        raise ConfigError((Problem("error", what, remedy, key=key),))
+    return account
+
+
+def _tftp(settings: Settings, host: Host) -> Service:
+    tftp: TftpSettings = settings.tftp
+    workers = _workers(tftp.workers, host)
+    return _service(
+        settings,
+        host,
+        ("tftp", tftp.user, "tftp.user"),
+        workers=workers,
+        listen=tuple(_listen("udp", text) for text in tftp.listen),
+        jail=tftp.root,
+        nofile=2 * tftp.limits.transfers + _SPARE,
+        settings={"tftp": encode(tftp), "log": settings.observe.log, "workers": workers},
+    )
+
+
+def _ftp(settings: Settings, host: Host) -> Service:
+    ftp: FtpSettings = settings.ftp
+    workers = _workers(ftp.workers, host)
+    first, last = (int(part) for part in ftp.passive_ports.split("-"))
+    return _service(
+        settings,
+        host,
+        ("ftp", ftp.user, "ftp.user"),
+        workers=workers,
+        listen=tuple(_listen("tcp", text) for text in ftp.listen),
+        jail=ftp.root,
+        bind_tcp=(first, last),
+        nofile=4 * ftp.limits.sessions + _SPARE,
+        fsize=ftp.incoming.max_size if ftp.incoming.enabled and not host.log_to_file else -1,
+        links=("custody",) if ftp.incoming.enabled else (),
+        requests=("active",) if ftp.active.enabled else (),
+        settings={"ftp": encode(ftp), "log": settings.observe.log, "workers": workers},
+    )
+
+
+def _custody(settings: Settings, host: Host) -> Service:
+    return _service(
+        settings,
+        host,
+        ("custody", "appliance-custody", "ftp.incoming"),
+        jail=f"{settings.ftp.root}/{settings.ftp.incoming.path}",
+        writes=True,
+        owns=True,
+        nofile=settings.ftp.limits.sessions + _SPARE,
+        settings={"incoming": encode(settings.ftp.incoming), "log": settings.observe.log},
+    )
+
+
+def _status(settings: Settings, host: Host) -> Service:
+    return _service(
+        settings,
+        host,
+        ("status", "appliance-status", "run_dir"),
+        main="appliance.observe.control:prepare",
+        listen=(Listen("unix", f"{settings.run_dir}/status.sock", 0),),
+        jail=f"{settings.run_dir}/empty",
+        nofile=256,
+        settings={"log": settings.observe.log},
+    )
+
+
+def _service(whole: Settings, host: Host, who: tuple[str, str, str], /, **fields: Any) -> Service:
+    name, user, key = who
+    uid, gid = identity(host, user, key)
+    defaults: dict[str, Any] = {
+        "main": f"appliance.{name}.worker:prepare",
+        "promise": name,
+        "workers": 1,
+        "listen": (),
+        "writes": False,
+        "owns": False,
+        "fsize": -1,
+        "bind_tcp": (0, 0),
+        "links": (),
+        "requests": (),
+    }
+    fields["nofile"] = min(fields["nofile"], host.nofile)
+    required = whole.confinement == "required"
+    return Service(**{**defaults, **fields, "name": name, "user": user, "uid": uid, "gid": gid, "required": required})
+
+
+def _workers(wanted: str | int, host: Host) -> int:
+    return min(64, host.cpus) if wanted == "auto" else int(wanted)
+
+
+def _listen(kind: str, text: str) -> Listen:
+    host, _, port = text.rpartition(":")
+    return Listen(kind, host.strip("[]"), int(port))

@@ -1,0 +1,134 @@
+"""The filter does what the promise says: its program is run here by an interpreter of the few instructions it uses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.confine import seccomp
+from appliance.confine.promises import ENOSYS_CALLS, PROMISES, Alternatives, names
+from appliance.confine.syscalls import NUMBERS
+from appliance.errors import ConfinementError
+
+MACHINES = ("x86_64", "aarch64")
+EPERM = seccomp.ERRNO | errno.EPERM
+ENOSYS = seccomp.ERRNO | errno.ENOSYS
+
+
+def run(program: list[seccomp.Instruction], arch: int, number: int, arguments: tuple[int, ...] = ()) -> int:
+    """Interpret a program on one system call; returns what the kernel would be told."""
+    padded = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
+    words = {0: number, 4: arch, **{16 + 8 * i: value & 0xFFFFFFFF for i, value in enumerate(padded)}}
+    accumulator, at = 0, 0
+    while True:
+        code, true, false, value = program[at]
+        at += 1
+        if code == seccomp.LOAD:
+            accumulator = words[value]
+        elif code == seccomp.AND:
+            accumulator &= value
+        elif code == seccomp.EQUAL:
+            at += true if accumulator == value else false
+        elif code == seccomp.AT_LEAST:
+            at += true if accumulator >= value else false
+        elif code == seccomp.RETURN:
+            return value
+        else:
+            pytest.fail(f"unknown instruction {code:#x}")
+
+
+def allowed(alternatives: Alternatives, arguments: tuple[int, ...]) -> bool:
+    return any(all(arguments[i] & mask == value for i, mask, value in conditions) for conditions in alternatives)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("promise", PROMISES)
+def test_every_promised_call_is_allowed_with_some_arguments_and_nothing_else_is(machine: str, promise: str) -> None:
+    program = seccomp.assemble(promise, machine)
+    arch = seccomp.AUDIT_ARCH[machine]
+    by_number = {number: name for name, number in NUMBERS[machine].items()}
+    for number in range(600):
+        name = by_number.get(number, "")
+        result = run(program, arch, number, (0, 0, 0))
+        if name in PROMISES[promise]:
+            expected = seccomp.ALLOW if allowed(PROMISES[promise][name], (0, 0, 0)) else EPERM
+        else:
+            expected = ENOSYS if name in ENOSYS_CALLS else EPERM
+        assert result == expected, (name, number)
+
+
+@given(
+    machine=st.sampled_from(MACHINES),
+    promise=st.sampled_from(sorted(PROMISES)),
+    choice=st.integers(0, 10_000),
+    arguments=st.tuples(
+        *[st.sampled_from((0, 1, 2, 3, 4, 7, 10, 0o100, 0o2001, 0x5421, 0x800 | 1, 0x80000 | 2, 2**31))] * 3
+    ),
+)
+def test_the_program_agrees_with_the_table_for_any_arguments(
+    machine: str, promise: str, choice: int, arguments: tuple[int, ...]
+) -> None:
+    here = [name for name in PROMISES[promise] if name in NUMBERS[machine]]
+    name = here[choice % len(here)]
+    result = run(seccomp.assemble(promise, machine), seccomp.AUDIT_ARCH[machine], NUMBERS[machine][name], arguments)
+    assert result == (seccomp.ALLOW if allowed(PROMISES[promise][name], arguments) else EPERM)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_foreign_architecture_is_killed(machine: str) -> None:
+    assert run(seccomp.assemble("tftp", machine), 0x40000003, 0) == seccomp.KILL
+
+
+def test_the_x32_calls_do_not_exist() -> None:
+    program = seccomp.assemble("tftp", "x86_64")
+    assert run(program, seccomp.AUDIT_ARCH["x86_64"], 0x40000000 + 39) == ENOSYS
+
+
+@pytest.mark.parametrize("promise", ["tftp", "ftp"])
+def test_serving_children_can_open_files_only_for_reading(promise: str) -> None:
+    program, arch = seccomp.assemble(promise, "x86_64"), seccomp.AUDIT_ARCH["x86_64"]
+    number = NUMBERS["x86_64"]["openat"]
+    reading = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | os.O_DIRECTORY
+    assert run(program, arch, number, (0, 0, reading)) == seccomp.ALLOW
+    for flag in (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC, os.O_APPEND, os.O_TMPFILE):
+        assert run(program, arch, number, (0, 0, flag)) == EPERM
+
+
+@pytest.mark.parametrize(
+    ("promise", "call"),
+    [("ftp", "connect"), ("tftp", "listen"), ("tftp", "accept4"), ("status", "socket"), ("custody", "socket")]
+    + [(p, c) for p in PROMISES for c in ("execve", "fork", "clone", "ptrace", "setuid", "chroot", "kill", "prctl")],
+)
+def test_what_a_kind_of_child_must_never_do_is_not_promised(promise: str, call: str) -> None:
+    assert call not in names(promise)
+
+
+def test_only_the_custodian_may_change_files() -> None:
+    changing = {"renameat2", "unlink", "unlinkat", "linkat", "link", "ftruncate", "fchmod", "mkdir", "symlink"}
+    for promise in PROMISES:
+        assert promise == "custody" or not changing & names(promise)
+
+
+def test_an_unknown_machine_is_refused_by_name() -> None:
+    with pytest.raises(ConfinementError, match="no system call table for sparc"):
+        seccomp.assemble("tftp", "sparc")
+
+
+@pytest.mark.parametrize(
+    ("machine", "header"),
+    [("x86_64", "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), ("aarch64", "/usr/include/asm-generic/unistd.h")],
+)
+def test_the_numbers_are_those_of_the_kernel_headers(machine: str, header: str) -> None:
+    if not Path(header).exists():
+        pytest.skip("no kernel headers here")
+    text = Path(header).read_text()
+    known = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+) (\d+)", text)}
+    if machine == "aarch64":
+        known |= {"newfstatat": known["fstatat"]}
+    assert {name: number for name, number in NUMBERS[machine].items() if known.get(name) != number} == {}

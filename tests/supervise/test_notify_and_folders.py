@@ -1,0 +1,110 @@
+"""sd_notify, the lock of run_dir, and folders that belong to a service."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import StartError
+from appliance.supervise import folders
+from appliance.supervise.notify import Notify
+from tests.support import ROOT
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_lines_reach_systemd_by_path_and_by_abstract_name(tmp_path: Path, abstract: bool) -> None:
+    name = f"@appliance-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind("\0" + name[1:] if abstract else name)
+        environment = {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "10000000", "WATCHDOG_PID": str(os.getpid())}
+        notify = Notify(environment)
+        assert environment == {}
+        assert notify.watchdog_s == 5.0
+        notify.send("READY=1", "STATUS=x")
+        assert systemd.recv(100) == b"READY=1\nSTATUS=x"
+        notify.reloading()
+        assert systemd.recv(200).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        notify.close()
+
+
+def test_without_systemd_nothing_happens_and_a_deaf_one_does_no_harm(tmp_path: Path) -> None:
+    nobody = [Notify({}), Notify({"NOTIFY_SOCKET": str(tmp_path / "nobody")})]
+    for notify in nobody:
+        notify.send("READY=1")
+        notify.close()
+    assert Notify({"WATCHDOG_USEC": "5", "WATCHDOG_PID": "1"}).watchdog_s == 0.0
+    assert Notify({"WATCHDOG_USEC": "often"}).watchdog_s == 0.0
+
+
+def test_the_lock_admits_one_instance_and_names_it(tmp_path: Path) -> None:
+    held = folders.lock(str(tmp_path / "run"))
+    with pytest.raises(StartError, match=rf"another appliance \(pid {os.getpid()}\) runs on"):
+        folders.lock(str(tmp_path / "run"))
+    os.close(held)
+    os.close(folders.lock(str(tmp_path / "run")))
+
+
+def test_a_lock_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartError, match="cannot make"):
+        folders.lock(str(tmp_path / "file" / "run"))
+    (tmp_path / "run" / "lock").mkdir(parents=True)
+    with pytest.raises(StartError, match="must belong to this user"):
+        folders.lock(str(tmp_path / "run"))
+
+
+def test_the_empty_jail_is_empty_and_closed(tmp_path: Path) -> None:
+    place = Path(folders.empty_jail(str(tmp_path)))
+    assert stat.S_IMODE(place.stat().st_mode) == 0o555
+    if ROOT:
+        (place / "x").write_text("")
+        with pytest.raises(StartError, match="is not empty"):
+            folders.empty_jail(str(tmp_path))
+
+
+def mine() -> tuple[int, int]:
+    return (64612, 64612) if ROOT else (os.getuid(), os.getgid())
+
+
+def test_a_missing_folder_is_made_for_its_service_alone(tmp_path: Path) -> None:
+    uid, gid = mine()
+    folders.own(str(tmp_path / "box"), uid, gid)
+    found = (tmp_path / "box").stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (uid, gid, 0o700)
+
+
+def test_an_open_folder_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box").chmod(0o777)
+    folders.own(str(tmp_path / "box"), *mine())
+    assert stat.S_IMODE((tmp_path / "box").stat().st_mode) == 0o700
+
+
+def test_a_link_or_a_file_in_the_place_of_the_folder_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "file").write_text("")
+    for name in ("link", "file"):
+        with pytest.raises(StartError, match="install -d -o"):
+            folders.own(str(tmp_path / name), *mine())
+    assert (tmp_path / "elsewhere").stat().st_uid == os.geteuid()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_a_folder_of_somebody_else_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "box").mkdir()
+    os.chown(tmp_path / "box", 1234, 1234)
+    with pytest.raises(StartError, match="belongs to uid 1234"):
+        folders.own(str(tmp_path / "box"), *mine())
+
+
+def test_a_folder_in_a_place_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(StartError, match="can be written by others"):
+        folders.own(str(tmp_path / "open" / "box"), *mine())

@@ -1,0 +1,70 @@
+"""Messages between supervisor and child: they come back as they went, and nothing else is accepted."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance import wire
+from appliance.errors import WireError
+
+u16, u32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
+FROM_SUPERVISOR = st.one_of(
+    st.builds(wire.Adopt, u16),
+    st.builds(wire.Unadopt, u16),
+    st.builds(wire.Link, u32),
+    st.builds(wire.Drain, u32),
+    st.builds(wire.Reply, u32, st.integers(0, 200)),
+    st.builds(wire.Facts, st.binary()),
+    st.builds(
+        wire.Start,
+        st.text(),
+        u16,
+        st.text(),
+        st.dictionaries(st.text(), st.integers()),
+        st.dictionaries(st.text(), st.integers()),
+        st.lists(st.text()).map(tuple),
+    ),
+)
+FROM_CHILD = st.one_of(
+    st.builds(wire.Ready, u32, st.integers(0, 255), u16),
+    st.builds(wire.Request, u32, st.integers(0, 255), u16),
+    st.just(wire.Query()),
+)
+
+
+@given(FROM_SUPERVISOR)
+def test_a_message_of_the_supervisor_comes_back_as_it_went(message: wire.Message) -> None:
+    assert wire.parse(wire.pack(message), from_child=False) == message
+
+
+@given(FROM_CHILD)
+def test_a_message_of_a_child_comes_back_as_it_went(message: wire.Message) -> None:
+    assert wire.parse(wire.pack(message), from_child=True) == message
+
+
+@given(FROM_SUPERVISOR)
+def test_a_child_cannot_speak_as_the_supervisor(message: wire.Message) -> None:
+    with pytest.raises(WireError):
+        wire.parse(wire.pack(message), from_child=True)
+
+
+@given(st.binary(max_size=64), st.booleans())
+def test_garbage_is_a_message_or_a_wire_error_and_nothing_else(datagram: bytes, from_child: bool) -> None:
+    try:
+        wire.parse(datagram, from_child=from_child)
+    except WireError:
+        pass
+
+
+@pytest.mark.parametrize("text", [b"S", b"S{", b'S{"fds": 3}', b'S{"fds": [], "more": 1}', b"S[]", b"S\xff"])
+def test_a_bad_start_message_is_a_wire_error(text: bytes) -> None:
+    with pytest.raises(WireError, match="bad start message"):
+        wire.parse(text, from_child=False)
+
+
+@pytest.mark.parametrize("text", [b"r", b"r" + bytes(8), b"q" + bytes(6), b"f1", b""])
+def test_a_message_of_the_wrong_length_is_a_wire_error(text: bytes) -> None:
+    with pytest.raises(WireError):
+        wire.parse(text, from_child=True)

@@ -17,7 +17,7 @@ test: $(VENV)/dev.stamp ## everything: format, lint, types, layers, unit, wire, 
 	@tests/tools.sh
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=xml:.coverage.xml
-	@$(BIN)/python tests/coverage_floor.py .coverage.xml
+	@$(BIN)/python -m tests.coverage_floor .coverage.xml
 
 test-all: test ## today the same as test
 

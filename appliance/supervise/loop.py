@@ -27,6 +27,7 @@ from appliance.supervise.states import Act, Do, Event, Run, Signal, Slot, run_st
 
 _TURN_S = 1.0
 _JAIL_LOOK_S = 2.0
+_MOST_CRASHES = 1000
 
 
 class Supervisor:
@@ -53,6 +54,7 @@ class Supervisor:
         self._announce = announce
         self.selector = selectors.EpollSelector()
         self._serial = 1
+        self._crashes = 0
         self._due: float | None = None
         self._look_at = self._watchdog_at = 0.0
         self._read_again: list[Asker | None] = []
@@ -126,11 +128,18 @@ class Supervisor:
     def _turn(self) -> None:
         timeout = max(0.0, min((due for due in self._dues()), default=_TURN_S) - time.monotonic())
         for key, _mask in self.selector.select(min(timeout, _TURN_S)):
-            try:
-                key.data()
-            except (WireError, StartError, OSError) as error:
-                self.log.error("supervisor", why=str(error))
-        self._timers(time.monotonic())
+            self._walled(key.data)
+        self._walled(self._timers)
+
+    def _walled(self, action: Callable[[], None]) -> None:
+        """A bug here must not take every service down: it is logged, counted, and the loop goes on."""
+        try:
+            action()
+        except Exception:
+            self._crashes += 1
+            self.log.crash("supervisor bug", count=self._crashes)
+            if self._crashes >= _MOST_CRASHES:  # it does not get better: let systemd start a fresh one
+                raise
 
     def _dues(self) -> Iterable[float]:
         for slot in self._slots():
@@ -141,7 +150,8 @@ class Supervisor:
         if self.notify.watchdog_s:
             yield self._watchdog_at
 
-    def _timers(self, now: float) -> None:
+    def _timers(self) -> None:
+        now = time.monotonic()
         for slot in self._slots():
             if slot.due is not None and slot.due <= now:
                 slot.event(Event.DUE, now)

@@ -65,7 +65,7 @@ class _Banner:
         supervisor.log.info("serving", services=supervisor.snapshot.summary(), confinement=supervisor.snapshot.level())
         if not text:
             return
-        places = {name: group.reachable() for name, group in supervisor.groups.items()}
+        places = {name: group.reachable() for name, group in supervisor.groups.items() if group.public}
         for name in ("tftp", "ftp"):
             text = text.replace("{" + name + "}", places.get(name, "off"))
         print(text.replace("{confinement}", CONFINED[supervisor.snapshot.level()]), flush=True)

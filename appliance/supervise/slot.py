@@ -21,7 +21,7 @@ from appliance.supervise.states import FORGIVEN_AFTER, Do, Event, Slot, backoff,
 
 START_S = 20.0  # from spawn to READY
 KILL_S = 5.0  # a killed process that is not reaped by then is killed again
-HANG_S = 30.0  # a worker whose loop has not turned for so long is replaced
+HANG_S = 10.0  # a worker whose loop has not turned for so long is replaced
 
 
 class Host(Protocol):
@@ -121,7 +121,8 @@ class WorkerSlot:
         return self.totals[name] + self.counters()[name]
 
     def _receive(self) -> None:
-        assert self._channel is not None
+        if self._channel is None:
+            return  # the process was reaped in this very turn of the loop
         try:
             data, fds, _flags, _peer = socket.recv_fds(self._channel, wire.MAX_MESSAGE, wire.MAX_FDS)
         except BlockingIOError:

@@ -1,0 +1,147 @@
+"""Nothing is imported after confinement: a whole session of each service adds nothing to sys.modules."""
+
+from __future__ import annotations
+
+import ftplib
+import io
+import json
+import os
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance import wire
+from appliance.observe import tables
+from appliance.settings.ftp import FtpSettings, IncomingSettings
+from appliance.settings.plain import encode
+from appliance.settings.tftp import TftpSettings
+from appliance.supervise.spawn import spawn
+from tests.support import spec
+from tests.system.running import tftp_read
+
+Late = list[list[str]]
+
+
+@contextmanager
+def watched(
+    main: str, promise: str, settings: dict[str, Any], jail: Path, *socks: tuple[str, socket.socket], **changes: Any
+) -> Iterator[Late]:
+    """A real, confined worker; the list holds the late modules once the block is left."""
+    child = spawn(promise, 0)
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    table = tables.create(promise)
+    roles = ("table", *(role for role, _ in socks), "document:answer")
+    confinement = asdict(spec(str(jail), promise, nofile=1024, **changes))
+    settings = {"watched": main, "log": "text", **settings}
+    start = wire.Start(promise, 0, "tests.system.modules:prepare", settings, confinement, roles)
+    socket.send_fds(child.channel, [wire.pack(start)], [table, *(sock.fileno() for _, sock in socks), write_end])
+    os.close(table)
+    os.close(write_end)
+    late: Late = []
+    try:
+        child.channel.setblocking(True)
+        child.channel.settimeout(30)
+        assert isinstance(wire.parse(child.channel.recv(1000), from_child=True), wire.Ready)
+        yield late
+        child.channel.send(wire.pack(wire.Drain(5000)))
+        select.select([read_end], [], [], 30)
+        with os.fdopen(read_end, "rb") as answer:
+            late.append(json.loads(answer.read()))
+    finally:
+        child.channel.close()
+        os.waitpid(child.pid, 0)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "hello.txt").write_bytes(b"hello\n")
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "incoming").mkdir(mode=0o700)
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def test_a_tftp_session_imports_nothing(tree: Path) -> None:
+    listener = socket.socket(type=socket.SOCK_DGRAM)
+    listener.bind(("127.0.0.1", 0))
+    settings = {"tftp": encode(TftpSettings()), "workers": 1}
+    with watched("appliance.tftp.worker:prepare", "tftp", settings, tree, ("listener:0", listener)) as late:
+        assert tftp_read(listener.getsockname(), b"hello.txt") == b"hello\n"
+        for bad in (b"missing", b"dir", b"\xff\xfe"):
+            with pytest.raises(OSError, match=r"\w"):
+                tftp_read(listener.getsockname(), bad)
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            for garbage in (b"", b"\0", b"\0\1", b"\0\1x\0octet\0blksize\0abc\0", os.urandom(500)):
+                sock.sendto(garbage, listener.getsockname())
+        assert tftp_read(listener.getsockname(), b"hello.txt") == b"hello\n"
+    listener.close()
+    assert late == [[]]
+
+
+def test_an_ftp_session_with_an_upload_imports_nothing(tree: Path) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    incoming = IncomingSettings(enabled=True)
+    ftp = encode(replace(FtpSettings(), incoming=incoming, passive_ports="51000-51099"))
+    if os.geteuid() == 0:
+        os.chown(tree / "incoming", 64610, 64610)
+    with (
+        watched(
+            "appliance.custody.worker:prepare",
+            "custody",
+            {"incoming": encode(incoming)},
+            tree / "incoming",
+            ("link:0", theirs),
+            writes=True,
+        ) as custody_late,
+        watched(
+            "appliance.ftp.worker:prepare",
+            "ftp",
+            {"ftp": ftp, "workers": 1},
+            tree,
+            ("listener:0", listener),
+            ("link:custody", ours),
+            bind_tcp=(51000, 51099),
+        ) as ftp_late,
+    ):
+        theirs.close()
+        ours.close()
+        client = ftplib.FTP(timeout=20)
+        client.connect(*listener.getsockname())
+        client.login()
+        client.voidcmd("TYPE I")
+        for command in (
+            "FEAT",
+            "SYST",
+            "HELP",
+            "STAT",
+            "OPTS UTF8 ON",
+            "MDTM hello.txt",
+            "SIZE hello.txt",
+            "MLST hello.txt",
+            "NOOP",
+        ):
+            client.sendcmd(command)
+        lines: list[str] = []
+        client.retrlines("LIST", lines.append)
+        client.retrlines("MLSD", lines.append)
+        client.retrlines("NLST", lines.append)
+        client.retrlines("RETR hello.txt", lines.append)
+        got: list[bytes] = []
+        client.retrbinary("RETR hello.txt", got.append)
+        assert got == [b"hello\n"]
+        client.storbinary("STOR incoming/a.bin", io.BytesIO(b"x" * 100_000))
+        for refused in ("DELE hello.txt", "RETR missing", "CWD nowhere", "STOR hello.txt", "XYZZY", "RETR a\x01b"):
+            with pytest.raises((ftplib.error_perm, ftplib.error_temp)):
+                client.sendcmd(refused)
+        client.quit()
+    listener.close()
+    assert (tree / "incoming" / "a.bin").stat().st_size == 100_000
+    assert ftp_late == [[]]
+    assert custody_late == [[]]

@@ -1,0 +1,272 @@
+"""SIGHUP, SIGTERM and their verbs, with transfers under way."""
+
+from __future__ import annotations
+
+import ftplib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import until
+from tests.system.running import Appliance, appliance, tftp_read
+
+BIG = bytes(range(256)) * 4096 * 8
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Appliance]:
+    with appliance(tmp_path) as made:
+        yield made
+
+
+def begin(client: ftplib.FTP) -> tuple[socket.socket, bytes]:
+    """A download that has begun and cannot finish by itself: nobody reads on."""
+    client.voidcmd("TYPE I")
+    data = client.transfercmd("RETR big.bin")
+    return data, data.recv(1000)
+
+
+def finish(client: ftplib.FTP, data: socket.socket, got: bytes) -> None:
+    got += b"".join(iter(lambda: data.recv(1 << 16), b""))
+    data.close()
+    assert client.voidresp().startswith("226")
+    assert got == BIG
+
+
+def begin_tftp(address: tuple[str, int]) -> tuple[socket.socket, tuple[str, int], bytes]:
+    """A TFTP read whose first block was received and not acknowledged."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(10)
+    sock.sendto(b"\0\1sub/long.bin\0octet\0", address)
+    packet, peer = sock.recvfrom(1000)
+    assert packet[:4] == b"\0\3\0\1"
+    return sock, peer, packet[4:]
+
+
+def finish_tftp(sock: socket.socket, peer: tuple[str, int], data: bytes) -> bytes:
+    block = 1
+    while True:
+        sock.sendto(b"\0\4" + block.to_bytes(2, "big"), peer)
+        block += 1
+        packet = sock.recv(1000)
+        while packet[:4] != b"\0\3" + block.to_bytes(2, "big"):
+            packet = sock.recv(1000)
+        data += packet[4:]
+        if len(packet) < 516:
+            sock.sendto(b"\0\4" + block.to_bytes(2, "big"), peer)
+            sock.close()
+            return data
+
+
+def test_a_bad_configuration_changes_nothing_and_says_where(running: Appliance) -> None:
+    before = {s: running.pids(s) for s in ("tftp", "ftp", "custody", "status")}
+    good = running.config.read_text()
+    running.write(good.replace("workers: 2", "workerz: 2", 1))
+    done = running.verb("reload")
+    assert done.returncode == 2
+    line = next(n for n, text in enumerate(running.config.read_text().splitlines(), 1) if "workerz" in text)
+    assert f"{running.config}:{line}:3: tftp.workerz: unknown key" in done.stdout + done.stderr
+    assert "did you mean workers" in done.stdout + done.stderr
+    assert {s: running.pids(s) for s in before} == before
+    running.signal(signal.SIGHUP)
+    running.said("nothing was changed")
+    assert {s: running.pids(s) for s in before} == before
+    assert running.ready()
+
+
+def test_the_same_configuration_is_no_change(running: Appliance) -> None:
+    before = running.pids("tftp") | running.pids("ftp")
+    done = running.verb("reload")
+    assert done.returncode == 0
+    assert "nothing changed" in done.stdout
+    assert running.pids("tftp") | running.pids("ftp") == before
+
+
+def test_only_what_changed_is_replaced_and_its_port_stays(running: Appliance) -> None:
+    before, address = {s: running.pids(s) for s in ("tftp", "ftp", "custody", "status")}, running.address("tftp")
+    running.write(running.config.read_text().replace("workers: 2", "workers: 3\n  windowsize_max: 8", 1))
+    done = running.verb("reload")
+    assert (done.returncode, "tftp replaced" in done.stdout) == (0, True)
+    assert len(running.pids("tftp")) == 3
+    assert not running.pids("tftp") & before["tftp"]
+    assert {s: running.pids(s) for s in ("ftp", "custody", "status")} == {
+        s: before[s] for s in ("ftp", "custody", "status")
+    }
+    assert running.address("tftp") == address
+    for _ in range(20):
+        assert tftp_read(address, b"hello.txt") == b"hello, network\n"
+
+
+def test_transfers_under_way_finish_on_the_old_workers(running: Appliance) -> None:
+    (running.tree / "sub" / "long.bin").write_bytes(BIG[:20000])
+    old = running.pids("tftp") | running.pids("ftp")
+    client = running.ftp()
+    data, got = begin(client)
+    sock, peer, first = begin_tftp(running.address("tftp"))
+    text = running.config.read_text().replace("workers: 2", "workers: 1").replace("max_size: 64MiB", "max_size: 32MiB")
+    running.write(text)
+    assert running.verb("reload").returncode == 0
+    assert len(running.pids("tftp")) == len(running.pids("ftp")) == 1
+    assert not (running.pids("tftp") | running.pids("ftp")) & old
+    assert running.workers("ftp", "draining")
+    assert tftp_read(running.address("tftp"), b"hello.txt") == b"hello, network\n"
+    assert finish_tftp(sock, peer, first) == BIG[:20000]
+    finish(client, data, got)
+    client.close()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), 25, "the old workers leave")
+
+
+def test_an_address_is_added_and_taken_away(running: Appliance) -> None:
+    text = running.config.read_text()
+    running.write(text.replace('["127.0.0.1:0", "[::1]:0"]', '["127.0.0.1:0", "[::1]:0", "127.0.0.2:0"]', 1))
+    assert running.verb("reload").returncode == 0
+    address = running.address("tftp", 2)
+    assert address[0] == "127.0.0.2"
+    assert tftp_read(address, b"hello.txt") == b"hello, network\n"
+    running.write(text)
+    assert running.verb("reload").returncode == 0
+    assert len(running.status()["services"]["tftp"]["listen"]) == 2
+
+
+def test_an_address_that_cannot_be_bound_refuses_the_reload(running: Appliance) -> None:
+    before = running.pids("tftp") | running.pids("ftp")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        running.write(running.config.read_text().replace('"127.0.0.1:0", "[::1]:0"', f'"127.0.0.1:{port}"'))
+        done = running.verb("reload")
+    assert done.returncode == 1
+    assert f"cannot listen on tcp 127.0.0.1:{port}" in done.stdout + done.stderr
+    assert running.pids("tftp") | running.pids("ftp") == before
+    assert running.ready()
+
+
+def test_a_service_is_switched_off_and_on(running: Appliance) -> None:
+    text = running.config.read_text()
+    running.write(
+        text.replace("ftp:\n  listen", "ftp:\n  enabled: false\n  listen").replace("tftp:\n  enabled: false", "tftp:")
+    )
+    assert running.verb("reload").returncode == 0
+    assert set(running.status()["services"]) >= {"tftp"}
+    until(lambda: "ftp" not in running.status()["services"], 25, "the old FTP workers leave")
+    running.write(text)
+    assert running.verb("reload").returncode == 0
+    running.ftp().close()
+
+
+def test_run_dir_cannot_change_while_running(running: Appliance) -> None:
+    text = running.config.read_text()
+    running.write(text.replace(f"{running.home}/run", f"{running.home}/other"))
+    running.signal(signal.SIGHUP)
+    running.said("run_dir cannot change while running")
+    running.write(text)
+
+
+def test_term_refuses_new_clients_and_lets_transfers_finish(running: Appliance) -> None:
+    (running.tree / "sub" / "long.bin").write_bytes(BIG[:20000])
+    tftp, ftp = running.address("tftp"), running.address("ftp")
+    client, idle = running.ftp(), running.ftp()
+    data, got = begin(client)
+    sock, peer, first = begin_tftp(tftp)
+    running.signal(signal.SIGTERM)
+    until(lambda: running.status().get("state") == "draining", 10)
+
+    def refused() -> bool:
+        try:
+            socket.create_connection(ftp, timeout=1).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    until(refused, 10, "new connections are refused")
+    with pytest.raises((EOFError, ftplib.error_temp, OSError)):
+        [idle.voidcmd("NOOP") for _ in range(2)]
+    with pytest.raises(OSError):  # noqa: PT011  a timeout or a port unreachable, by kernel and moment
+        tftp_read(tftp, b"hello.txt", timeout=0.5)
+    assert finish_tftp(sock, peer, first) == BIG[:20000]
+    finish(client, data, got)
+    client.close()
+    idle.close()
+    assert running.wait() == 0
+
+
+def test_a_transfer_that_does_not_finish_is_cut_after_the_drain_time(tmp_path: Path) -> None:
+    with appliance(tmp_path, drain="1s") as running:
+        client = running.ftp()
+        data, _ = begin(client)
+        running.signal(signal.SIGTERM)
+        assert running.wait(15) == 0
+        data.close()
+        client.close()
+
+
+def test_a_second_term_stops_now(running: Appliance) -> None:
+    client = running.ftp()
+    data, _ = begin(client)
+    running.signal(signal.SIGTERM)
+    until(lambda: running.status().get("state") == "draining", 10)
+    running.signal(signal.SIGTERM)
+    assert running.wait(10) == 0
+    data.close()
+    client.close()
+
+
+def test_drain_is_term_by_word(running: Appliance) -> None:
+    assert running.verb("drain").returncode == 0
+    assert running.wait() == 0
+
+
+def test_control_c_ends_it_cleanly(running: Appliance) -> None:
+    running.signal(signal.SIGINT)
+    assert running.wait() == 0
+
+
+def test_verbs_say_so_when_nothing_runs(tmp_path: Path) -> None:
+    made = Appliance(tmp_path)
+    for verb in ("status", "reload", "drain"):
+        done = made.verb(verb)
+        assert done.returncode == 1
+        assert "not running" in done.stdout + done.stderr
+
+
+def test_a_stranger_cannot_act(running: Appliance) -> None:
+    """The socket is private, and the supervisor asks the kernel who speaks."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become somebody else")
+    place = running.home / "run" / "act.sock"
+    assert place.stat().st_mode & 0o777 == 0o600
+    place.chmod(0o666)
+    for folder in (running.home, running.home.parent, running.home.parent.parent):
+        folder.chmod(0o755)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+                sock.settimeout(10)
+                sock.connect(str(place))
+                answer = sock.recv(1000)
+                code = 0 if answer.startswith(b"only root") and sock.recv(100) == b"failed" else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert running.ready()
+
+
+def test_garbage_on_the_act_socket_is_answered_and_harms_nothing(running: Appliance) -> None:
+    for word in (b"reboot", b"\xff" * 5000, b"reload\n"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+            sock.settimeout(10)
+            sock.connect(str(running.home / "run" / "act.sock"))
+            sock.send(word)
+            assert sock.recv(1000) == b"unknown word"
+            assert sock.recv(1000) == b"failed"
+    assert running.ready()

@@ -1,0 +1,138 @@
+"""Who may import whom: the table of docs/DESIGN.md, enforced on every file by its syntax tree."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "appliance"
+COMMON = {"errors"}
+
+# what a file may import of ours; a longer prefix wins over a shorter one
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "wire": {"errors"},
+    "settings": {"settings"},
+    "confine": {"confine"},
+    "observe": {"observe"},
+    "observe.control": {"observe", "child", "wire"},
+    "child": {"child", "wire", "confine", "observe"},
+    "supervise": {"supervise", "wire", "confine.report", "observe.tables", "observe.log", "__init__"},
+    "supervise.reading": {"supervise", "wire", "confine.plan", "observe.tables"},
+    "tftp": {"tftp", "settings", "observe"},
+    "tftp.worker": {"tftp", "settings", "observe", "child", "wire"},
+    "ftp": {"ftp", "settings", "observe", "custody.wire"},
+    "ftp.worker": {"ftp", "settings", "observe", "child", "wire", "custody.wire"},
+    "custody": {"custody", "settings", "observe"},
+    "custody.worker": {"custody", "settings", "observe", "child", "wire"},
+    "wiring": {"settings", "supervise.service"},
+    "reader": {"wiring", "settings", "supervise.service", "child"},
+    "world": {"wiring", "settings", "confine.landlock"},
+    "cli": {"cli", "settings", "world", "wiring", "observe.log", "supervise.spawn", "__init__"},
+}
+# pure: no effect on the world, so nothing that has one
+PURE = (
+    "errors", "wire", "confine.plan", "confine.promises", "confine.report", "confine.syscalls", "supervise.states",
+    "supervise.service", "supervise.change", "tftp.packet", "tftp.options", "tftp.netascii", "tftp.session", "ftp.policy",
+    "ftp.listing", "custody.wire", "custody.ledger", "custody.rules", "settings.types", "settings.tftp", "settings.ftp",
+    "settings.main", "settings.plain",
+)  # fmt: skip
+IMPURE_MODULES = {
+    "os",
+    "socket",
+    "select",
+    "selectors",
+    "time",
+    "logging",
+    "subprocess",
+    "threading",
+    "random",
+    "pathlib",
+}
+# third parties have one door each
+DOORS: dict[str, tuple[str, ...]] = {
+    "pyftpdlib": ("ftp",),
+    "yaml": ("settings.yamltext", "settings.describe"),
+    "pydantic": ("settings",),
+    "pydantic_core": ("settings",),
+    "annotated_types": ("settings",),
+    "typer": ("cli",),
+    "click": ("cli",),
+    "rich": ("cli",),
+    "tftpy": ("cli.tftpclient",),
+    "ctypes": ("confine", "tftp.sockets"),
+}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts if parts[-1] != "__init__" or len(parts) == 1 else parts[:-1])
+
+
+FILES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if path.read_text().strip()}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module a file imports, those under TYPE_CHECKING and inside functions included."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            base = node.module or ""
+            found |= {f"{base}.{alias.name}" if _is_module(base, alias.name) else base for alias in node.names}
+    return found
+
+
+def _is_module(base: str, name: str) -> bool:
+    if not base.startswith("appliance"):
+        return False
+    place = ROOT.joinpath(*base.split(".")[1:], name)
+    return place.is_dir() or place.with_suffix(".py").exists()
+
+
+def under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def rule_for(name: str) -> set[str]:
+    best = max((prefix for prefix in ALLOWED if under(name, prefix)), key=len, default="")
+    assert best, f"appliance.{name} is in no room of the table"
+    return ALLOWED[best] | COMMON
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_imports_only_the_rooms_it_may(name: str) -> None:
+    ours = {
+        module.removeprefix("appliance").lstrip(".") or "__init__"
+        for module in imports(FILES[name])
+        if under(module, "appliance")
+    }
+    bad = {module for module in ours if not any(under(module, allowed) for allowed in rule_for(name))}
+    assert bad == set()
+
+
+@pytest.mark.parametrize("name", [name for name in PURE if name in FILES])
+def test_a_pure_file_imports_nothing_with_an_effect(name: str) -> None:
+    assert {module.split(".")[0] for module in imports(FILES[name])} & IMPURE_MODULES == set()
+    ours = {module.removeprefix("appliance.") for module in imports(FILES[name]) if module.startswith("appliance.")}
+    assert ours <= set(PURE) | {"settings.types"}
+
+
+def test_every_pure_file_exists() -> None:
+    assert set(PURE) - set(FILES) == set()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_third_parties_come_in_by_their_one_door(name: str) -> None:
+    foreign = {module.split(".")[0] for module in imports(FILES[name])} - set(sys.stdlib_module_names) - {"appliance"}
+    assert {module for module in foreign if not any(under(name, door) for door in DOORS.get(module, ()))} == set()
+
+
+def test_room_init_files_are_empty() -> None:
+    assert [p for p in ROOT.rglob("__init__.py") if p.parent != ROOT and p.read_text().strip()] == []

@@ -69,14 +69,15 @@ class StatusChild:
             self._accept(what)
 
     def _accept(self, listener: socket.socket) -> None:
-        try:
-            sock, _ = listener.accept()
-        except BlockingIOError:
-            return
-        sock.setblocking(False)
-        if len(self._clients) >= _MOST:
-            self._drop(next(iter(self._clients.values())))
-        self._clients[sock.fileno()] = _Client(sock, time.monotonic())
+        for _ in range(_MOST):  # all who wait, but no more than we keep
+            try:
+                sock, _peer = listener.accept()
+            except BlockingIOError:
+                break
+            sock.setblocking(False)
+            if len(self._clients) >= _MOST:
+                self._drop(next(iter(self._clients.values())))
+            self._clients[sock.fileno()] = _Client(sock, time.monotonic())
         if not self._asked:
             self._context.channel.send(wire.Query())
             self._asked = True

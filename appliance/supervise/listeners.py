@@ -149,7 +149,7 @@ def bind_unix(sock: socket.socket, path: str, mode: int) -> socket.socket:
         raise StartError(f"cannot make {path}: {error.strerror}") from error
     finally:
         os.close(folder)
-    sock.listen(64)
+    sock.listen(_BACKLOG)
     return sock
 
 

@@ -21,7 +21,7 @@ from appliance.supervise.notify import Notify
 from appliance.supervise.reading import Wiring
 from appliance.supervise.reload import Reload
 from appliance.supervise.service import Service
-from appliance.supervise.slot import WorkerSlot
+from appliance.supervise.slot import FRESH_S, HANG_S, WorkerSlot
 from appliance.supervise.snapshot import Snapshot
 from appliance.supervise.states import Act, Do, Event, Run, Signal, Slot, run_step
 
@@ -167,12 +167,12 @@ class Supervisor:
             self._look(now)
         if self.notify.watchdog_s and now >= self._watchdog_at:
             self._watchdog_at = now + self.notify.watchdog_s
-            if not any(slot.hangs(now) for slot in self._slots()):
+            if not any(slot.stands_still(now, FRESH_S) for slot in self._slots()):
                 self.notify.send("WATCHDOG=1")
 
     def _look(self, now: float) -> None:
         for slot in self._slots():
-            if slot.hangs(now):
+            if slot.stands_still(now, HANG_S):
                 self.log.error("worker hangs", service=slot.service.name, worker=slot.index, pid=slot.pid)
                 slot.event(Event.FAULT, now)
         for name, group in list(self.groups.items()):

@@ -21,7 +21,8 @@ from appliance.supervise.states import FORGIVEN_AFTER, Do, Event, Slot, backoff,
 
 START_S = 20.0  # from spawn to READY
 KILL_S = 5.0  # a killed process that is not reaped by then is killed again
-HANG_S = 10.0  # a worker whose loop has not turned for so long is replaced
+FRESH_S = 3.0  # a worker's loop turns once a second; standing still for longer withholds the watchdog's sign of life
+HANG_S = 10.0  # and for so long, the worker is replaced
 
 
 class Host(Protocol):
@@ -93,10 +94,10 @@ class WorkerSlot:
         self._let_go()
         self.event(Event.DIED, now)
 
-    def hangs(self, now: float) -> bool:
-        """True when its loop has stood still for too long."""
+    def stands_still(self, now: float, limit: float) -> bool:
+        """True when it should serve and its loop has not turned for `limit` seconds."""
         tick = self.counters()["tick"]
-        return self.state is Slot.SERVING and now - max(tick / 1e9, self.serving_since) > HANG_S
+        return self.state is Slot.SERVING and now - max(tick / 1e9, self.serving_since) > limit
 
     # -- talking
 

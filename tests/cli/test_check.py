@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from appliance import world
+from appliance.errors import Problem
+from appliance.settings.main import Settings
+from tests.cli.conftest import Call, facts, status_server
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A world whose judgement the test sets; records whether our own supervisor was seen."""
+    state: dict[str, object] = {"problems": []}
+
+    def judge(_settings: Settings, *, running: bool = False) -> object:
+        state["running"] = running
+        return state["problems"]
+
+    monkeypatch.setattr(world, "judge", judge)
+    return state
+
+
+@pytest.mark.usefixtures("judged")
+def test_a_good_configuration_is_ok(call: Call, config: Path) -> None:
+    said = call("check", "-c", config)
+    assert (said.code, said.out, said.err) == (0, f"ok: {config}\n", f"configuration: {config}\n")
+
+
+def test_warnings_are_told_and_leave_it_ok(call: Call, config: Path, judged: dict[str, object]) -> None:
+    judged["problems"] = [Problem("warning", "small buffer", "sysctl -w x=1")]
+    said = call("check", "-c", config)
+    assert (said.code, said.out) == (0, f"warning: small buffer (sysctl -w x=1)\nok: {config}\n")
+
+
+def test_an_error_of_the_world_is_exit_code_2(call: Call, config: Path, judged: dict[str, object]) -> None:
+    judged["problems"] = [Problem("error", "is taken", "stop it", "tftp.listen[0]")]
+    said = call("check", "-c", config)
+    assert (said.code, said.out) == (2, "tftp.listen[0]: is taken (stop it)\n")
+
+
+@pytest.mark.usefixtures("judged")
+def test_all_errors_of_the_text_are_told_one_per_line(call: Call, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("tftp:\n  blksize_maxx: 9\nftpp: {}\n")
+    said = call("check", "-c", bad)
+    assert said.code == 2
+    lines = said.out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"{bad}:2:3: tftp.blksize_maxx: ")
+    assert lines[1].startswith(f"{bad}:3:1: ftpp: ")
+
+
+@pytest.mark.usefixtures("judged")
+def test_json_has_every_problem_with_its_place(call: Call, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("ftpp: {}\n")
+    said = call("check", "--json", "-c", bad)
+    assert (said.code, said.err) == (2, "")
+    plain = said.json()
+    assert (plain["config"], plain["ok"]) == (str(bad), False)
+    (problem,) = plain["problems"]
+    assert problem.keys() == {"severity", "file", "line", "column", "key", "what", "remedy"}
+    assert (problem["file"], problem["line"], problem["column"], problem["key"]) == (str(bad), 1, 1, "ftpp")
+
+
+@pytest.mark.usefixtures("judged")
+def test_a_missing_file_is_told_in_the_same_form(call: Call, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.yaml"
+    assert call("check", "-c", missing).code == 2
+    plain = call("check", "--json", "-c", missing).json()
+    assert (plain["config"], plain["ok"]) == (str(missing), False)
+
+
+def test_our_own_supervisor_does_not_count_as_a_stranger_on_the_port(
+    call: Call, config: Path, run_dir: Path, judged: dict[str, object]
+) -> None:
+    call("check", "-c", config)
+    assert judged["running"] is False
+    with status_server(run_dir, json.dumps(facts()).encode()):
+        call("check", "-c", config)
+    assert judged["running"] is True
+
+
+@pytest.mark.usefixtures("judged")
+def test_a_supervisor_that_may_not_be_asked_counts_as_running(
+    call: Call, tmp_path: Path, judged: dict[str, object]
+) -> None:
+    config = tmp_path / "long.yaml"
+    config.write_text(f"run_dir: /{'x' * 300}\n")  # too long a name for any file system: nobody can look
+    assert call("check", "-c", config).code == 0
+    assert judged["running"] is True

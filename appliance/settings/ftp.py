@@ -10,6 +10,8 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from appliance.settings.types import (
     Endpoint,
     Help,
+    Ipv4,
+    Line,
     Network,
     Path,
     Pattern,
@@ -69,7 +71,10 @@ class FtpSettings:
 
     enabled: Annotated[bool, Help("serve anonymous FTP")] = True
     listen: Annotated[
-        tuple[Endpoint, ...], Help("addresses and ports; several, both families; port 0 picks a free one")
+        tuple[Endpoint, ...],
+        MinLen(1),
+        MaxLen(64),
+        Help("addresses and ports; several, both families; port 0 picks a free one"),
     ] = (
         "0.0.0.0:21",
         "[::]:21",
@@ -77,19 +82,23 @@ class FtpSettings:
     root: Annotated[Path, Help("the folder that is served; workers are locked into it")] = "/srv/appliance/ftp"
     user: Annotated[User, Help("the account the workers run under")] = "appliance-ftp"
     workers: Annotated[Workers, Help("processes; auto is one per CPU")] = "auto"
-    banner: Annotated[str, MinLen(1), MaxLen(200), Help("greeting line; says no version")] = "Anonymous FTP ready."
+    banner: Annotated[Line, MinLen(1), MaxLen(200), Help("greeting line; says no version")] = "Anonymous FTP ready."
     passive_ports: Annotated[PortRange, Help("ports of passive data connections, inclusive")] = "61000-65535"
     passive_address: Annotated[
-        str | None, Help("IPv4 address told in PASV replies; null is the one the client reached")
+        Ipv4 | None, Help("IPv4 address told in PASV replies; null is the one the client reached")
     ] = None
-    active: Annotated[ActiveSettings, Help("active mode")] = field(default_factory=ActiveSettings)
-    incoming: Annotated[IncomingSettings, Help("the drop box")] = field(default_factory=IncomingSettings)
+    active: Annotated[ActiveSettings, Help("Active mode: the server connects to the client.")] = field(
+        default_factory=ActiveSettings
+    )
+    incoming: Annotated[IncomingSettings, Help("The drop box: clients may write, but neither list nor read.")] = field(
+        default_factory=IncomingSettings
+    )
     hide: Annotated[tuple[Pattern, ...], Help("names that are neither listed nor served, anywhere in a path")] = (
         ".ht*",
         ".ftpaccess",
         ".git",
         ".ssh",
     )
-    limits: Annotated[FtpLimits, Help("what one server gives at most")] = field(default_factory=FtpLimits)
+    limits: Annotated[FtpLimits, Help("What all workers together give at most.")] = field(default_factory=FtpLimits)
     allow: Annotated[tuple[Network, ...], Help("networks that are served; empty is everyone")] = ()
     deny: Annotated[tuple[Network, ...], Help("networks that are not served; wins over allow")] = ()

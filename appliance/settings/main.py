@@ -16,9 +16,7 @@ class ObserveSettings:
 
     log: Annotated[
         Literal["journal", "json", "text"],
-        Help(
-            "journal: readable lines with a level mark when systemd reads them; json: one object a line; text: readable lines"
-        ),
+        Help("journal: readable lines with a level mark for systemd; json: one object a line; text: readable lines"),
     ] = "journal"
 
 
@@ -32,13 +30,11 @@ class Settings:
     )
     confinement: Annotated[
         Literal["required", "best-effort"],
-        Help(
-            "required: refuse to start without jail, own user, no capabilities and system call filter; best-effort: what the kernel allows"
-        ),
+        Help("required: a worker that cannot be confined fully does not serve; best-effort: what the kernel allows"),
     ] = "required"
     drain_timeout: Annotated[
         float, Unit("duration", 0, 86400), Help("how long running transfers may finish when stopping or reloading")
     ] = 30.0
-    tftp: Annotated[TftpSettings, Help("the TFTP service")] = field(default_factory=TftpSettings)
-    ftp: Annotated[FtpSettings, Help("the anonymous FTP service")] = field(default_factory=FtpSettings)
-    observe: Annotated[ObserveSettings, Help("logs")] = field(default_factory=ObserveSettings)
+    tftp: Annotated[TftpSettings, Help("The TFTP service.")] = field(default_factory=TftpSettings)
+    ftp: Annotated[FtpSettings, Help("The anonymous FTP service.")] = field(default_factory=FtpSettings)
+    observe: Annotated[ObserveSettings, Help("Where records go.")] = field(default_factory=ObserveSettings)

@@ -22,23 +22,23 @@ def encode(value: Any) -> Any:
 
 def decode(kind: type[T], plain: dict[str, Any]) -> T:
     """Build `kind` from what `encode` made. Raises TypeError or KeyError on a shape that `encode` cannot have made."""
-    hints = _hints(kind)
+    hints = _hints(typing.cast("Any", kind))
     if plain.keys() != hints.keys():
         raise KeyError(f"{kind.__name__}: {sorted(plain.keys() ^ hints.keys())}")
     return kind(**{name: _value(hint, plain[name]) for name, hint in hints.items()})
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
 def _value(hint: Any, plain: Any) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return decode(hint, plain)
+        return decode(typing.cast("type[Any]", hint), plain)
     origin = typing.get_origin(hint)
     if origin is tuple and isinstance(plain, list):
         return tuple(_value(typing.get_args(hint)[0], item) for item in plain)
     if origin in (typing.Union, types.UnionType) and isinstance(plain, dict):
-        return next(decode(arm, plain) for arm in typing.get_args(hint) if dataclasses.is_dataclass(arm))
+        return next(_value(arm, plain) for arm in typing.get_args(hint) if dataclasses.is_dataclass(arm))
     return plain

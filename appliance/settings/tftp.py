@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MaxLen, MinLen
 
 from appliance.settings.types import Endpoint, Help, Network, Path, Unit, User, Workers
 
@@ -30,7 +30,10 @@ class TftpSettings:
 
     enabled: Annotated[bool, Help("serve TFTP")] = True
     listen: Annotated[
-        tuple[Endpoint, ...], Help("addresses and ports; several, both families; port 0 picks a free one")
+        tuple[Endpoint, ...],
+        MinLen(1),
+        MaxLen(64),
+        Help("addresses and ports; several, both families; port 0 picks a free one"),
     ] = (
         "0.0.0.0:69",
         "[::]:69",
@@ -52,6 +55,6 @@ class TftpSettings:
         Help("silence that ends a transfer; at least 5 times the agreed timeout is given"),
     ] = 60.0
     world_readable_only: Annotated[bool, Help("serve only files that everyone may read, as tftpd-hpa does")] = True
-    limits: Annotated[TftpLimits, Help("what one server gives at most")] = field(default_factory=TftpLimits)
+    limits: Annotated[TftpLimits, Help("What all workers together give at most.")] = field(default_factory=TftpLimits)
     allow: Annotated[tuple[Network, ...], Help("networks that are served; empty is everyone")] = ()
     deny: Annotated[tuple[Network, ...], Help("networks that are not served; wins over allow")] = ()

@@ -23,7 +23,7 @@ class Help:
 class Unit:
     """A number written with a unit: ``size`` in bytes (64KiB, 1GB) or ``duration`` in seconds (250ms, 5m, 30d)."""
 
-    kind: Literal["size", "duration", "rate"]
+    kind: Literal["size", "duration"]
     minimum: float = 0
     maximum: float = float("inf")
     zero: bool = False  # 0 is allowed besides the range, and means "no limit"
@@ -31,18 +31,20 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Text of a fixed form, checked when it is read: endpoint, network, port-range, path, relative-path, name, pattern."""
+    """Text of a fixed form, checked when it is read; `settings.forms` has one check for each kind."""
 
-    kind: Literal["endpoint", "network", "port-range", "path", "relative-path", "user", "pattern"]
+    kind: Literal["endpoint", "network", "port-range", "path", "relative-path", "user", "pattern", "ipv4", "line"]
 
 
-Endpoint = Annotated[str, Form("endpoint")]  # "0.0.0.0:69", "[::]:69", "host:0" picks a free port
+Endpoint = Annotated[str, Form("endpoint")]  # "0.0.0.0:69", "[::]:69"; port 0 picks a free one
 Network = Annotated[str, Form("network")]  # "192.0.2.0/24", "2001:db8::/32", a bare address
 PortRange = Annotated[str, Form("port-range")]  # "61000-65535"
 Path = Annotated[str, Form("path")]  # absolute
 RelativePath = Annotated[str, Form("relative-path")]  # inside the service root, no ".."
 User = Annotated[str, Form("user")]
 Pattern = Annotated[str, Form("pattern")]  # shell pattern of a name
+Ipv4 = Annotated[str, Form("ipv4")]  # "192.0.2.7"
+Line = Annotated[str, Form("line")]  # printable, so that it cannot become two lines of a protocol
 
 Port = Annotated[int, Ge(0), Le(65535)]
 Workers = Literal["auto"] | Annotated[int, Ge(1), Le(64)]

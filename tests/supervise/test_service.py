@@ -34,11 +34,24 @@ def test_services_come_back_from_their_plain_form() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"uid": 0}, {"gid": 0}, {"uid": -1}, {"uid": "5"}, {"uid": True}, {"workers": 0}, {"workers": 65},
-        {"jail": "srv"}, {"writes": 1}, {"listen": None}, {"listen": [{"kind": "sctp", "host": "", "port": 1}]}, {"more": 1},
-        {"listen": [{"kind": "udp", "host": "", "port": 70000}]}, {"links": [1]}, {"settings": []}, {"bind_tcp": [1]},
+        {"uid": 0},
+        {"gid": 0},
+        {"uid": -1},
+        {"uid": "5"},
+        {"uid": True},
+        {"workers": 0},
+        {"workers": 65},
+        {"jail": "srv"},
+        {"writes": 1},
+        {"listen": None},
+        {"listen": [{"kind": "sctp", "host": "", "port": 1}]},
+        {"more": 1},
+        {"listen": [{"kind": "udp", "host": "", "port": 70000}]},
+        {"links": [1]},
+        {"settings": []},
+        {"bind_tcp": [1]},
     ],
-)  # fmt: skip
+)
 def test_anything_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(StartError):
         decode(plain(**change))

@@ -1,0 +1,111 @@
+"""The schema and settings as text: the commented configuration file, the effective one, and JSON Schema for editors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from appliance.settings import model, units, words
+from appliance.settings.main import Settings
+from appliance.settings.types import Unit
+from appliance.settings.yamltext import scalar
+
+_WIDTH = 100
+_HEAD = """\
+# Every key of the appliance with its default. A key that is left out has the value that stands here; so has a file that
+# says nothing. Files in conf.d beside this one override it key by key, in the order of their names.
+# `appliance check` tells what is wrong, with line and remedy; `appliance reload` takes a change up.
+"""
+_PLAIN = re.compile(r"[A-Za-z0-9/_][A-Za-z0-9/_.@+-]*")
+
+
+def commented(settings: Settings) -> str:
+    """The text of a configuration file that says `settings`, with what each key means and may hold above it."""
+    return _HEAD + "".join(f"{line}\n" for line in _lines(settings, 0, comments=True))
+
+
+def dump(settings: Settings) -> str:
+    """The text of a configuration file that says `settings`; `load` gives the same value back."""
+    return "".join(f"{line}\n" for line in _lines(settings, 0, comments=False))
+
+
+def _lines(section: Any, depth: int, *, comments: bool) -> Iterator[str]:
+    pad = "  " * depth
+    kind: Any = type(section)
+    for number, (name, hint) in enumerate(model.hints(kind).items()):
+        value = getattr(section, name)
+        if comments:
+            yield from [""] if number or not depth else []
+            yield from _comment(hint, pad, nested=dataclasses.is_dataclass(value))
+        if dataclasses.is_dataclass(value):
+            yield f"{pad}{name}:"
+            yield from _lines(value, depth + 1, comments=comments)
+        else:
+            yield f"{pad}{name}: {_written(hint, value)}"
+
+
+def _comment(hint: Any, pad: str, *, nested: bool) -> list[str]:
+    text = model.help_of(hint)
+    text = text[0].upper() + text[1:]
+    if not nested:
+        text += f" ({words.expectation(hint)})."
+    return textwrap.wrap(text, _WIDTH, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# ")
+
+
+def _written(hint: Any, value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(_text(item) for item in value)}]"
+    if unit := model.marker(hint, Unit):
+        return units.format_size(value) if unit.kind == "size" else units.format_duration(value)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return _text(value) if isinstance(value, str) else str(value)
+
+
+def _text(value: str) -> str:
+    """A text without quotes where it stays a text without them."""
+    plain = _PLAIN.fullmatch(value) and isinstance(scalar(value), str)
+    return value if plain else json.dumps(value, ensure_ascii=False)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a configuration file, for editors that complete and check while one types."""
+    found = model.whole().model_json_schema()
+    _tidy(found, Settings(), Settings)
+    for name, definition in found["$defs"].items():
+        kind = _kinds(Settings)[name]
+        _tidy(definition, kind(), kind)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **found,
+        "title": "Configuration of the appliance",
+    }
+
+
+def _tidy(definition: dict[str, Any], defaults: Any, kind: Any) -> None:
+    """Defaults as one writes them, and no titles that only repeat the name of the key."""
+    definition.pop("title", None)
+    for name, hint in model.hints(kind).items():
+        entry = definition["properties"][name]
+        entry.pop("title", None)
+        entry.pop("default", None)
+        if not dataclasses.is_dataclass(model.bare(hint)):
+            value = getattr(defaults, name)
+            entry["default"] = _written(hint, value) if model.marker(hint, Unit) else _json(value)
+
+
+def _json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _kinds(kind: Any) -> dict[str, Any]:
+    """The dataclasses of all sections by name."""
+    found: dict[str, Any] = {}
+    for hint in model.hints(kind).values():
+        if dataclasses.is_dataclass(model.bare(hint)):
+            found |= {model.bare(hint).__name__: model.bare(hint)} | _kinds(model.bare(hint))
+    return found

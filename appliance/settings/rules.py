@@ -1,0 +1,155 @@
+"""What keys may not say together. Pure: settings in, findings out.
+
+Each finding names the keys it looked at, so that one of them being unusable by itself silences it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from appliance.settings.forms import endpoint_parts, port_range_parts
+from appliance.settings.main import Settings
+from appliance.settings.units import format_duration, format_size
+
+Path: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`keys[0]` is the key to point at; the others take part."""
+
+    what: str
+    remedy: str
+    keys: tuple[Path, ...]
+    severity: str = "error"
+
+
+def judge(settings: Settings) -> list[Finding]:
+    """Every finding about settings that are each valid by themselves."""
+    return [finding for rule in _RULES for finding in rule(settings)]
+
+
+def _one_service(settings: Settings) -> Iterator[Finding]:
+    if not (settings.tftp.enabled or settings.ftp.enabled):
+        keys: tuple[Path, ...] = (("ftp", "enabled"), ("tftp", "enabled"))
+        yield Finding("both services are off", "write enabled: true for tftp or ftp", keys)
+
+
+def _listeners(settings: Settings) -> list[tuple[str, Path, str]]:
+    found: list[tuple[str, Path, str]] = []
+    if settings.tftp.enabled:
+        found += [("udp", ("tftp", "listen", i), text) for i, text in enumerate(settings.tftp.listen)]
+    if settings.ftp.enabled:
+        found += [("tcp", ("ftp", "listen", i), text) for i, text in enumerate(settings.ftp.listen)]
+    return found
+
+
+def _clashes(settings: Settings) -> Iterator[Finding]:
+    taken: dict[tuple[str, bool, int], list[tuple[Path, str]]] = defaultdict(list)
+    for kind, path, text in _listeners(settings):
+        address, port = endpoint_parts(text)
+        if not port:
+            continue  # each gets a port of its own
+        others = taken[kind, ":" in address, port]
+        clash = next((other for other in others if _same(other[1], text)), None)
+        if clash:
+            what = f"{text} is taken by {_name(clash[0])}, {clash[1]}"
+            yield Finding(what, "remove one of the two, or change its port", (path, clash[0]))
+        others.append((path, text))
+
+
+def _same(one: str, other: str) -> bool:
+    everywhere = ("0.0.0.0", "::")
+    addresses = (endpoint_parts(one)[0], endpoint_parts(other)[0])
+    return addresses[0] == addresses[1] or any(address in everywhere for address in addresses)
+
+
+def _name(path: Path) -> str:
+    return f"{path[0]}.{path[1]}[{path[2]}]"
+
+
+def _passive_ports(settings: Settings) -> Iterator[Finding]:
+    ports = port_range_parts(settings.ftp.passive_ports)
+    for kind, path, text in _listeners(settings):
+        port = endpoint_parts(text)[1]
+        if kind == "tcp" and port in ports:
+            what = f"{settings.ftp.passive_ports} contains port {port}, which {_name(path)} listens on"
+            yield Finding(what, "write a range without it, or change that port", (("ftp", "passive_ports"), path))
+
+
+def _patience(settings: Settings) -> Iterator[Finding]:
+    tftp = settings.tftp
+    if tftp.give_up_after < 5 * tftp.timeout:
+        least = format_duration(5 * tftp.timeout)
+        what = (
+            f"{format_duration(tftp.give_up_after)} is less than 5 times the timeout of {format_duration(tftp.timeout)}"
+        )
+        yield Finding(what, f"write at least {least}", (("tftp", "give_up_after"), ("tftp", "timeout")))
+
+
+def _quotas(settings: Settings) -> Iterator[Finding]:
+    box = settings.ftp.incoming
+    if not (settings.ftp.enabled and box.enabled):
+        return
+    base: Path = ("ftp", "incoming")
+    size, quota, share = format_size(box.max_size), format_size(box.quota), format_size(box.per_client_quota)
+    if box.max_size > box.quota:
+        keys = ((*base, "max_size"), (*base, "quota"))
+        yield Finding(f"{size} is more than the quota of {quota}", f"write at most {quota}, or raise the quota", keys)
+    if box.per_client_quota > box.quota:
+        keys = ((*base, "per_client_quota"), (*base, "quota"))
+        what = f"{share} is more than the quota of {quota}, so it limits nobody"
+        yield Finding(what, f"write less than {quota}", keys, "warning")
+    if box.max_size > box.per_client_quota and box.max_size <= box.quota:
+        keys = ((*base, "max_size"), (*base, "per_client_quota"))
+        what = f"{size} is more than the {share} that one client may store"
+        yield Finding(what, f"write at most {share}, or raise per_client_quota", keys, "warning")
+
+
+def _roots(settings: Settings) -> Iterator[Finding]:
+    for name, root in _served(settings):
+        if root == "/":
+            remedy = f"name the folder to serve, like /srv/appliance/{name}"
+            yield Finding("the root folder of the machine would be served", remedy, ((name, "root"),))
+
+
+def _served(settings: Settings) -> list[tuple[str, str]]:
+    services = (("tftp", settings.tftp), ("ftp", settings.ftp))
+    return [(name, service.root) for name, service in services if service.enabled]
+
+
+def _folders(settings: Settings) -> Iterator[Finding]:
+    if settings.run_dir == settings.state_dir:
+        remedy = f"write {settings.state_dir.rstrip('/')}/run, or another folder"
+        yield Finding("run_dir is the same folder as state_dir", remedy, (("run_dir",), ("state_dir",)))
+    for key, folder in (("state_dir", settings.state_dir), ("run_dir", settings.run_dir)):
+        for name, root in _served(settings):
+            if root != "/" and f"{folder}/".startswith(f"{root}/"):
+                what = f"{folder} lies inside {name}.root, so it would be served"
+                yield Finding(what, f"name a folder outside {root}", ((key,), (name, "root")))
+
+
+def _drop_box(settings: Settings) -> Iterator[Finding]:
+    ftp = settings.ftp
+    keys: tuple[Path, ...] = (("ftp", "incoming", "path"), ("ftp", "hide"))
+    for part in ftp.incoming.path.split("/") if ftp.enabled and ftp.incoming.enabled else ():
+        hidden = next((pattern for pattern in ftp.hide if fnmatch.fnmatchcase(part, pattern)), None)
+        if hidden or part.startswith("."):
+            what = f"{part} is hidden by {f'ftp.hide, {hidden}' if hidden else 'its dot'}, so no client reaches it"
+            yield Finding(what, "write a name that is not hidden, like incoming", keys)
+
+
+_RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _one_service,
+    _clashes,
+    _passive_ports,
+    _patience,
+    _quotas,
+    _roots,
+    _folders,
+    _drop_box,
+)

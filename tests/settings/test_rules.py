@@ -1,0 +1,166 @@
+"""What keys may not say together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from appliance.settings import rules
+from appliance.settings.main import Settings
+
+DEFAULTS = Settings()
+
+
+def changed(**sections: dict[str, Any]) -> Settings:
+    """Settings with some keys changed; a nested section is a dict again."""
+    return _changed(DEFAULTS, sections)
+
+
+def _changed(value: Any, changes: dict[str, Any]) -> Any:
+    return replace(
+        value, **{k: _changed(getattr(value, k), v) if isinstance(v, dict) else v for k, v in changes.items()}
+    )
+
+
+def found(settings: Settings) -> list[tuple[str, str, str]]:
+    return [(finding.severity, finding.what, finding.remedy) for finding in rules.judge(settings)]
+
+
+def test_the_defaults_contradict_nothing() -> None:
+    assert found(DEFAULTS) == []
+
+
+def test_one_service_is_needed() -> None:
+    assert found(changed(tftp={"enabled": False}, ftp={"enabled": False})) == [
+        ("error", "both services are off", "write enabled: true for tftp or ftp")
+    ]
+    assert found(changed(tftp={"enabled": False})) == []
+    assert found(changed(ftp={"enabled": False})) == []
+
+
+@pytest.mark.parametrize(
+    ("listen", "clash"),
+    [
+        (("127.0.0.1:21", "127.0.0.1:21"), "127.0.0.1:21 is taken by ftp.listen[0], 127.0.0.1:21"),
+        (("0.0.0.0:21", "127.0.0.1:21"), "127.0.0.1:21 is taken by ftp.listen[0], 0.0.0.0:21"),
+        (("127.0.0.1:21", "0.0.0.0:21"), "0.0.0.0:21 is taken by ftp.listen[0], 127.0.0.1:21"),
+        (("[::1]:21", "[::]:21"), "[::]:21 is taken by ftp.listen[0], [::1]:21"),
+        (
+            ("127.0.0.2:21", "127.0.0.1:21", "127.0.0.1:21"),
+            "127.0.0.1:21 is taken by ftp.listen[1], 127.0.0.1:21",
+        ),
+        (("127.0.0.1:21", "127.0.0.1:22"), ""),
+        (("127.0.0.1:21", "127.0.0.2:21"), ""),
+        (("0.0.0.0:21", "[::]:21"), ""),
+        (("0.0.0.0:0", "0.0.0.0:0", "127.0.0.1:0"), ""),
+    ],
+)
+def test_two_listeners_on_one_address_clash(listen: tuple[str, ...], clash: str) -> None:
+    expected = [("error", clash, "remove one of the two, or change its port")] if clash else []
+    assert found(changed(ftp={"listen": listen})) == expected
+
+
+def test_a_clash_within_tftp_is_found_and_names_both_keys() -> None:
+    finding = rules.judge(changed(tftp={"listen": ("0.0.0.0:69", "0.0.0.0:69")}))[0]
+    assert finding.keys == (("tftp", "listen", 1), ("tftp", "listen", 0))
+
+
+def test_udp_and_tcp_share_a_port_number() -> None:
+    assert found(changed(tftp={"listen": ("0.0.0.0:2121",)}, ftp={"listen": ("0.0.0.0:2121",)})) == []
+
+
+def test_a_service_that_is_off_takes_no_address() -> None:
+    off = {"enabled": False, "listen": ("0.0.0.0:69", "0.0.0.0:69")}
+    assert found(changed(tftp=off)) == []
+
+
+def test_passive_ports_do_not_contain_a_listener() -> None:
+    settings = changed(ftp={"listen": ("0.0.0.0:61000",)}, tftp={"listen": ("0.0.0.0:62000",)})
+    assert found(settings) == [
+        (
+            "error",
+            "61000-65535 contains port 61000, which ftp.listen[0] listens on",
+            "write a range without it, or change that port",
+        )
+    ]
+
+
+def test_giving_up_takes_at_least_five_timeouts() -> None:
+    assert found(changed(tftp={"timeout": 12.0})) == []
+    assert found(changed(tftp={"timeout": 12.5})) == [
+        ("error", "1m is less than 5 times the timeout of 12500ms", "write at least 62500ms")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ({"max_size": 3 << 30, "quota": 3 << 30, "per_client_quota": 3 << 30}, []),
+        (
+            {"max_size": 3 << 30, "quota": 2 << 30},
+            [("error", "3GiB is more than the quota of 2GiB", "write at most 2GiB, or raise the quota")],
+        ),
+        (
+            {"max_size": 1 << 20, "quota": 1 << 30},
+            [("warning", "2GiB is more than the quota of 1GiB, so it limits nobody", "write less than 1GiB")],
+        ),
+        (
+            {"max_size": 3 << 30},
+            [
+                (
+                    "warning",
+                    "3GiB is more than the 2GiB that one client may store",
+                    "write at most 2GiB, or raise per_client_quota",
+                )
+            ],
+        ),
+    ],
+)
+def test_quotas_fit_into_each_other(box: dict[str, Any], expected: list[tuple[str, str, str]]) -> None:
+    assert found(changed(ftp={"incoming": {"enabled": True, **box}})) == expected
+    assert found(changed(ftp={"incoming": {"enabled": False, **box}})) == []
+
+
+def test_the_root_of_the_machine_is_not_served() -> None:
+    assert found(changed(tftp={"root": "/"})) == [
+        (
+            "error",
+            "the root folder of the machine would be served",
+            "name the folder to serve, like /srv/appliance/tftp",
+        )
+    ]
+    assert found(changed(tftp={"root": "/", "enabled": False})) == []
+
+
+def test_run_dir_and_state_dir_are_two_folders() -> None:
+    assert found(changed_top(run_dir="/var/lib/appliance")) == [
+        ("error", "run_dir is the same folder as state_dir", "write /var/lib/appliance/run, or another folder")
+    ]
+
+
+def test_state_is_not_inside_what_is_served() -> None:
+    what = "/srv/appliance/ftp/state lies inside ftp.root, so it would be served"
+    remedy = "name a folder outside /srv/appliance/ftp"
+    assert found(changed_top(state_dir="/srv/appliance/ftp/state")) == [("error", what, remedy)]
+    assert found(changed_top(state_dir="/srv/appliance/ftp-state")) == []
+    assert found(changed_top(state_dir="/srv/appliance")) == []
+
+
+def changed_top(**keys: Any) -> Settings:
+    return replace(DEFAULTS, **keys)
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("pub/.git/in", ".git is hidden by ftp.hide, .git, so no client reaches it"),
+        (".box", ".box is hidden by its dot, so no client reaches it"),
+        ("pub/incoming", ""),
+    ],
+)
+def test_the_drop_box_is_not_hidden(path: str, what: str) -> None:
+    expected = [("error", what, "write a name that is not hidden, like incoming")] if what else []
+    assert found(changed(ftp={"incoming": {"enabled": True, "path": path}})) == expected
+    assert found(changed(ftp={"incoming": {"path": path}})) == []

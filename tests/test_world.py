@@ -1,0 +1,543 @@
+"""Every judgement about the world, with its exact words and the command that mends it."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import pwd
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance import world
+from appliance.machine import Machine
+from appliance.settings.main import Settings
+
+ROOT_USER, ORDINARY = Machine(uid=0, gid=0), Machine(uid=1000, gid=1000)
+WORKER = 64610  # the fixed uid of the TFTP worker when its account does not exist
+
+
+def changed(**sections: Any) -> Settings:
+    return _changed(Settings(), sections)
+
+
+def _changed(value: Any, changes: dict[str, Any]) -> Any:
+    parts = {k: _changed(getattr(value, k), v) if isinstance(v, dict) else v for k, v in changes.items()}
+    return dataclasses.replace(value, **parts)
+
+
+def tftp_only(**keys: Any) -> Settings:
+    return changed(ftp={"enabled": False}, tftp=keys)
+
+
+def ftp_only(**keys: Any) -> Settings:
+    return changed(tftp={"enabled": False}, ftp=keys)
+
+
+def found(judgement: world.Judgement, settings: Settings, machine: Machine = ROOT_USER) -> list[str]:
+    return [str(problem) for problem in judgement(settings, machine)]
+
+
+@pytest.fixture(autouse=True)
+def no_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only root, and one account of the machine's own."""
+    known = {"root": (0, 0), "mirror": (777, 778), "toor": (0, 5)}
+
+    def getpwnam(name: str) -> pwd.struct_passwd:
+        uid, gid = known[name]
+        return pwd.struct_passwd((name, "x", uid, gid, "", "/", "/bin/sh"))
+
+    monkeypatch.setattr(pwd, "getpwnam", getpwnam)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A root folder as it should be."""
+    root = tmp_path / "tree"
+    root.mkdir()
+    root.chmod(0o755)
+    return root
+
+
+# --- the whole
+
+
+def test_good_folders_and_the_shipped_limits_pass_without_a_word(tree: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(world.landlock, "abi", lambda: 4)
+    settings = changed(
+        state_dir=str(tmp_path / "state"),
+        run_dir=str(tmp_path / "run"),
+        tftp={"root": str(tree), "listen": ("127.0.0.1:0",)},
+        ftp={"root": str(tree), "listen": ("127.0.0.1:0", "[::1]:0")},
+    )
+    machine = proc_of_debian(tmp_path, uid=os.geteuid())
+    assert world.judged(settings, machine, (*world._JUDGEMENTS, world.ports)) == []
+
+
+def proc_of_debian(folder: Path, uid: int) -> Machine:
+    files = {
+        "self/status": "CapEff:\t000001ffffffffff\n",
+        "meminfo": "MemTotal: 1000000 kB\n",
+        "sys/net/ipv4/ip_local_port_range": "32768\t60999\n",
+        "sys/kernel/ostype": "Linux\n",
+        "sys/kernel/seccomp/actions_avail": "kill allow\n",
+        "sys/user/max_user_namespaces": "5000\n",
+    }
+    return made(folder / "proc", files, uid)
+
+
+def made(folder: Path, files: dict[str, str], uid: int = 0) -> Machine:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return Machine(str(folder), uid=uid, gid=uid)
+
+
+def test_a_running_appliance_holds_its_own_ports(tree: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = ftp_only(root=str(tree), listen=(f"127.0.0.1:{port}",))
+        keys = [problem.key for problem in world.judge(settings, running=True)]
+        assert "ftp.listen[0]" not in keys
+        assert "ftp.listen[0]" in [problem.key for problem in world.judge(settings)]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ValueError("odd")])
+def test_a_judgement_that_cannot_be_made_is_a_warning(error: Exception) -> None:
+    def odd_judgement(settings: Settings, machine: Machine) -> world.Findings:
+        raise error
+        yield
+
+    problems = world.judged(Settings(), ROOT_USER, (odd_judgement,))
+    assert [str(problem) for problem in problems] == [
+        f"warning: odd judgement: cannot be judged: {error} (run the check as root)"
+    ]
+
+
+# --- accounts
+
+
+def test_a_named_account_that_does_not_exist_is_an_error_for_root() -> None:
+    text = (
+        "tftp.user: there is no account nonsuch (useradd --system --no-create-home --shell /usr/sbin/nologin nonsuch)"
+    )
+    assert found(world.accounts, tftp_only(user="nonsuch")) == [text]
+    assert found(world.accounts, tftp_only(user="nonsuch"), ORDINARY) == [f"warning: {text}"]
+
+
+def test_a_second_name_of_root_is_an_error() -> None:
+    assert found(world.accounts, ftp_only(user="toor")) == [
+        "ftp.user: toor is root (name another account, or take the key out)"
+    ]
+
+
+def test_default_accounts_need_not_exist() -> None:
+    assert found(world.accounts, Settings()) == []
+    assert found(world.accounts, ftp_only(user="mirror")) == []
+
+
+# --- roots
+
+
+def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
+    root = f"{tmp_path}/none"
+    assert found(world.roots, tftp_only(root=root)) == [
+        f"tftp.root: there is no folder {root} (install -d -m 0755 {root})"
+    ]
+
+
+def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert found(world.roots, ftp_only(root=f"{tmp_path}/file")) == [
+        f"ftp.root: {tmp_path}/file is not a folder (name the folder that is served, like {tmp_path})"
+    ]
+    assert found(world.roots, ftp_only(root=f"{tmp_path}/file/below")) == [
+        f"ftp.root: {tmp_path}/file/below cannot be looked at: Not a directory (namei -l {tmp_path}/file/below)"
+    ]
+
+
+def test_a_root_that_the_worker_cannot_read_is_an_error(tree: Path) -> None:
+    tree.chmod(0o750)
+    assert found(world.roots, tftp_only(root=str(tree))) == [
+        f"tftp.root: {tree} cannot be read by uid {WORKER} (chmod a+rx {tree})"
+    ]
+
+
+def test_a_root_that_everybody_writes_is_an_error(tree: Path) -> None:
+    tree.chmod(0o777)
+    expected = f"tftp.root: {tree} can be written by its worker (uid {{}}) (chown root:root {tree}; chmod go-w {tree})"
+    assert found(world.roots, tftp_only(root=str(tree))) == [expected.format(WORKER)]
+    assert found(world.roots, tftp_only(root=str(tree)), ORDINARY) == [expected.format(1000)]
+
+
+def stat_of(mode: int, uid: int, gid: int) -> os.stat_result:
+    return os.stat_result((mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "reads", "writes"),
+    [
+        (0o040755, 0, 0, True, False),
+        (0o040750, 0, 0, False, False),
+        (0o040750, 0, 8, True, False),
+        (0o040770, 0, 8, True, True),
+        (0o040775, 0, 0, True, False),
+        (0o040500, 7, 0, True, True),  # its owner may change the mode
+        (0o040055, 7, 0, False, True),
+        (0o040744, 0, 0, False, False),  # a folder needs x too
+        (0o100644, 0, 0, True, False),
+        (0o100640, 0, 0, False, False),
+        (0o100666, 0, 0, True, True),
+    ],
+)
+def test_modes_say_who_reads_and_writes(mode: int, uid: int, gid: int, *, reads: bool, writes: bool) -> None:
+    entry = stat_of(mode, uid, gid)
+    assert world._may_read(entry, (7, 8)) is reads
+    assert world._may_write(entry, (7, 8), ROOT_USER) is writes
+
+
+def test_the_files_of_an_ordinary_user_are_that_users_own() -> None:
+    assert not world._may_write(stat_of(0o040755, 1000, 1000), (1000, 1000), ORDINARY)
+    assert world._may_write(stat_of(0o040757, 1000, 1000), (1000, 1000), ORDINARY)
+
+
+def test_entries_that_are_unreadable_or_writable_are_warned_of(tree: Path) -> None:
+    for name, mode in {"b": 0o600, "a": 0o640, "w": 0o666, "ok": 0o644, ".hidden": 0o600}.items():
+        (tree / name).touch()
+        (tree / name).chmod(mode)
+    (tree / "link").symlink_to("b")
+    assert found(world.roots, tftp_only(root=str(tree))) == [
+        f"warning: tftp.root: uid {WORKER} cannot read a and 1 more in it (chmod -R a+rX {tree})",
+        f"warning: tftp.root: uid {WORKER} can write w (chown -R root:root {tree}; chmod -R go-w {tree})",
+    ]
+
+
+def test_the_drop_box_is_private_and_no_finding(tree: Path) -> None:
+    (tree / "in").mkdir(mode=0o700)
+    box = {"enabled": True, "path": "in"}
+    assert found(world.roots, changed(tftp={"root": str(tree)}, ftp={"root": str(tree), "incoming": box})) == []
+    off = {"enabled": False, "path": "in"}
+    assert len(found(world.roots, changed(tftp={"root": str(tree)}, ftp={"root": str(tree), "incoming": off}))) == 2
+
+
+def test_an_unknown_account_is_told_once(tree: Path) -> None:
+    assert found(world.roots, tftp_only(root=str(tree), user="nonsuch")) == []
+
+
+# --- the drop box
+
+
+def boxed(tree: Path, path: str = "incoming") -> Settings:
+    return ftp_only(root=str(tree), incoming={"enabled": True, "path": path})
+
+
+def test_a_missing_drop_box_is_made_at_the_start(tree: Path) -> None:
+    assert found(world.drop_box, boxed(tree)) == []
+    assert found(world.drop_box, boxed(tree / "none")) == []
+    assert found(world.drop_box, ftp_only(root=str(tree))) == []
+
+
+def test_a_drop_box_that_cannot_be_made_is_an_error(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_args, **_kwargs: False)
+    assert found(world.drop_box, boxed(tree), ORDINARY) == [
+        f"ftp.incoming.path: {tree}/incoming cannot be made (install -d -o 1000 -m 0700 {tree}/incoming)"
+    ]
+
+
+def test_a_drop_box_that_is_a_link_or_a_file_is_an_error(tree: Path) -> None:
+    (tree / "link").symlink_to("/tmp")
+    (tree / "file").touch()
+    assert found(world.drop_box, boxed(tree, "link")) == [
+        f"ftp.incoming.path: {tree}/link is a symbolic link (rm {tree}/link: it is made anew at the start)"
+    ]
+    assert found(world.drop_box, boxed(tree, "file")) == [
+        f"ftp.incoming.path: {tree}/file is not a folder (rm {tree}/file: it is made anew at the start)"
+    ]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_drop_box_of_a_third_account_is_an_error(tree: Path) -> None:
+    box = tree / "incoming"
+    box.mkdir()
+    for keeper in (0, 64612):
+        os.chown(box, keeper, 0)
+        assert found(world.drop_box, boxed(tree)) == []
+    os.chown(box, 777, 0)
+    assert found(world.drop_box, boxed(tree)) == [
+        f"ftp.incoming.path: {box} belongs to uid 777 (chown -R root:root {box})"
+    ]
+    assert found(world.drop_box, boxed(tree), ORDINARY) == [
+        f"ftp.incoming.path: {box} belongs to uid 777 (chown -R 1000 {box})"
+    ]
+
+
+# --- state_dir and run_dir
+
+
+def test_folders_that_can_be_made_are_fine(tmp_path: Path) -> None:
+    settings = changed(state_dir=f"{tmp_path}/a/b", run_dir=f"{tmp_path}/run")
+    assert found(world.folders, settings, Machine(uid=os.geteuid())) == []
+
+
+def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = changed(state_dir=f"{tmp_path}/file/state", run_dir=str(tmp_path))
+    assert found(world.folders, settings, Machine(uid=os.geteuid())) == [
+        f"state_dir: {tmp_path}/file is not a folder (name another folder, or move that file away)"
+    ]
+
+
+def test_a_folder_of_another_account_is_an_error(tmp_path: Path) -> None:
+    owner = os.geteuid() or 777
+    os.chown(tmp_path, owner, -1)
+    settings = changed(state_dir=str(tmp_path), run_dir=f"{tmp_path}/run")
+    expected = f"state_dir: {tmp_path} belongs to uid {owner} (chown 4711 {tmp_path}, or name another folder)"
+    assert expected in found(world.folders, settings, Machine(uid=4711))
+    assert found(world.folders, settings, Machine(uid=owner)) == []
+
+
+def test_a_folder_that_everybody_writes_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o1777)
+    settings = changed(state_dir=f"{tmp_path}/state", run_dir=f"{tmp_path}/run")
+    assert found(world.folders, settings, Machine(uid=os.geteuid())) == [
+        f"run_dir: {tmp_path}/run can be written by everybody (chmod go-w {tmp_path}/run)"
+    ]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_args, **_kwargs: False)
+    uid = os.geteuid()
+    settings = changed(state_dir=f"{tmp_path}/state", run_dir=str(tmp_path))
+    assert found(world.folders, settings, Machine(uid=uid)) == [
+        f"state_dir: {tmp_path}/state cannot be made in {tmp_path} by uid {uid} "
+        f"(as root: install -d -o {uid} -m 0755 {tmp_path}/state)",
+        f"run_dir: {tmp_path} cannot be written by uid {uid} (as root: install -d -o {uid} -m 0755 {tmp_path})",
+    ]
+
+
+# --- disk
+
+
+def space(free: int) -> Callable[[str], int]:
+    return lambda _path: free
+
+
+def test_little_room_for_the_state_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "free_bytes", space((1 << 30) - 1))
+    assert found(world.disk, changed(state_dir="/")) == [
+        "warning: state_dir: 1023MiB are free for / (df -h /; free 1GiB, or name another folder)"
+    ]
+    monkeypatch.setattr(world, "free_bytes", space(1 << 30))
+    assert found(world.disk, changed(state_dir="/")) == []
+
+
+def test_little_room_for_the_drop_box_is_a_warning(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "free_bytes", space(5 << 30))
+    settings = boxed(tree)
+    assert found(world.disk, settings) == [
+        "warning: ftp.incoming.quota: 5GiB are free for the drop box, which may take 10GiB more "
+        f"(df -h {tree}; free as much, or write a smaller quota)"
+    ]
+    monkeypatch.setattr(world, "held_bytes", space(6 << 30))
+    assert found(world.disk, settings) == []
+
+
+# --- ports
+
+
+def test_a_taken_port_names_its_holder(tree: Path) -> None:
+    name = Path("/proc/self/comm").read_text().strip()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert found(world.ports, tftp_only(listen=("127.0.0.1:0", f"127.0.0.1:{port}")), Machine()) == [
+            f"tftp.listen[1]: udp port {port} is taken by {name} (pid {os.getpid()}) "
+            f"(kill {os.getpid()}, or write another port)"
+        ]
+
+
+def test_a_taken_port_of_someone_unseen_says_how_to_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "holder", lambda *_args: "")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert found(world.ports, ftp_only(listen=(f"127.0.0.1:{port}",)), Machine()) == [
+            f"ftp.listen[0]: tcp port {port} is taken "
+            f"(as root: ss -ltnp sport = :{port} shows by whom; stop it, or write another port)"
+        ]
+
+
+def test_a_low_port_needs_root(tmp_path: Path) -> None:
+    machine = made(tmp_path, {"self/status": "CapEff:\t0\n"}, uid=1000)
+    assert found(world.ports, tftp_only(listen=("127.0.0.1:69",)), machine) == [
+        "tftp.listen[0]: port 69 needs root "
+        "(run as root, or write a port from 1024, or sysctl -w net.ipv4.ip_unprivileged_port_start=69)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (errno.EAFNOSUPPORT, "ftp.listen[0]: this machine has no IPv6 (take [::1]:2121 out)"),
+        (errno.EIO, "ftp.listen[0]: port 2121 at ::1 cannot be bound: Input/output error (ip -brief address)"),
+    ],
+)
+def test_other_refusals_of_the_kernel_are_told(code: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(world, "try_bind", refuse)
+    assert found(world.ports, ftp_only(listen=("[::1]:2121",))) == [expected]
+    assert found(world.addresses, ftp_only(listen=("[::1]:2121",))) == []
+
+
+@pytest.mark.parametrize("address", ["192.0.2.77", "2001:db8::77"])
+def test_an_address_that_is_not_here_is_a_warning(address: str) -> None:
+    listen = (f"[{address}]:0" if ":" in address else f"{address}:0", "127.0.0.1:0")
+    assert found(world.addresses, tftp_only(listen=listen)) == [
+        f"warning: tftp.listen[0]: {address} is not an address of this machine; it is served as soon as it is "
+        "(ip -brief address shows those it has)"
+    ]
+    assert found(world.ports, tftp_only(listen=listen)) == []
+
+
+def test_active_mode_from_a_low_port_needs_root(tmp_path: Path) -> None:
+    ordinary = made(tmp_path, {"self/status": "CapEff:\t0\n"}, uid=1000)
+    assert found(world.source_port, Settings(), ordinary) == [
+        "warning: ftp.active.source_port: port 20 needs root, so active mode fails (run as root, or write 0)"
+    ]
+    assert found(world.source_port, ftp_only(active={"source_port": 0}), ordinary) == []
+    assert found(world.source_port, ftp_only(active={"enabled": False}), ordinary) == []
+    assert found(world.source_port, tftp_only(), ordinary) == []
+    assert found(world.source_port, Settings(), Machine(str(tmp_path / "none"), uid=0)) == []
+
+
+def test_a_small_receive_buffer_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "receive_buffer", lambda _wanted: 212_992)
+    assert found(world.receive_buffers, Settings()) == [
+        "warning: tftp.listen: a listener gets a receive buffer of 208KiB, too little for many machines at once "
+        "(sysctl -w net.core.rmem_max=8388608, or run as root)"
+    ]
+    assert found(world.receive_buffers, ftp_only()) == []
+    monkeypatch.setattr(world, "receive_buffer", lambda _wanted: 1 << 20)
+    assert found(world.receive_buffers, Settings()) == []
+
+
+def test_fewer_passive_ports_than_sessions_is_a_warning(tmp_path: Path) -> None:
+    few = {"passive_ports": "61000-61099", "limits": {"sessions": 101}}
+    assert found(world.passive_ports, ftp_only(**few), made(tmp_path, {})) == [
+        "warning: ftp.passive_ports: 100 ports are fewer than 101 sessions "
+        "(write a wider range, or ftp.limits.sessions: 100)"
+    ]
+    assert found(world.passive_ports, ftp_only(**{**few, "limits": {"sessions": 100}}), made(tmp_path, {})) == []
+    assert found(world.passive_ports, changed(ftp={"enabled": False, **few}), made(tmp_path, {})) == []
+
+
+def test_passive_ports_that_the_kernel_gives_out_are_a_warning(tmp_path: Path) -> None:
+    machine = made(tmp_path, {"sys/net/ipv4/ip_local_port_range": "32768\t61000\n"})
+    assert found(world.passive_ports, Settings(), machine) == [
+        "warning: ftp.passive_ports: 61000-65535 overlaps 32768-61000, which the kernel gives out to other connections "
+        '(sysctl -w net.ipv4.ip_local_port_range="32768 60999")'
+    ]
+    low = ftp_only(passive_ports="30000-35000")
+    assert found(world.passive_ports, low, machine)[0].endswith("(write a range outside 32768-61000)")
+
+
+# --- memory
+
+
+def test_windows_that_do_not_fit_the_bound_are_a_warning(tmp_path: Path) -> None:
+    assert found(world.memory, tftp_only(blksize_max=65464, workers=2), made(tmp_path, {})) == [
+        "warning: tftp.limits.memory: 4096 transfers with 64 blocks of 65464 bytes need 15GiB, more than 512MiB "
+        "(raise it, or lower tftp.windowsize_max, tftp.blksize_max or tftp.limits.transfers)"
+    ]
+
+
+def test_a_bound_that_many_workers_share_is_a_warning(tmp_path: Path) -> None:
+    keys = {"workers": 64, "limits": {"memory": 128 << 20, "transfers": 100}}
+    assert found(world.memory, tftp_only(**keys), made(tmp_path, {})) == [
+        "warning: tftp.limits.memory: each of 64 workers gets 2MiB of it (write 256MiB, or fewer tftp.workers)"
+    ]
+
+
+def test_a_bound_beyond_the_machine_is_a_warning(tmp_path: Path) -> None:
+    machine = made(tmp_path, {"meminfo": "MemTotal: 600000 kB\n"})
+    assert found(world.memory, tftp_only(workers=2), machine) == [
+        "warning: tftp.limits.memory: 512MiB is more than three quarters of this machine's 585MiB (write 292MiB)"
+    ]
+    assert found(world.memory, ftp_only(), machine) == []
+
+
+# --- the kernel
+
+LINUX = {
+    "sys/kernel/ostype": "Linux\n",
+    "sys/kernel/seccomp/actions_avail": "allow\n",
+    "sys/user/max_user_namespaces": "5000\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, []),
+        (
+            {"sys/user/max_user_namespaces": "0\n"},
+            [
+                "confinement: an ordinary user may not make user namespaces (user.max_user_namespaces = 0) "
+                "(sysctl -w user.max_user_namespaces=10000, or run as root, or write best-effort)"
+            ],
+        ),
+        (
+            {"sys/kernel/unprivileged_userns_clone": "0\n"},
+            [
+                "confinement: an ordinary user may not make user namespaces (kernel.unprivileged_userns_clone = 0) "
+                "(sysctl -w kernel.unprivileged_userns_clone=1, or run as root, or write best-effort)"
+            ],
+        ),
+        (
+            {"sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"},
+            [
+                "confinement: an ordinary user may not make user namespaces "
+                "(kernel.apparmor_restrict_unprivileged_userns = 1) "
+                "(sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or run as root, or write best-effort)"
+            ],
+        ),
+        (
+            {"sys/user/max_user_namespaces": ""},
+            ["confinement: this kernel has no user namespaces (run as root, or write best-effort)"],
+        ),
+    ],
+)
+def test_an_ordinary_user_needs_user_namespaces(tmp_path: Path, files: dict[str, str], expected: list[str]) -> None:
+    ordinary = made(tmp_path, {**LINUX, **files}, uid=1000)
+    assert found(world.kernel, Settings(), ordinary) == expected
+    assert found(world.kernel, changed(confinement="best-effort"), ordinary) == []
+    assert found(world.kernel, Settings(), dataclasses.replace(ordinary, uid=0)) == []
+
+
+def test_a_kernel_without_filters_is_an_error(tmp_path: Path) -> None:
+    machine = made(tmp_path, {**LINUX, "sys/kernel/seccomp/actions_avail": ""})
+    assert found(world.kernel, Settings(), machine) == [
+        "confinement: this kernel has no system call filter "
+        "(use a kernel with CONFIG_SECCOMP_FILTER, or write best-effort)"
+    ]
+
+
+def test_without_proc_the_kernel_is_not_judged(tmp_path: Path) -> None:
+    assert found(world.kernel, Settings(), made(tmp_path, {}, uid=1000)) == []
+
+
+def test_a_kernel_without_landlock_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.landlock, "abi", lambda: 0)
+    assert found(world.landlock_layer, Settings()) == [
+        "warning: confinement: this kernel has no Landlock, so one layer of the confinement is missing "
+        "(boot it with lsm=landlock, before the modules of /sys/kernel/security/lsm)"
+    ]
+    monkeypatch.setattr(world.landlock, "abi", lambda: 1)
+    assert found(world.landlock_layer, Settings()) == []

@@ -14,6 +14,7 @@ import sys
 from appliance import wire
 from appliance.child.context import Channel, Context, Prepare, take_listener
 from appliance.child.warm import warm
+from appliance.confine import libc
 from appliance.confine.apply import confine
 from appliance.confine.plan import Spec
 from appliance.errors import ConfinementError, WireError
@@ -75,12 +76,23 @@ def _context(start: wire.Start, fds: list[int], channel: Channel) -> Context:
     for role, descriptor in by_role:
         kind, _, name = role.partition(":")
         if kind == "listener":
-            context.listeners.append(take_listener(descriptor))
+            context.listeners.append(_unconnected(take_listener(descriptor)))
         elif kind == "link":
             context.links[name] = take_listener(descriptor)
         elif kind == "document":
             context.documents[name] = descriptor
     return context
+
+
+def _unconnected(listener: socket.socket) -> socket.socket:
+    """Undo what a predecessor may have done that was taken over: a connected UDP socket hears nobody but its peer."""
+    if listener.type == socket.SOCK_DGRAM:
+        try:
+            listener.getpeername()
+        except OSError:
+            return listener
+        libc.disconnect(listener.fileno())
+    return listener
 
 
 def _name_process(name: str) -> None:

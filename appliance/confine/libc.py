@@ -36,6 +36,11 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
+def disconnect(descriptor: int) -> None:
+    """Undo a connect(2) of a datagram socket (the socket module cannot say AF_UNSPEC). Raises OSError."""
+    _checked(_libc.connect(ctypes.c_int(descriptor), bytes(16), ctypes.c_uint(16)), "connect")
+
+
 def syscall(number: int, *arguments: Any) -> int:
     """A system call by number, for those glibc does not wrap. Raises OSError."""
     padded = [ctypes.c_ulong(a) if isinstance(a, int) else a for a in arguments]

@@ -16,6 +16,10 @@ Rules: TypeAlias = dict[str, Alternatives]
 _ANY: Alternatives = ((),)
 _AF_INET, _AF_INET6, _STREAM, _DGRAM = 2, 10, 1, 2
 _FIONBIO, _FIONREAD = 0x5421, 0x541B
+_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 1030
+_MSG_FASTOPEN = 0x20000000
+_MODE_X = 0o7111  # set-uid, set-gid, sticky, and every bit that runs a file or enters a folder
+_IP, _TCP, _UDP, _IPV6, _SOCKET = 0, 6, 17, 41, 1  # levels of setsockopt; TCP and UDP are protocols of socket() as well
 _PROT_EXEC = 4
 # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND and the bit of O_TMPFILE: none of them may be set
 _WRITE_FLAGS = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000 | 0o20000000
@@ -24,7 +28,23 @@ ENOSYS_CALLS = ("clone3", "openat2", "statx", "faccessat2", "epoll_pwait2")  # g
 
 
 def _socket(kind: int) -> Alternatives:
-    return tuple(((0, 0xFFFFFFFF, family), (1, 0xF, kind)) for family in (_AF_INET, _AF_INET6))
+    # The protocol is named too: behind others (MPTCP, SCTP, UDP-Lite, ICMP) lies kernel code nobody here needs.
+    protocols = (0, _TCP if kind == _STREAM else _UDP)
+    return tuple(
+        ((0, 0xFFFFFFFF, family), (1, 0xF, kind), (2, 0xFFFFFFFF, protocol))
+        for family in (_AF_INET, _AF_INET6)
+        for protocol in protocols
+    )
+
+
+def _one_of(argument: int, *values: int) -> Alternatives:
+    return tuple(((argument, 0xFFFFFFFF, value),) for value in values)
+
+
+def _options(*options: tuple[int, int]) -> Alternatives:
+    # Named one by one because of what an option of a shared socket outlives: SO_LINGER makes whoever closes last wait,
+    # SO_ATTACH_REUSEPORT_CBPF draws the clients of all siblings, SO_ATTACH_FILTER makes a listener deaf for good.
+    return tuple(((1, 0xFFFFFFFF, level), (2, 0xFFFFFFFF, name)) for level, name in options)
 
 
 _RUNTIME: Rules = {
@@ -42,10 +62,12 @@ _RUNTIME: Rules = {
     "readv": _ANY,
     "writev": _ANY,
     "recvmsg": _ANY,
-    "sendmsg": _ANY,
+    "sendmsg": (((2, _MSG_FASTOPEN, 0),),),
     "close": _ANY,
     "fstat": _ANY,
-    "fcntl": _ANY,
+    # not F_SETOWN and F_SETSIG, which send any signal to any process of our uid, nor F_SETFL, which takes O_APPEND
+    # off the log that everybody shares (blocking is set by ioctl)
+    "fcntl": _one_of(1, _F_GETFL, _F_GETFD, _F_SETFD, _F_DUPFD_CLOEXEC, _F_DUPFD),
     "lseek": _ANY,
     "ioctl": (((1, 0xFFFFFFFF, _FIONBIO),), ((1, 0xFFFFFFFF, _FIONREAD),)),
     # memory, never executable
@@ -90,18 +112,44 @@ _LOOK: Rules = {  # look at files, never change one
     "preadv2": _ANY,
     "getcwd": _ANY,
 }
+# MSG_FASTOPEN connects a TCP socket without connect(), and Landlock (ABI 7) does not see it
+_SENDTO: Alternatives = (((3, _MSG_FASTOPEN, 0),),)
 _TALK: Rules = {  # use sockets that exist
-    "sendto": _ANY,
+    "sendto": _SENDTO,
     "recvfrom": _ANY,
     "getsockname": _ANY,
     "getpeername": _ANY,
     "getsockopt": _ANY,
-    "setsockopt": _ANY,
     "shutdown": _ANY,
 }
+_TFTP_OPTIONS = _options(
+    (_UDP, 103),  # UDP_SEGMENT
+    (_SOCKET, 15),  # SO_REUSEPORT
+    (_IP, 8),  # IP_PKTINFO
+    (_IP, 10),  # IP_MTU_DISCOVER
+    (_IPV6, 49),  # IPV6_RECVPKTINFO
+    (_IPV6, 23),  # IPV6_MTU_DISCOVER
+    (_IPV6, 26),  # IPV6_V6ONLY
+)
+_FTP_OPTIONS = _options(
+    (_SOCKET, 2),  # SO_REUSEADDR
+    (_TCP, 1),  # TCP_NODELAY
+    (_TCP, 3),  # TCP_CORK
+    (_SOCKET, 9),  # SO_KEEPALIVE
+    (_SOCKET, 10),  # SO_OOBINLINE
+    (_IPV6, 26),  # IPV6_V6ONLY
+)
 
 PROMISES: dict[str, Rules] = {
-    "tftp": {**_TALK, **_RUNTIME, **_LOOK, "bind": _ANY, "connect": _ANY, "socket": _socket(_DGRAM)},
+    "tftp": {
+        **_TALK,
+        **_RUNTIME,
+        **_LOOK,
+        "setsockopt": _TFTP_OPTIONS,
+        "bind": _ANY,
+        "connect": _ANY,
+        "socket": _socket(_DGRAM),
+    },
     "ftp": {
         "sendfile": _ANY,
         **_TALK,
@@ -111,6 +159,7 @@ PROMISES: dict[str, Rules] = {
         "accept": _ANY,
         "bind": _ANY,
         "listen": _ANY,
+        "setsockopt": _FTP_OPTIONS,
         "socket": _socket(_STREAM),
         "splice": _ANY,
         "pipe2": _ANY,
@@ -122,12 +171,11 @@ PROMISES: dict[str, Rules] = {
         "flock": _ANY,
         "getsockname": _ANY,
         "getsockopt": _ANY,
-        "sendto": _ANY,
+        "sendto": _SENDTO,
         "recvfrom": _ANY,
         "fsync": _ANY,
         "fdatasync": _ANY,
-        "fchmod": _ANY,
-        "ftruncate": _ANY,
+        "fchmod": (((1, _MODE_X, 0),),),  # the drop box itself cannot be opened to others: that takes an x bit
         "renameat2": _ANY,
         "linkat": _ANY,
         "link": _ANY,
@@ -141,7 +189,7 @@ PROMISES: dict[str, Rules] = {
         "accept4": _ANY,
         "accept": _ANY,
         "getsockname": _ANY,
-        "sendto": _ANY,
+        "sendto": _SENDTO,
         "recvfrom": _ANY,
         "shutdown": _ANY,
     },

@@ -67,7 +67,8 @@ class Log:
     def _format(self, level: str, event: str, fields: dict[str, Any]) -> str:
         if self.form == "json":
             return json.dumps(
-                {"time": round(time.time(), 3), "level": level, "room": self.room, "event": event, **fields}
+                {"time": round(time.time(), 3), "level": level, "room": self.room, "event": event, **fields},
+                default=printable,
             )
         pairs = "".join(f" {name}={_shown(value)}" for name, value in fields.items())
         mark = f"<{LEVELS[level]}>" if self.form == "journal" else f"{level.upper():7} "

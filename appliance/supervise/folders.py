@@ -24,6 +24,9 @@ def make(path: str, mode: int = 0o755) -> None:
 def lock(run_dir: str) -> int:
     """Take the lock of run_dir; the descriptor holds it as long as we live. Raises StartError for a second instance."""
     make(run_dir)
+    found = os.stat(run_dir)
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:  # names in it are made and removed by us
+        raise StartError(f"{run_dir} can be written by others (chown it to this user and chmod go-w it)")
     path = f"{run_dir}/{LOCK}"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -50,7 +53,14 @@ def empty_jail(run_dir: str) -> str:
     """The folder that children without files are locked into: nothing in it, nobody may write."""
     path = f"{run_dir}/{EMPTY}"
     make(path, 0o555)
-    os.chmod(path, 0o555)  # noqa: S103  read and enter, that is all anybody may
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise StartError(f"cannot use {path}: {error.strerror} (it must be a folder: rm {path})") from error
+    try:
+        os.fchmod(descriptor, 0o555)  # read and enter, that is all anybody may
+    finally:
+        os.close(descriptor)
     if any(Path(path).iterdir()):
         raise StartError(f"{path} is not empty (it must be: rm -r {path})")
     return path
@@ -63,7 +73,10 @@ def own(path: str, uid: int, gid: int) -> None:
     others, so that nobody can put a link in its place meanwhile.
     """
     remedy = f"install -d -o {uid} -g {gid} -m 0700 {path}"
-    parent = os.stat(os.path.dirname(path) or "/")
+    try:
+        parent = os.stat(os.path.dirname(path) or "/")
+    except OSError as error:
+        raise StartError(f"cannot use {path}: {error.strerror} ({remedy})") from error
     if parent.st_uid not in (0, os.geteuid()) or (parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX):
         raise StartError(f"{os.path.dirname(path)} can be written by others (chown root and chmod go-w it)")
     try:

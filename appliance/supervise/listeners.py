@@ -62,6 +62,15 @@ def close_except(bound: dict[Listen, list[socket.socket]], keep: dict[Listen, li
                 sock.close()
 
 
+def mend(socks: list[socket.socket]) -> None:
+    """Undo what a worker that was taken over can do to a listener and leave behind: shutdown() ends the listening of a
+    TCP socket for every copy. (A connect() of a UDP socket is undone by the next child, at its birth.)
+    """
+    for sock in socks:
+        if sock.type == socket.SOCK_STREAM:
+            sock.listen(_BACKLOG)
+
+
 def described(sock: socket.socket) -> Listen:
     """The address value of a socket that we did not bind."""
     name = sock.getsockname()
@@ -135,10 +144,7 @@ def bind_unix(sock: socket.socket, path: str, mode: int) -> socket.socket:
     place = Path(path)
     folder = os.open(place.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            os.unlink(place.name, dir_fd=folder)
-        except FileNotFoundError:
-            pass
+        _clear(place.name, folder)
         mask = os.umask(0o777 & ~mode)
         try:
             sock.bind(f"/proc/self/fd/{folder}/{place.name}")  # a path may exceed the 107 bytes of a socket address
@@ -151,6 +157,15 @@ def bind_unix(sock: socket.socket, path: str, mode: int) -> socket.socket:
         os.close(folder)
     sock.listen(_BACKLOG)
     return sock
+
+
+def _clear(name: str, folder: int) -> None:
+    try:
+        if not stat.S_ISSOCK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise FileExistsError(errno.EEXIST, "there is something that is no socket")
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
 
 
 def _explain(listen: Listen, error: OSError) -> str:
@@ -178,7 +193,7 @@ def inherit(environment: MutableMapping[str, str]) -> dict[str, list[socket.sock
     """
     count, pid = environment.pop("LISTEN_FDS", ""), environment.pop("LISTEN_PID", "")
     names = environment.pop("LISTEN_FDNAMES", "").split(":")
-    if not count.isdigit() or pid != str(os.getpid()):
+    if not count.isdecimal() or pid != str(os.getpid()):
         return {}
     found: dict[str, list[socket.socket]] = {}
     for offset in range(int(count)):
@@ -190,7 +205,10 @@ def inherit(environment: MutableMapping[str, str]) -> dict[str, list[socket.sock
 
 def _inherited(descriptor: int, name: str, service: str) -> socket.socket:
     kinds = {"tftp": socket.SOCK_DGRAM, "ftp": socket.SOCK_STREAM}
-    os.set_inheritable(descriptor, False)
+    try:
+        os.set_inheritable(descriptor, False)
+    except OSError as error:
+        raise StartError(f"LISTEN_FDS names descriptor {descriptor}, and there is none") from error
     if service not in kinds:
         raise StartError(f"systemd passed a socket named {name!r}: set FileDescriptorName=tftp or =ftp in its unit")
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):

@@ -85,8 +85,8 @@ class Supervisor:
 
     def bind(self, service: Service, have: Bound) -> Bound:
         """The sockets of a service: those it has, what systemd passed, or new ones. Raises StartError, keeping none."""
-        if service.name in self._inherited:
-            socks = self._inherited[service.name]
+        socks = [sock for sock in self._inherited.get(service.name, []) if sock.fileno() >= 0]
+        if socks:  # closed ones were given up when the service was switched off
             return {listeners.described(sock): [sock] for sock in socks}
         bound: Bound = {}
         try:
@@ -145,6 +145,8 @@ class Supervisor:
         for slot in self._slots():
             if slot.due is not None:
                 yield slot.due
+            if slot.muted_until is not None:
+                yield slot.muted_until
         if self._due is not None:
             yield self._due
         if self.notify.watchdog_s:
@@ -153,6 +155,7 @@ class Supervisor:
     def _timers(self) -> None:
         now = time.monotonic()
         for slot in self._slots():
+            slot.unmute(now)
             if slot.due is not None and slot.due <= now:
                 slot.event(Event.DUE, now)
         if self._due is not None and self._due <= now:
@@ -166,8 +169,11 @@ class Supervisor:
             self._look_at = now + _JAIL_LOOK_S
             self._look(now)
         if self.notify.watchdog_s and now >= self._watchdog_at:
-            self._watchdog_at = now + self.notify.watchdog_s
-            if not any(slot.stands_still(now, FRESH_S) for slot in self._slots()):
+            # A sign that was withheld is given as soon as all turn again: a worker that stands still now and then, but
+            # never long enough to be replaced, must not make systemd end everything.
+            still = any(slot.stands_still(now, FRESH_S) for slot in self._slots())
+            self._watchdog_at = now + (min(_TURN_S, self.notify.watchdog_s) if still else self.notify.watchdog_s)
+            if not still:
                 self.notify.send("WATCHDOG=1")
 
     def _look(self, now: float) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
+import resource
+import signal
+import stat
 import sys
 
 from appliance.errors import ExitCode, StartError
@@ -27,6 +31,9 @@ def main(arguments: list[str]) -> int:
     log = Log("supervisor")
     os.umask(0o022)
     notify = Notify(os.environ)
+    _tidy_descriptors()
+    for number in (signal.SIGTERM, signal.SIGINT):  # as process 1 they would be ignored until the loop runs
+        signal.signal(number, _leave)
     try:
         inherited = listeners.inherit(os.environ)
         wiring = read_now(path, options.get("--name", ""))
@@ -51,6 +58,29 @@ def main(arguments: list[str]) -> int:
         log.error("cannot start", why=str(error))
         return ExitCode.FAILED
     return code
+
+
+def _leave(*_: object) -> None:
+    """Told to stop while the configuration is still being read: let go of everything on the way out."""
+    sys.exit(ExitCode.OK)
+
+
+def _tidy_descriptors() -> None:
+    """No child gets a descriptor that we were started with by mistake; room for our own; a log only grows.
+
+    Without O_APPEND, every child could write over what a log file already says.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.set_inheritable(int(name), False)
+            except OSError:
+                pass  # that of the listing itself
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for descriptor in (1, 2):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
 
 
 class _Banner:

@@ -10,9 +10,11 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,11 +22,12 @@ from appliance import wire
 from appliance.confine.plan import Spec
 from appliance.errors import StartError
 from appliance.observe import tables
-from appliance.supervise import service
+from appliance.supervise import folders, service
 from appliance.supervise.spawn import spawn
 
 READER_S = 20.0
 _LARGEST_ANSWER = 4 << 20
+_LONGEST_DRAIN_S = 86400.0
 _FIXED_UID = 64619  # Debian keeps 60000-64999 for packages that ask; nobody has this one
 
 
@@ -63,18 +66,23 @@ class Reading:
     def __init__(self, path: str, name: str) -> None:
         self.deadline = time.monotonic() + READER_S
         self._answer = bytearray()
-        self._jail = tempfile.mkdtemp(prefix="appliance-reader-")
-        os.chmod(self._jail, 0o555)  # noqa: S103  nobody may write there
-        documents = _open_all(config_files(path), name)
-        answer, self._write_end = os.pipe2(os.O_CLOEXEC)
-        self._read_end = answer
-        try:
-            self.child = spawn("reader", 0)
-            self._send(documents)
-        finally:
-            os.close(self._write_end)
-            for _, descriptor in documents:
-                os.close(descriptor)
+        with ExitStack() as failed:  # everything that was begun, undone when a later step fails
+            with ExitStack() as handed:  # what the child has copies of
+                documents = _open_all(config_files(path), name)
+                for _, descriptor in documents:
+                    handed.callback(os.close, descriptor)
+                self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC)
+                failed.callback(os.close, self._read_end)
+                handed.callback(os.close, self._write_end)
+                self._jail = tempfile.mkdtemp(prefix="appliance-reader-")
+                failed.callback(shutil.rmtree, self._jail, ignore_errors=True)
+                os.chmod(self._jail, 0o555)  # noqa: S103  nobody may write there
+                self.child = spawn("reader", 0)
+                failed.callback(self.child.channel.close)
+                self._process = os.pidfd_open(self.child.pid)
+                failed.callback(self._end)
+                self._send(documents)
+            self._begun = failed.pop_all()
 
     def fileno(self) -> int:
         """The descriptor to poll for reading."""
@@ -118,23 +126,30 @@ class Reading:
             plain = json.loads(bytes(self._answer))
             if plain["problems"]:
                 raise BadConfiguration([str(line) for line in plain["problems"]])
+            run_dir = _absolute(plain["run_dir"])
             return Wiring(
-                run_dir=_absolute(plain["run_dir"]),
+                run_dir=run_dir,
                 state_dir=_absolute(plain["state_dir"]),
-                drain_s=float(plain["drain_s"]),
+                drain_s=_seconds(plain["drain_s"]),
                 log=str(plain["log"]),
                 required=bool(plain["required"]),
-                services=service.decode(plain["services"]),
+                services=_with_our_sockets(service.decode(plain["services"]), run_dir),
                 warnings=[str(line) for line in plain["warnings"]],
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StartError("the settings reader failed; its last words are above") from error
 
+    def _end(self) -> None:
+        """Kill the child: one that was taken over would not leave by itself. It may be reaped, so not by its number."""
+        try:
+            signal.pidfd_send_signal(self._process, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.close(self._process)
+
     def close(self) -> None:
-        """Let everything go; the child ends with its channel."""
-        self.child.channel.close()
-        os.close(self._read_end)
-        shutil.rmtree(self._jail, ignore_errors=True)
+        """End the child and let everything go."""
+        self._begun.close()
 
 
 def read_now(path: str, name: str) -> Wiring:
@@ -165,6 +180,21 @@ def _open_all(paths: list[str], name: str) -> list[tuple[str, int]]:
 
 
 def _absolute(path: object) -> str:
-    if not isinstance(path, str) or not path.startswith("/"):
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
         raise ValueError("not an absolute path")
     return path
+
+
+def _seconds(value: object) -> float:
+    seconds = float(str(value))
+    if not 0 <= seconds <= _LONGEST_DRAIN_S:  # NaN is not
+        raise ValueError("not a time to drain in")
+    return seconds
+
+
+def _with_our_sockets(services: list[service.Service], run_dir: str) -> list[service.Service]:
+    """A Unix socket is made over whatever has its name, by root: there is one name that a reader may say."""
+    names = {listen.host for one in services for listen in one.listen if listen.kind == "unix"}
+    if names - {f"{run_dir}/{folders.STATUS}"}:
+        raise ValueError("a socket outside run_dir")
+    return services

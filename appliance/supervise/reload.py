@@ -6,9 +6,7 @@ Also used to roll one service whose folder was replaced: the same, without readi
 
 from __future__ import annotations
 
-import os
 import selectors
-import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -97,16 +95,28 @@ class Reload:
         self._change = change
         try:
             for service in (*change.added, *change.replaced):
-                current = self._supervisor.groups.get(service.name)
-                bound = self._supervisor.bind(service, current.bound if current else {})
-                self.groups.append(self._supervisor.generation(service, bound))
+                self.groups.append(self._make(service))
         except StartError as error:
             self._refuse([str(error)])
+            return
+        except Exception as error:  # otherwise the reload would never be over, and no other could begin
+            self._supervisor.log.crash("reload")
+            self._refuse([f"cannot make the new workers: {error}"])
             return
         now = time.monotonic()
         for group in self.groups:
             group.start(now)
         self._look()
+
+    def _make(self, service: Service) -> Group:
+        current = self._supervisor.groups.get(service.name)
+        have = current.bound if current else {}
+        bound = self._supervisor.bind(service, have)
+        try:
+            return self._supervisor.generation(service, bound)
+        except BaseException:
+            close_except(bound, have)
+            raise
 
     def slot_changed(self, slot: WorkerSlot) -> None:
         """A slot took a step: the new generation may be complete, or cannot start."""
@@ -123,7 +133,6 @@ class Reload:
     def timer(self, now: float) -> None:
         """Give a reader up that does not answer."""
         if self._reading is not None and now > self._reading.deadline:
-            os.kill(self._reading.child.pid, signal.SIGKILL)
             self._refuse(["the settings reader did not answer"])
 
     # -- the end, either way

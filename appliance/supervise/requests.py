@@ -20,6 +20,8 @@ ACTIVE = 1
 NAMES = {"active": ACTIVE}
 _RATE, _BURST = 500.0, 200.0  # requests a second of one worker, and how many at once
 _CONNECT_S = 30.0
+_MOST = 256  # connects under way: strangers whose firewall drops them must not use up the supervisor's descriptors
+_ESTABLISHED = 1  # first byte of struct tcp_info, include/net/tcp_states.h
 
 
 class Refused(Exception):
@@ -67,6 +69,8 @@ class ActiveConnections:
         self.expire(now)
         if client in self.under_way:
             raise Refused(errno.EBUSY, "one data connection at a time")
+        if len(self.under_way) >= _MOST:
+            raise Refused(errno.EAGAIN, "too many data connections under way")
         data = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             data.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -101,6 +105,8 @@ class ActiveConnections:
             here, peer = sock.getsockname(), self._peer(sock)
             if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 raise Liar("the control connection is a listener")
+            if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED:
+                raise Refused(errno.ENOTCONN, "the client has closed its control connection")
             if not self._is_ours(here):
                 raise Liar(f"the control connection is not one of ours: local port {here[1]}")
             return sock.family, here[0], (peer[0], peer[1])

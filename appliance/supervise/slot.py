@@ -15,6 +15,8 @@ from appliance.confine.report import Layer, Report
 from appliance.errors import WireError
 from appliance.observe import tables
 from appliance.observe.log import Log
+from appliance.supervise.listeners import mend
+from appliance.supervise.requests import Budget
 from appliance.supervise.service import Service
 from appliance.supervise.spawn import spawn
 from appliance.supervise.states import FORGIVEN_AFTER, Do, Event, Slot, backoff, slot_step
@@ -23,6 +25,7 @@ START_S = 20.0  # from spawn to READY
 KILL_S = 5.0  # a killed process that is not reaped by then is killed again
 FRESH_S = 3.0  # a worker's loop turns once a second; standing still for longer withholds the watchdog's sign of life
 HANG_S = 10.0  # and for so long, the worker is replaced
+MUTE_S = 0.1  # a worker that talks more than its budget is not listened to for so long
 
 
 class Host(Protocol):
@@ -65,6 +68,9 @@ class WorkerSlot:
         self.totals = {"transfers": 0, "bytes": 0}
         self.serving_since = 0.0
         self._host = host
+        self.muted_until: float | None = None
+        self._budget = Budget()
+        self._deaf = False  # it does not take its answers; said once
         self._drain_s = drain_s
         self._channel: socket.socket | None = None
         self._reader: tables.Reader | None = None
@@ -109,7 +115,11 @@ class WorkerSlot:
         try:
             self._channel.sendmsg([wire.pack(message)], ancillary)
         except OSError as error:
-            self._host.log.warning("worker does not listen", service=self.service.name, pid=self.pid, why=str(error))
+            if not self._deaf:
+                self._deaf = True
+                self._host.log.warning(
+                    "worker does not listen", service=self.service.name, pid=self.pid, why=str(error)
+                )
             return False
         return True
 
@@ -124,8 +134,13 @@ class WorkerSlot:
     def _receive(self) -> None:
         if self._channel is None:
             return  # the process was reaped in this very turn of the loop
+        now = time.monotonic()
+        if not self._budget.take(now):
+            self._host.unwatch(self._channel)
+            self.muted_until = now + MUTE_S
+            return
         try:
-            data, fds, _flags, _peer = socket.recv_fds(self._channel, wire.MAX_MESSAGE, wire.MAX_FDS)
+            data, fds = _take(self._channel)
         except BlockingIOError:
             return
         except OSError:
@@ -137,10 +152,18 @@ class WorkerSlot:
             self._handle(wire.parse(data, from_child=True), fds)
         except WireError as error:
             self._host.log.error("worker broke the protocol", service=self.service.name, pid=self.pid, why=str(error))
+            self._host.unwatch(self._channel)  # it is killed; what else it has said does not matter
             self.event(Event.FAULT, time.monotonic())
         finally:
             for descriptor in fds:
                 os.close(descriptor)
+
+    def unmute(self, now: float) -> None:
+        """Listen again to a worker that had talked too much."""
+        if self.muted_until is not None and self.muted_until <= now:
+            self.muted_until = None
+            if self._channel is not None:
+                self._host.watch(self._channel, self._receive)
 
     def _handle(self, message: wire.Message, fds: list[int]) -> None:
         if not isinstance(message, wire.Ready):
@@ -162,10 +185,12 @@ class WorkerSlot:
             self.event(Event.DIED, now)
             return
         self.pid, self._channel = child.pid, child.channel
+        self._budget, self._deaf = Budget(), False
         self._host.watch(child.channel, self._receive)
         self._send_start()
 
     def _send_start(self) -> None:
+        mend(self.listeners)
         links = self._host.links_for(self)
         table = tables.create(f"{self.service.name}.{self.index}")
         fds = [table, *(sock.fileno() for sock in self.listeners), *(sock.fileno() for _, sock in links)]
@@ -206,10 +231,21 @@ class WorkerSlot:
             self.totals[name] += self.counters()[name]
         if self._reader is not None:
             self._reader.close()
-        self._channel, self._reader, self.pid = None, None, 0
+        self._channel, self._reader, self.pid, self.muted_until = None, None, 0, None
 
     def _host_does(self, _now: float) -> None:
         """Lending, taking back and forgetting concern siblings: `took_step` does them."""
+
+
+def _take(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """One message and its descriptors, closed on exec from the first moment (socket.recv_fds of 3.11 drops flags)."""
+    room = socket.CMSG_LEN(wire.MAX_FDS * array.array("i").itemsize)
+    data, ancillary, _flags, _peer = channel.recvmsg(wire.MAX_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, body in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(body[: len(body) - len(body) % fds.itemsize])
+    return data, list(fds)
 
 
 def start_message(service: Service, index: int, roles: tuple[str, ...]) -> wire.Start:

@@ -148,6 +148,7 @@ RUN_TABLE: dict[tuple[Run, Signal], RunStep] = {
     (Run.STOPPING, Signal.RELOAD): (Run.STOPPING, ()),
     (Run.STOPPING, Signal.TERM): (Run.STOPPING, (Act.END_ALL,)),
     (Run.STOPPING, Signal.STOP): (Run.STOPPING, (Act.END_ALL,)),
+    (Run.STOPPING, Signal.DUE): (Run.STOPPING, ()),
     (Run.STOPPING, Signal.EMPTY): (Run.STOPPED, ()),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import fcntl
 import json
 import mmap
 import os
@@ -315,6 +316,53 @@ def connect_by_tcp(scene: Scene) -> object:
 
 
 @attempt
+def connect_by_fast_open(scene: Scene) -> object:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    return sock.sendto(b"x", socket.MSG_FASTOPEN, ("127.0.0.1", scene.tcp_port))
+
+
+@attempt
+def connect_by_fast_open_of_a_message(scene: Scene) -> object:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    return sock.sendmsg([b"x"], [], socket.MSG_FASTOPEN, ("127.0.0.1", scene.tcp_port))
+
+
+@attempt
+def make_a_multipath_socket(_scene: Scene) -> object:
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_MPTCP)
+
+
+@attempt
+def make_a_udp_lite_socket(_scene: Scene) -> object:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE)
+
+
+@attempt
+def have_the_kernel_signal_another_process(scene: Scene) -> object:
+    """Whoever shares our uid: siblings, and as an ordinary user the supervisor."""
+    fcntl.fcntl(scene.context.channel.fileno() if scene.context else 0, fcntl.F_SETOWN, scene.victim)
+    return fcntl.fcntl(scene.context.channel.fileno() if scene.context else 0, fcntl.F_SETSIG, signal.SIGKILL)
+
+
+@attempt
+def make_the_supervisor_wait_when_it_closes(scene: Scene) -> object:
+    sock = scene.context.listeners[0]
+    return sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 1000))
+
+
+@attempt
+def draw_the_clients_of_the_siblings(scene: Scene) -> object:
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
+    head = struct.pack("HxxxxxxQ", 1, ctypes.addressof(program))
+    return scene.context.listeners[0].setsockopt(socket.SOL_SOCKET, 51, head)  # SO_ATTACH_REUSEPORT_CBPF
+
+
+@attempt
+def open_the_jail_to_everybody(_scene: Scene) -> object:
+    return os.chmod(os.open(".", os.O_RDONLY), 0o755)
+
+
+@attempt
 def connect_an_existing_socket_elsewhere(scene: Scene) -> object:
     for listener in scene.context.listeners:
         if listener.type == socket.SOCK_STREAM:
@@ -529,8 +577,6 @@ def change_the_personality(_scene: Scene) -> object:
 
 @attempt
 def push_input_into_the_terminal(_scene: Scene) -> object:
-    import fcntl
-
     return fcntl.ioctl(2, 0x5412, b"x")
 
 

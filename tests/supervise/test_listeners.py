@@ -77,10 +77,29 @@ def test_more_workers_join_a_port_that_is_bound(bound: list[socket.socket]) -> N
 def test_a_unix_socket_replaces_a_leftover_and_is_private(tmp_path: Path) -> None:
     place = tmp_path / ("long" * 30) / "x.sock"
     place.parent.mkdir()
-    place.write_text("left over")
+    listeners.bind(Listen("unix", str(place), 0), 1)[0].close()  # the name stays
+    assert place.exists()
     (sock,) = listeners.bind(Listen("unix", str(place), 0), 1)
     assert stat.S_ISSOCK(place.stat().st_mode)
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
+    sock.close()
+
+
+def test_a_file_in_the_place_of_a_unix_socket_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    with pytest.raises(StartError, match="no socket"):
+        listeners.bind(Listen("unix", str(tmp_path / "precious"), 0), 1)
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_a_listener_that_a_worker_shut_down_is_mended() -> None:
+    (sock,) = listeners.bind(Listen("tcp", "127.0.0.1", 0), 1)
+    with socket.socket(fileno=os.dup(sock.fileno())) as copy:
+        copy.shutdown(socket.SHUT_RD)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(sock.getsockname(), 5)
+    listeners.mend([sock])
+    socket.create_connection(sock.getsockname(), 5).close()
     sock.close()
 
 
@@ -88,6 +107,14 @@ def test_a_unix_socket_in_a_folder_that_cannot_be_used_is_explained(tmp_path: Pa
     (tmp_path / "x.sock").mkdir()
     with pytest.raises(StartError, match="cannot make"):
         listeners.bind(Listen("unix", str(tmp_path / "x.sock"), 0), 1)
+
+
+def test_a_count_of_descriptors_that_is_none_or_too_high_is_no_traceback() -> None:
+    own = str(os.getpid())
+    assert listeners.inherit({"LISTEN_FDS": "\u00b2", "LISTEN_PID": own}) == {}
+    os.closerange(900, 901)
+    with pytest.raises(StartError, match="there is none"):
+        listeners._inherited(900, "tftp", "tftp")
 
 
 def environment(count: int, names: str) -> dict[str, str]:

@@ -66,6 +66,26 @@ def test_the_empty_jail_is_empty_and_closed(tmp_path: Path) -> None:
             folders.empty_jail(str(tmp_path))
 
 
+def test_a_link_in_the_place_of_the_empty_jail_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir(mode=0o700)
+    (tmp_path / "empty").symlink_to(tmp_path / "private")
+    with pytest.raises(StartError, match="cannot use"):
+        folders.empty_jail(str(tmp_path))
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o700
+
+
+def test_a_run_dir_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o777)
+    with pytest.raises(StartError, match="can be written by others"):
+        folders.lock(str(tmp_path / "run"))
+
+
+def test_a_folder_whose_parent_is_missing_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="install -d -o"):
+        folders.own(str(tmp_path / "missing" / "box"), *mine())
+
+
 def mine() -> tuple[int, int]:
     return (64612, 64612) if ROOT else (os.getuid(), os.getgid())
 

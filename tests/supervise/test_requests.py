@@ -171,6 +171,26 @@ def test_a_client_that_hung_up_has_no_peer(session: Session) -> None:
     assert refused.value.errno == errno.ENOTCONN
 
 
+def test_a_client_that_has_closed_its_end_gets_no_connection(session: Session) -> None:
+    """A worker that was taken over could keep the socket of a client that left long ago."""
+    session.client.close()
+    session.control.settimeout(5)
+    assert session.control.recv(1) == b""
+    with pytest.raises(Refused) as refused:
+        session.open()
+    assert refused.value.errno == errno.ENOTCONN
+
+
+def test_connects_under_way_are_bounded_in_all(session: Session) -> None:
+    """Strangers whose firewall drops the connects must not use up the supervisor's descriptors."""
+    with socket.socket() as sock:
+        session.active.under_way = {("192.0.2.1", port): (sock, time.monotonic() + 30) for port in range(256)}
+        with pytest.raises(Refused) as refused:
+            session.open()
+        session.active.under_way = {}
+    assert refused.value.errno == errno.EAGAIN
+
+
 def test_a_connect_that_takes_too_long_is_given_up(session: Session) -> None:
     data = session.open()
     assert session.active.expire(time.monotonic()) == []

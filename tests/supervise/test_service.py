@@ -14,7 +14,8 @@ from appliance.supervise.service import Listen, Service, decode, encode
 
 def make(name: str = "tftp", **changes: Any) -> Service:
     fields: dict[str, Any] = {
-        "main": "m:f", "workers": 2, "listen": (Listen("udp", "127.0.0.1", 69),), "jail": "/srv", "promise": "tftp",
+        "main": "appliance.tftp.worker:prepare",
+        "workers": 2, "listen": (Listen("udp", "127.0.0.1", 69),), "jail": "/srv", "promise": "tftp",
         "user": "u", "uid": 5, "gid": 6, "writes": False, "owns": False, "nofile": 10, "fsize": -1, "bind_tcp": (0, 0),
         "required": True, "links": ("custody",), "requests": (), "settings": {"a": 1},
     }  # fmt: skip
@@ -46,6 +47,11 @@ def test_services_come_back_from_their_plain_form() -> None:
         {"listen": None},
         {"listen": [{"kind": "sctp", "host": "", "port": 1}]},
         {"more": 1},
+        {"main": "os:system"},
+        {"promise": "custody"},
+        {"name": "custody"},
+        {"name": "x"},
+        {"jail": "/a\0b"},
         {"listen": [{"kind": "udp", "host": "", "port": 70000}]},
         {"links": [1]},
         {"settings": []},

@@ -157,6 +157,19 @@ def test_a_service_is_switched_off_and_on(running: Appliance) -> None:
     running.ftp().close()
 
 
+def test_a_folder_that_is_missing_refuses_the_reload_and_the_next_one_works(running: Appliance) -> None:
+    text = running.config.read_text()
+    before = running.pids("ftp")
+    head, _, tail = text.partition("\nftp:\n")
+    running.write(f"{head}\nftp:\n{tail.replace(f'{running.home}/tree', f'{running.home}/nowhere')}")
+    running.signal(signal.SIGHUP)
+    running.said("nothing was changed")
+    assert running.ready()
+    assert running.pids("ftp") == before
+    running.write(text)
+    assert running.verb("reload", timeout=20).returncode == 0
+
+
 def test_run_dir_cannot_change_while_running(running: Appliance) -> None:
     text = running.config.read_text()
     running.write(text.replace(f"{running.home}/run", f"{running.home}/other"))

@@ -1,5 +1,5 @@
-"""The configurations in config/ are real: each passes its own check without a warning, starts and serves (in a namespace
-with the real ports and the real folders)."""
+"""The configurations in config/ are real: each passes its own check without a warning, starts and serves (in a
+namespace with the real ports and the real folders)."""
 
 from __future__ import annotations
 

@@ -6,13 +6,14 @@ import ftplib
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import until
-from tests.system.running import Appliance, appliance, tftp_read
+from tests.system.running import PROGRAM, Appliance, appliance, tftp_read
 
 BIG = bytes(range(256)) * 4096 * 8
 
@@ -192,3 +193,50 @@ def test_the_exit_of_a_stopped_appliance_is_clean(running: Appliance) -> None:
     assert running.wait() == 0
     assert not (running.home / "run" / "status.sock").exists()
     assert not (running.home / "run" / "act.sock").exists()
+
+
+def test_a_descriptor_that_the_supervisor_was_started_with_reaches_no_child(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    made = Appliance(tmp_path)
+    leaked = os.open(tmp_path / "secret", os.O_RDONLY)
+    try:
+        made.start(pass_fds=(leaked,))
+        for pid in made.pids("tftp") | made.pids("ftp") | made.pids("status"):
+            held = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+            assert str(tmp_path / "secret") not in held
+    finally:
+        os.close(leaked)
+        made.stop()
+
+
+def test_a_child_cannot_write_over_what_the_log_says(tmp_path: Path) -> None:
+    made = Appliance(tmp_path)
+    try:
+        with made.log.open("wb") as log:  # not opened for appending, as by `2>log`
+            argv = [*PROGRAM, "run", "-c", str(made.config)]
+            made.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        until(lambda: made.ready() or made.ended(), 30, "ready")
+        for pid in (made.pid, *made.pids("tftp")):
+            flags = Path(f"/proc/{pid}/fdinfo/2").read_text().split("flags:")[1].split()[0]
+            assert int(flags, 8) & os.O_APPEND
+    finally:
+        made.stop()
+
+
+def test_a_supervisor_that_is_stopped_while_it_reads_leaves_nothing_behind(tmp_path: Path) -> None:
+    made = Appliance(tmp_path)
+    os.mkfifo(tmp_path / "endless")  # a configuration that never ends: the reader waits for it
+    made.config.unlink()
+    made.config.symlink_to(tmp_path / "endless")
+    writer = os.open(tmp_path / "endless", os.O_RDWR)
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    try:
+        made.start(wait=False, env={**os.environ, "TMPDIR": str(folder)})
+        until(lambda: list(folder.glob("appliance-reader-*")), 20, "it reads")
+        made.signal(signal.SIGTERM)
+        assert made.wait() == 0
+        assert list(folder.glob("appliance-reader-*")) == []
+    finally:
+        os.close(writer)
+        made.stop()

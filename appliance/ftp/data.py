@@ -1,0 +1,239 @@
+"""Transfers, and those that send: RETR and listings.
+
+A transfer lives from the command that asks for it to the one reply that ends it (RFC 959 section 5.4). Its data
+connection is made when it wants it, and the first piece is sent at once: a small file costs one accept, one sendfile
+and no turn of the loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from appliance.ftp import ascii
+from appliance.ftp.connections import Active, Passive
+from appliance.ftp.filesystem import OpenFile
+from appliance.ftp.loop import WRITE
+
+if TYPE_CHECKING:
+    from appliance.ftp.session import Session
+
+PIECE = 1 << 20  # bytes per sendfile: 64 KiB pieces cost twice the CPU
+_TEXT_PIECE = 256 << 10
+_PIECES = 3  # of a stream in one turn, so that a short listing needs no second one
+_CONNECT_S = 30.0  # for the data connection to come about
+
+
+class Transfer:
+    """One transfer; `moved` bytes so far. Subclasses move data in `move()` and name their loop event in `events`."""
+
+    events = WRITE
+
+    def __init__(self, session: Session, verb: str, path: str) -> None:
+        self.session, self.verb, self.path = session, verb, path
+        self.house = session.house
+        self.sock: socket.socket | None = None
+        self.moved = 0
+        self.started = self.progress = self.house.now
+        self.over = False
+        self._said = False
+        self._watched = False
+        self._way: Passive | Active | None = None
+
+    def start(self) -> None:
+        """Take the arranged connection, or wait for it."""
+        session = self.session
+        if session.listener is not None:
+            self._way, session.listener = session.listener, None
+            sock = self._way.take()
+            if sock is None:
+                self._say()
+                self._way.wait(self)
+            else:
+                self._way.close()
+                self.connected(sock)
+        else:
+            port, session.target = session.target, 0
+            self._way = Active(self, port)
+
+    def connected(self, sock: socket.socket) -> None:
+        """The data connection stands: move what can be moved at once."""
+        self._way = None
+        self.sock = sock
+        self.progress = self.house.now
+        self._say()
+        self.move()
+        if not self.over and not self._watched:
+            self._watch(self.events)
+
+    def _say(self) -> None:
+        if not self._said:
+            self._said = True
+            self.session.respond(f"150 Data connection for {self.verb}.")
+
+    def _watch(self, events: int) -> None:
+        assert self.sock is not None
+        if self._watched:
+            self.house.loop.modify(self.sock.fileno(), events)
+        else:
+            self._watched = True
+            self.house.loop.register(self.sock.fileno(), self, events)
+
+    def move(self) -> None:
+        """Move the next piece."""
+        raise NotImplementedError
+
+    def end(self, reply: str, cause: str = "") -> None:
+        """Close the data connection, then reply (RFC 959 section 3.3). `cause` is for the operator; "" is success."""
+        if self.over:
+            return
+        self.close()
+        self.session.transfer_over(self, reply, cause)
+
+    def close(self) -> None:
+        """Let everything go without a word; may be called twice."""
+        self.over = True
+        if self._way is not None:
+            self._way.close()
+            self._way = None
+        if self.sock is not None:
+            if self._watched:
+                self.house.loop.unregister(self.sock.fileno())
+            self.sock.close()
+            self.sock = None
+        self.release()
+
+    def release(self) -> None:
+        """Let go what the subclass holds; may be called twice."""
+
+    def check(self, now: float) -> None:
+        """Once a second: end a transfer that does not move."""
+        if self.sock is None:
+            if now - self.progress > _CONNECT_S:
+                self.end("425 Cannot open data connection.", "no data connection came about")
+        elif now - self.progress > self.house.settings.limits.stall_timeout:
+            self.end("426 Transfer stalled; aborted.", "stalled")
+
+    # --- what the loop calls
+
+    def handle_read_event(self) -> None:
+        self.move()
+
+    def handle_write_event(self) -> None:
+        self.move()
+
+    def handle_close(self) -> None:
+        self.broken(errno.ECONNRESET)
+
+    def handle_error(self) -> None:
+        self.session.handle_error()
+
+    def broken(self, number: int) -> None:
+        """The data connection failed."""
+        self.end("426 Data connection closed; transfer aborted.", os.strerror(number))
+
+
+class Download(Transfer):
+    """RETR of TYPE I: the kernel sends the file itself. Exactly what the file held when it was opened is sent."""
+
+    def __init__(self, session: Session, path: str, file: OpenFile, offset: int) -> None:
+        super().__init__(session, "RETR", path)
+        self._file, self._offset = file, offset
+
+    def move(self) -> None:
+        left = self._file.size - self._offset
+        if left and self.sock is not None:
+            try:
+                sent = os.sendfile(self.sock.fileno(), self._file.fd, self._offset, min(PIECE, left))
+            except BlockingIOError:
+                return
+            except OSError as error:
+                _failed(self, error)
+                return
+            if not sent:
+                self.end("451 The file became shorter; transfer aborted.", "the file was cut while it was sent")
+                return
+            self.progress = self.house.now
+            self._offset += sent
+            self.moved += sent
+            left -= sent
+        if not left:
+            self.end("226 Transfer complete.")
+
+    def release(self) -> None:
+        self._file.close()
+
+
+class Stream(Transfer):
+    """Sends what an iterator yields: a listing, or a file of TYPE A. b"" from it means: nothing yet, ask next turn."""
+
+    def __init__(self, session: Session, verb: str, path: str, pieces: Iterator[bytes], file: OpenFile | None) -> None:
+        super().__init__(session, verb, path)
+        self._pieces, self._file = pieces, file
+        self._left = memoryview(b"")
+
+    def move(self) -> None:
+        for _ in range(_PIECES):
+            if self.over or not (self._left or self._fetch()) or not self._send():
+                return
+
+    def _fetch(self) -> bool:
+        """Get the next piece; False when there is none now or the transfer has ended."""
+        try:
+            self._left = memoryview(next(self._pieces))
+        except StopIteration:
+            self.end("226 Transfer complete.")
+        except OSError as error:  # from the disk
+            self.end("451 Local error; transfer aborted.", os.strerror(error.errno or errno.EIO))
+        return not self.over and bool(self._left)
+
+    def _send(self) -> bool:
+        """Send what is left; True when all of it went."""
+        if self.sock is None:
+            return False
+        try:
+            sent = self.sock.send(self._left)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            _failed(self, error)
+            return False
+        self.progress = self.house.now
+        self.moved += sent
+        self._left = self._left[sent:]
+        return not self._left
+
+    def release(self) -> None:
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+        if self._file is not None:
+            self._file.close()
+
+
+def text_of(file: OpenFile) -> Iterator[bytes]:
+    """A file in TYPE A, piece by piece."""
+    offset, after_cr = 0, False
+    while piece := os.pread(file.fd, min(_TEXT_PIECE, file.size - offset), offset):
+        offset += len(piece)
+        yield ascii.to_wire(piece, after_cr)
+        after_cr = piece.endswith(b"\r")
+
+
+def _failed(transfer: Transfer, error: OSError) -> None:
+    """Tell a broken connection from a broken disk: sendfile reports both."""
+    number = error.errno or errno.EIO
+    if number in (
+        errno.EPIPE,
+        errno.ECONNRESET,
+        errno.ENOTCONN,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+    ):
+        transfer.broken(number)
+    else:
+        transfer.end("451 Local error; transfer aborted.", os.strerror(number))

@@ -1,0 +1,104 @@
+"""The listening sockets: who is let in. A refusal costs one accept, one send and one close, and no session."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from appliance.ftp import addresses
+from appliance.ftp.handlers import Handler
+from appliance.ftp.house import House
+from appliance.ftp.loop import READ
+
+_NOT_SERVED = "421 This service is not for your address."
+_LEAVING = "421 The service is going down."
+_IN_ONE_TURN = 64
+
+
+class Door:
+    """One listener."""
+
+    def __init__(self, house: House, sock: socket.socket) -> None:
+        self._house, self._sock = house, sock
+        sock.setblocking(False)
+        self._open = False
+        self.open()
+
+    def open(self) -> None:
+        """Take connections (again)."""
+        if not self._open:
+            self._house.loop.register(self._sock.fileno(), self, READ)
+            self._open = True
+
+    def shut(self) -> None:
+        """Take none for a while: there is no descriptor left to take one with."""
+        if self._open:
+            self._house.loop.unregister(self._sock.fileno())
+            self._open = False
+
+    def close(self) -> None:
+        """Give the listener up."""
+        self.shut()
+        self._sock.close()
+
+    def handle_read_event(self) -> None:
+        for _ in range(_IN_ONE_TURN):
+            try:
+                sock, peer = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._house.complain("cannot accept", "-", os.strerror(error.errno))
+                    self.shut()  # until the next second, or the loop would spin
+                    return
+                continue  # this one hung up while it waited
+            self._admit(sock, peer[0])
+
+    def _admit(self, sock: socket.socket, peer: str) -> None:
+        house = self._house
+        address = addresses.plain(peer)
+        client = addresses.client_of(address)
+        refusal = self._judge(address, client)
+        if refusal:
+            house.counters.add("refused")
+            house.complain("refused", client, refusal[4:])
+            _turn_away(sock, refusal)
+            return
+        try:
+            session = Handler(sock, house, address, client)
+        except Exception:
+            house.crashed(client)
+            house.seats.leave(client)
+            sock.close()
+            return
+        if not session.closed:
+            session.respond(f"220 {house.settings.banner}")
+
+    def _judge(self, address: str, client: str) -> str:
+        """The reply that refuses this client, or "" when its seat is taken."""
+        if self._house.draining:
+            return _LEAVING
+        if not self._house.networks.permit(address):
+            return _NOT_SERVED
+        return self._house.seats.take(client)
+
+    def handle_write_event(self) -> None:
+        """Never asked for."""
+
+    def handle_close(self) -> None:
+        self._house.complain("listener failed", "-", "closed")
+        self.shut()
+
+    def handle_error(self) -> None:
+        self._house.crashed("-")
+
+
+def _turn_away(sock: socket.socket, refusal: str) -> None:
+    try:
+        sock.setblocking(False)
+        sock.send(refusal.encode() + b"\r\n")
+    except OSError:
+        pass
+    sock.close()

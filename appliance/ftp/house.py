@@ -1,0 +1,72 @@
+"""What all sessions of one worker share. One value, made once; nothing reads a global."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from appliance.ftp.addresses import Networks
+from appliance.ftp.filesystem import Listings
+from appliance.ftp.loop import Loop
+from appliance.ftp.policy import Rules
+from appliance.ftp.seats import Seats
+from appliance.observe.log import Log
+from appliance.observe.tables import Counters
+from appliance.settings.ftp import FtpSettings
+
+if TYPE_CHECKING:
+    from appliance.ftp.connections import Active
+    from appliance.ftp.session import Session
+    from appliance.ftp.uploads import Custodian
+
+_LOUD_PER_SECOND = 20  # lines about refused strangers; more are counted and summed up
+
+
+@dataclass(slots=True)
+class House:
+    """Settings, tables and the sessions themselves.
+
+    ``dirty`` are sessions with replies to send, flushed once per turn: one send for all replies of a turn. ``ready``
+    are sessions whose next command line has arrived already. ``now`` is the monotonic time of this turn.
+    """
+
+    settings: FtpSettings
+    loop: Loop
+    log: Log
+    counters: Counters
+    rules: Rules
+    listings: Listings
+    seats: Seats
+    networks: Networks
+    passive_ports: range
+    request_active: Callable[[int, int], int]
+    custodian: Custodian | None = None
+    sessions: set[Session] = field(default_factory=set)
+    dirty: set[Session] = field(default_factory=set)
+    ready: set[Session] = field(default_factory=set)
+    connecting: dict[int, Active] = field(default_factory=dict)
+    now: float = field(default_factory=time.monotonic)
+    draining: bool = False
+    quiet: int = 0  # lines not written this second
+    loud: int = 0
+
+    def complain(self, event: str, client: str, reason: str) -> None:
+        """Log something a stranger can cause at will: at most some lines a second, the rest as one number."""
+        if self.loud >= _LOUD_PER_SECOND:
+            self.quiet += 1
+            return
+        self.loud += 1
+        self.log.warning(event, client=client, reason=reason)
+
+    def second(self) -> None:
+        """Called once a second."""
+        if self.quiet:
+            self.log.warning("and more like these", lines=self.quiet)
+        self.quiet = self.loud = 0
+
+    def crashed(self, client: str) -> None:
+        """Count and log the exception that is being handled."""
+        self.counters.add("crashes")
+        self.log.crash("crash", client=client)

@@ -1,0 +1,300 @@
+"""Decide what a command may do before any handler sees it. Pure: line, argument and session state in, a verdict out.
+
+Invariant: the only verb that is ever allowed to write is STOR, directly inside the drop box, while the drop box is on.
+What the client is told is a constant for each kind of refusal, so a refusal tells nothing about what exists.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+
+class Argument(Enum):
+    """Whether a verb takes an argument."""
+
+    NONE = 0
+    OPTIONAL = 1
+    REQUIRED = 2
+
+
+class Use(Enum):
+    """What a verb does with its argument, which is what decides where it may be used."""
+
+    CONTROL = 0  # no path
+    SETUP = 1  # arranges a data connection
+    ENTER = 2
+    LIST = 3  # a listing over the data connection
+    STATUS = 4  # STAT: of the session, or a listing over the control connection
+    FACTS = 5
+    FETCH = 6
+    ABOUT = 7  # size and time of a file
+    STORE = 8
+    WRITE = 9  # refused always, everywhere
+
+
+class Place(Enum):
+    """Where a path lies."""
+
+    TREE = 0
+    BOX = 1  # the folder of the drop box itself
+    IN_BOX = 2  # directly inside it
+    DEEP = 3  # in a folder inside it, which cannot exist
+    HIDDEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One row of the command table."""
+
+    use: Use
+    argument: Argument
+    login: bool = True
+
+
+_NONE, _MAY, _MUST = Argument.NONE, Argument.OPTIONAL, Argument.REQUIRED
+VERBS: dict[str, Verb] = {
+    # RFC 959 section 4.1 with RFC 1123 section 4.1, RFC 2389 (FEAT, OPTS), RFC 2428 (EPRT, EPSV), RFC 3659 (M*, SIZE)
+    "USER": Verb(Use.CONTROL, _MUST, login=False),
+    "PASS": Verb(Use.CONTROL, _MAY, login=False),
+    "QUIT": Verb(Use.CONTROL, _NONE, login=False),
+    "NOOP": Verb(Use.CONTROL, _MAY, login=False),
+    "HELP": Verb(Use.CONTROL, _MAY, login=False),
+    "SYST": Verb(Use.CONTROL, _NONE, login=False),
+    "FEAT": Verb(Use.CONTROL, _NONE, login=False),
+    "CLNT": Verb(Use.CONTROL, _MUST, login=False),
+    "OPTS": Verb(Use.CONTROL, _MUST, login=False),
+    "STAT": Verb(Use.STATUS, _MAY, login=False),
+    "ABOR": Verb(Use.CONTROL, _NONE),
+    "ALLO": Verb(Use.CONTROL, _MUST),
+    "MODE": Verb(Use.CONTROL, _MUST),
+    "PWD": Verb(Use.CONTROL, _NONE),
+    "REIN": Verb(Use.CONTROL, _NONE),
+    "REST": Verb(Use.CONTROL, _MUST),
+    "STRU": Verb(Use.CONTROL, _MUST),
+    "TYPE": Verb(Use.CONTROL, _MUST),
+    "PASV": Verb(Use.SETUP, _NONE),
+    "PORT": Verb(Use.SETUP, _MUST),
+    "EPRT": Verb(Use.SETUP, _MUST),
+    "EPSV": Verb(Use.SETUP, _MAY),
+    "CWD": Verb(Use.ENTER, _MAY),
+    "CDUP": Verb(Use.ENTER, _NONE),
+    "LIST": Verb(Use.LIST, _MAY),
+    "NLST": Verb(Use.LIST, _MAY),
+    "MLSD": Verb(Use.LIST, _MAY),
+    "MLST": Verb(Use.FACTS, _MAY),
+    "RETR": Verb(Use.FETCH, _MUST),
+    "SIZE": Verb(Use.ABOUT, _MUST),
+    "MDTM": Verb(Use.ABOUT, _MUST),
+    "STOR": Verb(Use.STORE, _MUST),
+    **dict.fromkeys(
+        ("APPE", "DELE", "MFCT", "MFF", "MFMT", "MKD", "RMD", "RNFR", "RNTO", "SITE", "SMNT", "STOU"),
+        Verb(Use.WRITE, _MAY),
+    ),
+}
+SYNONYMS = {"XCWD": "CWD", "XCUP": "CDUP", "XPWD": "PWD", "XMKD": "MKD", "XRMD": "RMD"}  # RFC 1123 section 4.1.3.1
+# Verbs of HTTP: a browser was made to send a request here; what follows is not the client's own (cross-protocol attack)
+FOREIGN = frozenset(("GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "TRACE", "PATCH", "DELETE", "PRI"))
+AT_ONCE = frozenset(("ABOR", "NOOP", "STAT"))  # answered while a transfer runs; everything else waits for its end
+
+
+class Command(NamedTuple):
+    """One command line. The argument's bytes survive in `argument` (surrogateescape)."""
+
+    verb: str
+    argument: str
+
+
+class State(NamedTuple):
+    """What of a session decides about a command. `data`: a data connection is arranged; `rest`: REST is pending."""
+
+    logged_in: bool
+    cwd: str = "/"
+    data: bool = False
+    epsv_all: bool = False
+    rest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The command may run, on this path. `place` is TREE or, for a few verbs, the drop box."""
+
+    path: str = ""
+    place: Place = Place.TREE
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The command is answered with this and nothing happens."""
+
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The connection is closed without a word."""
+
+
+Verdict: TypeAlias = Run | Refuse | Drop
+
+UNKNOWN = Refuse(500, "Command not understood.")
+NOT_LOGGED_IN = Refuse(530, "Log in with USER and PASS first.")
+DENIED = Refuse(550, "Permission denied.")
+MISSING = Refuse(550, "No such file or directory.")
+BAD_ARGUMENT = Refuse(501, "Control characters are not allowed.")
+NO_ARGUMENT = Refuse(501, "Command needs an argument.")
+ARGUMENT = Refuse(501, "Command takes no argument.")
+NO_DATA = Refuse(425, "Use PASV, EPSV, PORT or EPRT first.")
+EPSV_ONLY = Refuse(501, "Only EPSV is allowed after EPSV ALL.")
+NO_RESUME = Refuse(501, "Uploads cannot be resumed.")
+NO_FOLDERS = Refuse(553, "Uploads go directly into the drop box.")
+_RUN = Run()
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+_TELNET = re.compile(rb"^(?:\xff[\xfb-\xfe].|\xff[\xf0-\xfa]|\xff?\xf2|\xff)+", re.DOTALL)
+
+
+class Rules:
+    """The settings that decide: patterns of hidden names, and where the drop box is (None: there is none)."""
+
+    def __init__(self, hide: Iterable[str], box: str | None) -> None:
+        patterns = [fnmatch.translate(pattern) for pattern in hide]
+        self._hidden = re.compile("|".join(patterns)).match if patterns else None
+        self.box = resolve("/", box) if box else None
+
+    def hides(self, name: str) -> bool:
+        """True for a name that is neither listed nor served."""
+        return self._hidden is not None and self._hidden(name) is not None
+
+    def place(self, path: str) -> Place:
+        """Where a resolved path lies."""
+        if any(self.hides(part) for part in path.split("/") if part):
+            return Place.HIDDEN
+        if self.box is None or not f"{path}/".startswith(f"{self.box}/"):
+            return Place.TREE
+        inside = path[len(self.box) + 1 :]
+        if not inside:
+            return Place.BOX
+        return Place.DEEP if "/" in inside else Place.IN_BOX
+
+
+def parse(line: bytes) -> Command:
+    """Split a command line, its line end already gone; never fails (an unusable verb is one that nobody knows).
+
+    Telnet sequences before the verb (RFC 959 section 4.1.3: IAC IP IAC DM before ABOR) are dropped.
+    """
+    if line[:1] in (b"\xff", b"\xf2"):
+        line = _TELNET.sub(b"", line)
+    verb, _space, argument = line.partition(b" ")
+    name = verb.decode("latin-1").upper()
+    return Command(SYNONYMS.get(name, name), argument.decode("utf-8", "surrogateescape"))
+
+
+def resolve(cwd: str, name: str) -> str:
+    """The absolute path that `name` means in `cwd`; `..` is taken lexically and stops at the root."""
+    parts: list[str] = []
+    for part in (name if name.startswith("/") else f"{cwd}/{name}").split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def without_flags(argument: str) -> str:
+    """The path of a LIST argument such as `-la pub`: clients put flags of `ls` before it, and none changes anything."""
+    while argument.startswith("-"):
+        argument = argument.partition(" ")[2].lstrip(" ")
+    return argument
+
+
+def decide(command: Command, state: State, rules: Rules) -> Verdict:
+    """Judge one command. A Run verdict carries the resolved path of verbs that have one."""
+    verb = VERBS.get(command.verb)
+    if verb is None:
+        return Drop() if command.verb in FOREIGN else UNKNOWN
+    if not state.logged_in and (verb.login or (verb.use is Use.STATUS and command.argument)):
+        return NOT_LOGGED_IN
+    if verb.use is Use.WRITE:
+        return DENIED
+    if _CONTROL.search(command.argument):
+        return BAD_ARGUMENT
+    if verb.argument is Argument.REQUIRED and not command.argument:
+        return NO_ARGUMENT
+    if verb.argument is Argument.NONE and command.argument:
+        return ARGUMENT
+    return _JUDGES[verb.use](command, state, rules)
+
+
+def _control(_command: Command, _state: State, _rules: Rules) -> Verdict:
+    return _RUN
+
+
+def _setup(command: Command, state: State, _rules: Rules) -> Verdict:
+    return EPSV_ONLY if state.epsv_all and command.verb != "EPSV" else _RUN
+
+
+def _enter(command: Command, state: State, rules: Rules) -> Verdict:
+    path = resolve(state.cwd, ".." if command.verb == "CDUP" else command.argument or "/")
+    return _visible(path, rules)
+
+
+def _visible(path: str, rules: Rules) -> Verdict:
+    place = rules.place(path)
+    return Run(path, place) if place in (Place.TREE, Place.BOX) else MISSING
+
+
+def _list(command: Command, state: State, rules: Rules) -> Verdict:
+    if not state.data:
+        return NO_DATA
+    return _visible(resolve(state.cwd, without_flags(command.argument)), rules)
+
+
+def _status(command: Command, state: State, rules: Rules) -> Verdict:
+    return _visible(resolve(state.cwd, without_flags(command.argument)), rules) if command.argument else _RUN
+
+
+def _facts(command: Command, state: State, rules: Rules) -> Verdict:
+    return _visible(resolve(state.cwd, command.argument), rules)
+
+
+def _fetch(command: Command, state: State, rules: Rules) -> Verdict:
+    if not state.data:
+        return NO_DATA
+    return _about(command, state, rules)
+
+
+def _about(command: Command, state: State, rules: Rules) -> Verdict:
+    path = resolve(state.cwd, command.argument)
+    return Run(path) if rules.place(path) is Place.TREE else MISSING
+
+
+def _store(command: Command, state: State, rules: Rules) -> Verdict:
+    path = resolve(state.cwd, command.argument)
+    place = rules.place(path) if rules.box is not None else Place.TREE
+    if place is Place.HIDDEN and rules.box is not None and f"{path}/".startswith(f"{rules.box}/"):
+        place = Place.IN_BOX  # the custodian says why such a name is refused
+    if place is Place.DEEP:
+        return NO_FOLDERS
+    if place is not Place.IN_BOX:
+        return DENIED
+    if state.rest:
+        return NO_RESUME
+    return Run(path, place) if state.data else NO_DATA
+
+
+_JUDGES = {
+    Use.CONTROL: _control,
+    Use.SETUP: _setup,
+    Use.ENTER: _enter,
+    Use.LIST: _list,
+    Use.STATUS: _status,
+    Use.FACTS: _facts,
+    Use.FETCH: _fetch,
+    Use.ABOUT: _about,
+    Use.STORE: _store,
+}

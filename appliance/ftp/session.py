@@ -1,0 +1,360 @@
+"""One control connection: its lines, its replies, its end. pyftpdlib's FTPHandler with our input and output around it.
+
+Invariants: every command line passes `policy.decide` before a handler sees it; commands run in the order they came, and
+one that has to wait (for a transfer, for the delay after a wrong log-in) holds the next ones back; all replies of one
+turn of the loop leave in one send; no command is taken while replies still wait to leave, so a client that does not
+read costs no memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pyftpdlib.ioloop  # first of its package: it silences the DeprecationWarning of asynchat
+
+# isort: split
+from pyftpdlib.handlers import FTPHandler
+
+from appliance.ftp import addresses, listing, policy
+from appliance.ftp.connections import LISTEN_S, Passive
+from appliance.ftp.data import Transfer
+from appliance.ftp.house import House
+from appliance.ftp.loop import READ, WRITE
+from appliance.ftp.policy import Refuse, Run
+
+LONGEST_LINE = 4096  # bytes of a command line
+_READ_SIZE = 4096
+_COMMANDS = 32  # of one session in one turn
+_BACKLOG = 16 << 10  # bytes of replies in one turn
+_FLUSH_S = 10.0  # for the last reply
+
+
+class Cwd:
+    """All that pyftpdlib's handlers get of a file system: where the session is. There is nothing to write with."""
+
+    def __init__(self) -> None:
+        self.cwd = "/"
+
+
+class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
+    """One control connection. The subclass in `handlers` performs what the policy lets through."""
+
+    timeout = 0  # pyftpdlib's own timers stay off; `check` looks at every session once a second
+    encoding = "utf-8"
+    unicode_errors = "surrogateescape"
+    authenticated: bool
+    fs: Cwd | None
+
+    def __init__(self, conn: socket.socket, house: House, address: str, client: str) -> None:
+        self.house = house
+        self.client_ip, self.client = address, client
+        self.listener: Passive | None = None
+        self.target = 0  # port of the client that PORT or EPRT named
+        self.transfer: Transfer | None = None
+        self.born = self.heard = house.now
+        self.files = self.bytes = 0
+        self.reason = ""
+        self._declared = 0
+        self._input = b""
+        self._skipping = False  # the rest of a line that was too long
+        self._waiting = False
+        self._output = bytearray()
+        self._source: Iterator[bytes] | None = None  # a listing that leaves over the control connection
+        self._ending = 0.0  # when a session that has said its last word is closed even if nobody reads
+        self._events = READ
+        super().__init__(conn, None, ioloop=house.loop)
+        self._available_facts, self._current_facts = list(listing.FACTS), list(listing.DEFAULT_FACTS)
+        if not self._closed:
+            house.sessions.add(self)
+            house.counters.set("active", len(house.sessions))
+
+    @property
+    def type_a(self) -> bool:
+        """True in TYPE A."""
+        return bool(self._current_type == "a")
+
+    @property
+    def closed(self) -> bool:
+        """True once the connection is closed."""
+        return bool(self._closed)
+
+    def local(self) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+        """Family and address that this client reached, for a listener of its own."""
+        here = self.socket.getsockname()
+        host = addresses.plain(here[0])
+        if ":" in host:
+            return socket.AF_INET6, (host, *here[1:])
+        return socket.AF_INET, (host, here[1])
+
+    def gone(self) -> bool:
+        """True when the client has closed or lost the control connection."""
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    # --- input
+
+    def handle_read_event(self) -> None:
+        try:
+            data = self.socket.recv(_READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.finish(os.strerror(error.errno or errno.EIO))
+            return
+        if not data:
+            self.finish("closed by the client")
+            return
+        self._input += data
+        if self.transfer is not None and self._abort_waits():
+            self.abort()
+        self.advance()
+
+    def advance(self) -> None:
+        """Run the commands that have arrived, in order, until one has to wait or others should have a turn."""
+        self.house.dirty.add(self)
+        for _ in range(_COMMANDS):
+            if self._held():
+                return
+            line = self._line()
+            if line is None:
+                return
+            self._run(line)
+
+    def _held(self) -> bool:
+        """True while no command may run: the session ends, waits, or its replies do not leave."""
+        return bool(
+            self._closed
+            or self._ending
+            or self._waiting
+            or self._source is not None
+            or self._events & WRITE
+            or len(self._output) > _BACKLOG
+        )
+
+    def _line(self) -> bytes | None:
+        """The next command line that may run now, without its end; None when there is none."""
+        end = self._input.find(b"\n")
+        if end < 0:
+            if len(self._input) > LONGEST_LINE:
+                self._input, self._skipping = b"", True
+            return None
+        line = self._input[:end]
+        if self.transfer is not None and policy.parse(line.rstrip(b"\r")).verb not in policy.AT_ONCE:
+            return None
+        self._input = self._input[end + 1 :]
+        if self._skipping or end > LONGEST_LINE:
+            self._skipping = False
+            self.respond("500 Command too long.")
+            return self._line()
+        return line[:-1] if line.endswith(b"\r") else line
+
+    def _abort_waits(self) -> bool:
+        return any(policy.parse(line.rstrip(b"\r")).verb == "ABOR" for line in self._input.split(b"\n")[:-1])
+
+    def _run(self, line: bytes) -> None:
+        self.heard = self.house.now
+        command = policy.parse(line)
+        state = policy.State(
+            self.authenticated,
+            self.fs.cwd if self.fs is not None else "/",
+            self.listener is not None or self.target > 0,
+            self._epsvall,
+            self._restart_position > 0,
+        )
+        verdict = policy.decide(command, state, self.house.rules)
+        if isinstance(verdict, Run):
+            self.perform(command, verdict)
+        elif isinstance(verdict, Refuse):
+            if verdict.code >= 530:
+                self.house.counters.add("refused")
+            self.respond(f"{verdict.code} {verdict.text}")
+        else:
+            self.house.counters.add("dropped")
+            self.house.complain("connection dropped", self.client, f"it speaks another protocol: {command.verb}")
+            self.finish("another protocol")
+
+    # --- output
+
+    def push(self, data: str) -> None:
+        """Queue a reply; it leaves at the end of this turn."""
+        self._output += data.encode("utf-8", "surrogateescape")
+        self.house.dirty.add(self)
+
+    def respond(self, resp: str, logfun: Any = None) -> None:  # noqa: ARG002
+        """Queue one reply line."""
+        self.push(resp + "\r\n")
+
+    def flush(self) -> None:
+        """Send what is queued, and set what the loop watches for: once per turn for sessions in `house.dirty`."""
+        if self._closed:
+            return
+        if not self._output and self._source is not None:
+            self._output += self._piece()
+        if self._output:
+            try:
+                sent = self.socket.send(self._output)
+                del self._output[:sent]
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self.finish(os.strerror(error.errno or errno.EIO))
+                return
+        if self._ending and not self._output:
+            self.close()
+            return
+        self._watch()
+        if self.transfer is None and b"\n" in self._input and not self._held():
+            self.house.ready.add(self)
+
+    def _piece(self) -> bytes:
+        """The next slice of the listing that leaves over this connection, or the line that ends it."""
+        assert self._source is not None
+        try:
+            return next(self._source)
+        except StopIteration:
+            end = b"213 End of status.\r\n"
+        except OSError:  # from the disk; the reply has begun, so it can only be ended
+            end = b"213 End of status; not all could be read.\r\n"
+        self._source = None
+        return end
+
+    def _watch(self) -> None:
+        wants = 0 if self._ending or len(self._input) > LONGEST_LINE else READ
+        if self._output or self._source is not None:
+            wants |= WRITE
+        if wants != self._events:
+            self._events = wants
+            self.house.loop.modify(self._fileno, wants)
+
+    def handle_write_event(self) -> None:
+        self.flush()
+        if not self._closed and not self._events & WRITE:
+            self.advance()
+
+    # --- the end
+
+    def finish(self, reason: str, reply: str = "") -> None:
+        """End the session: at once, or after `reply` has left."""
+        self.reason = self.reason or reason
+        if not reply or self._closed:
+            self.close()
+        elif not self._ending:
+            self._ending = self.house.now + _FLUSH_S
+            self.respond(reply)
+
+    def handle_close(self) -> None:
+        self.finish("connection lost")
+
+    def handle_error(self) -> None:
+        """The wall: a bug costs its session, never the worker."""
+        self.house.crashed(self.client)
+        self._output.clear()
+        self.respond("421 Service not available, closing control connection.")
+        self.reason = "crash"
+        self._ending = self.house.now
+        self.flush()
+        self.close()
+
+    def close(self) -> None:
+        """Let everything of this session go."""
+        if self._closed:
+            return
+        pyftpdlib.ioloop.AsyncChat.close(self)
+        if self.transfer is not None:
+            transfer, self.transfer = self.transfer, None
+            transfer.close()
+            self._record(transfer, "the session ended")
+        self.drop_data()
+        self._source = None
+        house = self.house
+        house.sessions.discard(self)
+        house.counters.set("active", len(house.sessions))
+        house.dirty.discard(self)
+        house.ready.discard(self)
+        house.seats.leave(self.client)
+        house.log.info(
+            "session",
+            client=self.client_ip,
+            seconds=round(house.now - self.born, 3),
+            files=self.files,
+            bytes=self.bytes,
+            password=self.password,
+            reason=self.reason or "quit",
+        )
+
+    def check(self, now: float) -> None:
+        """Once a second: time-outs. An idle time-out never meets a transfer."""
+        limits = self.house.settings.limits
+        if self._ending:
+            if now > self._ending:
+                self.close()
+        elif self.transfer is not None:
+            self.transfer.check(now)
+            self.heard = now
+        elif not self.authenticated:
+            if now - self.born > limits.login_timeout:
+                self.finish("no log-in in time", "421 Log-in took too long.")
+        elif now - self.heard > limits.idle_timeout:
+            self.finish("idle", "421 Idle for too long.")
+        elif self.listener is not None and now - self.listener.made > LISTEN_S:
+            self.drop_data()
+
+    # --- transfers
+
+    def transfer_over(self, transfer: Transfer, reply: str, cause: str) -> None:
+        """The transfer has closed its connection: reply, record, and go on with the commands that waited."""
+        self.transfer = None
+        self.heard = self.house.now
+        self.respond(reply)
+        self._record(transfer, cause)
+
+    def _record(self, transfer: Transfer, cause: str) -> None:
+        house = self.house
+        self.files += not cause
+        self.bytes += transfer.moved
+        house.counters.add("failed" if cause else "transfers")
+        house.counters.add("bytes", transfer.moved)
+        house.log.info(
+            "transfer",
+            client=self.client_ip,
+            verb=transfer.verb,
+            path=transfer.path,
+            bytes=transfer.moved,
+            seconds=round(time.monotonic() - transfer.started, 3),
+            result=cause or "complete",
+        )
+
+    def begin(self, transfer: Transfer) -> None:
+        """Start a transfer; the next commands wait for its end."""
+        self.transfer = transfer
+        transfer.start()
+
+    def abort(self) -> None:
+        """End the transfer, if one runs, on the client's wish."""
+        if self.transfer is not None:
+            self.transfer.end("426 Transfer aborted.", "aborted by the client")
+
+    def drop_data(self) -> None:
+        """Forget the data connection that was arranged."""
+        self.target = 0
+        if self.listener is not None:
+            self.listener.close()
+            self.listener = None
+
+    def perform(self, command: policy.Command, verdict: Run) -> None:
+        """Run a command that the policy has let through."""
+        raise NotImplementedError
+
+    def log(self, *_args: Any, **_kwargs: Any) -> None:
+        """pyftpdlib's own log lines are not written; ours are, in `close` and `_record`."""
+
+    logline = logerror = log_cmd = log

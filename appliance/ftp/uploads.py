@@ -1,0 +1,315 @@
+"""Uploads into the drop box, as an FTP worker sees them: a write-only descriptor, an allowance, the custodian's word.
+
+Invariant: 226 is only ever answered after the custodian's Done, and a commit is only asked for when the client has
+ended the data connection in order (recv gave b"", never an error) and still is there. Everything else ends with Abort,
+or with the end of the link, and the custodian removes what there is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import deque
+from typing import TYPE_CHECKING
+
+from appliance.custody import wire
+from appliance.custody.wire import Reason
+from appliance.errors import WireError
+from appliance.ftp import ascii
+from appliance.ftp.data import Transfer
+from appliance.ftp.funnel import Funnel
+from appliance.ftp.loop import READ, WRITE
+
+if TYPE_CHECKING:
+    from appliance.ftp.house import House
+    from appliance.ftp.session import Session
+
+ASK_AHEAD = 2 << 20  # ask for more when less than this is left of the allowance
+_BUFFER = memoryview(bytearray(256 << 10))  # one for the whole worker: filled and written in the same breath
+_ANSWER_S = 60.0  # for the custodian, who may wait for the disk
+_MESSAGES = 64
+_QUEUED = 4096
+
+REPLIES = {
+    Reason.NAME_LENGTH: "553 The name is too long or empty.",
+    Reason.NAME_TEXT: "553 The name is not UTF-8.",
+    Reason.NAME_CHARACTER: "553 The name has characters that are not allowed.",
+    Reason.NAME_START: "553 A name may not begin with a dot or a dash.",
+    Reason.NAME_DENIED: "553 Names like this are not accepted.",
+    Reason.EXISTS: "553 This name is taken.",
+    Reason.SIZE: "552 The file is too large.",
+    Reason.QUOTA: "552 The drop box is full.",
+    Reason.CLIENT_QUOTA: "552 Your share of the drop box is used up.",
+    Reason.FILES: "552 The drop box holds too many files.",
+    Reason.DISK: "452 The disk is full.",
+    Reason.BUSY: "450 Too many uploads at once. Try again later.",
+    Reason.INCOMPLETE: "451 The upload is incomplete and was removed.",
+    Reason.STORE: "451 The upload could not be stored.",
+}
+AWAY = "450 Uploads are not possible right now."
+LOST = "451 The upload could not be stored."
+
+
+class Custodian:
+    """The link to the custodian; there may be none for a while, until the supervisor brings a new one."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._sock: socket.socket | None = None
+        self._uploads: dict[int, Upload] = {}
+        self._next_id = 0
+        self._queue: deque[bytes] = deque()
+        self.funnel = Funnel()
+
+    def attach(self, sock: socket.socket) -> None:
+        """Use this link from now on; uploads of the one before are lost."""
+        self.lose("replaced")
+        sock.setblocking(False)
+        self._sock = sock
+        self._house.loop.register(sock.fileno(), self, READ)
+
+    @property
+    def here(self) -> bool:
+        """False while there is no custodian."""
+        return self._sock is not None
+
+    def reserve(self, upload: Upload, name: bytes, declared: int) -> int:
+        """Ask for an upload; returns its id. The answer comes to the upload's `granted` or `refused`."""
+        self._next_id = (self._next_id + 1) & 0xFFFFFFFF
+        self._uploads[self._next_id] = upload
+        self.say(wire.Reserve(self._next_id, declared, upload.session.client, name[: wire.MAX_NAME]))
+        return self._next_id
+
+    def forget(self, number: int) -> None:
+        """No answer about this upload is wanted any more."""
+        self._uploads.pop(number, None)
+
+    def say(self, message: wire.FromWorker) -> None:
+        """Send a message, later if the custodian is behind."""
+        if self._sock is None:
+            return
+        self._queue.append(wire.pack(message))
+        if len(self._queue) > _QUEUED:
+            self.lose("it reads nothing")
+        elif len(self._queue) == 1:
+            self.handle_write_event()
+
+    def lose(self, why: str) -> None:
+        """The link is gone: every upload on it fails."""
+        if self._sock is None:
+            return
+        self._house.loop.unregister(self._sock.fileno())
+        self._sock.close()
+        self._sock = None
+        self._queue.clear()
+        lost, self._uploads = list(self._uploads.values()), {}
+        self._house.log.warning("the custodian is gone", reason=why, uploads=len(lost))
+        for upload in lost:
+            upload.end(LOST, "the custodian is gone")
+
+    # --- what the loop calls
+
+    def handle_write_event(self) -> None:
+        while self._queue and self._sock is not None:
+            try:
+                self._sock.send(self._queue[0])
+            except OSError:
+                break  # full; or gone, and then the end of file says it
+            self._queue.popleft()
+        if self._sock is not None:
+            self._house.loop.modify(self._sock.fileno(), READ | (WRITE if self._queue else 0))
+
+    def handle_read_event(self) -> None:
+        for _ in range(_MESSAGES):
+            if self._sock is None:
+                return
+            try:
+                datagram, fds, _flags, _peer = socket.recv_fds(self._sock, wire.MAX_MESSAGE, 1)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.lose(os.strerror(error.errno or errno.EIO))
+                return
+            if not datagram:
+                self.lose("it closed the link")
+                return
+            self._hear(datagram, fds)
+
+    def _hear(self, datagram: bytes, fds: list[int]) -> None:
+        try:
+            message = wire.parse_from_custodian(datagram)
+        except WireError as error:
+            for fd in fds:
+                os.close(fd)
+            self.lose(str(error))
+            return
+        upload = self._uploads.get(message.id)
+        if upload is None:
+            for fd in fds:
+                os.close(fd)
+            return
+        try:
+            upload.hear(message, fds)
+        except Exception:
+            upload.handle_error()
+
+    def handle_close(self) -> None:
+        self.lose("it closed the link")
+
+    def handle_error(self) -> None:
+        self._house.crashed("")
+        self.lose("crash")
+
+
+class Upload(Transfer):
+    """STOR: reserve, receive within the allowance, commit."""
+
+    events = READ
+
+    def __init__(self, session: Session, path: str, custodian: Custodian, declared: int) -> None:
+        super().__init__(session, "STOR", path)
+        self._custodian = custodian
+        self._text = session.type_a
+        self._held_cr = False
+        self._fd = -1
+        self._allowed = 0
+        self._asked = False  # an extension is under way
+        self._enough: Reason | None = None  # why there will be no further extension
+        self._committing = False
+        self._written = 0
+        name = path.rpartition("/")[2].encode("utf-8", "surrogateescape")
+        self._id = custodian.reserve(self, name, declared)
+
+    # --- what the custodian says
+
+    def hear(self, message: wire.FromCustodian, fds: list[int]) -> None:
+        """One message about this upload."""
+        self.progress = self.house.now
+        if isinstance(message, wire.Granted):
+            self._granted(message.allowed, fds)
+        elif isinstance(message, wire.More):
+            self._allowed, self._asked = message.allowed, False
+            self._resume()
+        elif isinstance(message, wire.Done):
+            self._settled()
+            self.end("226 Transfer complete.")
+        elif not self._asked:  # answers come in order: an extension's stands before that of the commit
+            self._settled()
+            self.end(REPLIES[message.reason], message.reason.name.lower())
+        else:
+            self._enough, self._asked = message.reason, False
+            self._resume()
+
+    def _settled(self) -> None:
+        """The custodian has let this upload go: nothing is left to abort."""
+        self._custodian.forget(self._id)
+        self._id = 0
+
+    def _granted(self, allowed: int, fds: list[int]) -> None:
+        if len(fds) != 1 or self._fd >= 0:
+            for fd in fds:
+                os.close(fd)
+            raise WireError("a grant without its descriptor")
+        self._fd, self._allowed = fds[0], allowed
+        self.start()
+
+    def _resume(self) -> None:
+        if self.sock is not None and not self._committing:
+            self._watch(READ)
+
+    # --- the data connection
+
+    def move(self) -> None:
+        assert self.sock is not None
+        room = self._allowed - self._written - self._held_cr
+        if room <= 0 and self._enough is None:
+            self._ask()
+            self._watch(0)  # until the custodian has answered
+            return
+        by_hand = self._text or room <= 0  # TYPE A is translated; without room one byte tells whether there is more
+        try:
+            if by_hand:
+                count = self.sock.recv_into(_BUFFER, max(1, min(len(_BUFFER), room)))
+            else:
+                count = self._custodian.funnel.fill(self.sock.fileno(), room)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.broken(error.errno or errno.EIO)
+            return
+        self.progress = self.house.now
+        if not count:
+            self._received()
+        elif room <= 0 and self._enough is not None:
+            self.end(REPLIES[self._enough], self._enough.name.lower())
+        else:
+            self.moved += count
+            self._keep(count, by_hand)
+        if not self.over and self._enough is None and self._allowed - self._written < ASK_AHEAD:
+            self._ask()
+
+    def _keep(self, count: int, by_hand: bool) -> None:
+        """Write what came: it is in the buffer, or in the funnel."""
+        try:
+            if by_hand:
+                text, self._held_cr = ascii.from_wire(bytes(_BUFFER[:count]), self._held_cr)
+                self._write(text)
+            else:
+                self._written += self._custodian.funnel.empty(self._fd, count)
+        except OSError as error:
+            self._unwritable(error.errno or errno.EIO)
+
+    def _write(self, text: bytes) -> None:
+        while text:
+            count = os.write(self._fd, text)
+            self._written += count
+            text = text[count:]
+
+    def _unwritable(self, number: int) -> None:
+        if number == errno.EFBIG:
+            reply = REPLIES[Reason.SIZE]
+        else:
+            reply = REPLIES[Reason.DISK if number in (errno.ENOSPC, errno.EDQUOT) else Reason.STORE]
+        self.end(reply, os.strerror(number))
+
+    def _ask(self) -> None:
+        if not self._asked and not self._committing:
+            self._asked = True
+            self._custodian.say(wire.Extend(self._id, self._written))
+
+    def _received(self) -> None:
+        """The client has closed in order. One that died looks the same, but its control connection is closed too."""
+        if self.session.gone():
+            self.end("426 Connection closed; transfer aborted.", "the client is gone")
+            return
+        if self._held_cr:
+            self._held_cr = False
+            try:
+                self._write(b"\r")
+            except OSError as error:
+                self._unwritable(error.errno or errno.EIO)
+        if self.over or self.sock is None:
+            return
+        if self._watched:
+            self.house.loop.unregister(self.sock.fileno())
+            self._watched = False
+        self.sock.close()
+        self._committing = True
+        self._custodian.say(wire.Commit(self._id, self._written))
+
+    def check(self, now: float) -> None:
+        if self._committing or self._fd < 0:
+            if now - self.progress > _ANSWER_S:
+                self.end(LOST, "the custodian does not answer")
+        else:
+            super().check(now)
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._id:
+            self._custodian.forget(self._id)
+            self._custodian.say(wire.Abort(self._id))
+            self._id = 0

@@ -1,0 +1,190 @@
+"""The FTP worker: one loop over listeners, sessions, data connections, the custodian and the supervisor's channel."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+
+from appliance import wire
+from appliance.child.context import ACTIVE, Context, take_listener
+from appliance.ftp.addresses import Networks
+from appliance.ftp.door import Door
+from appliance.ftp.filesystem import Listings
+from appliance.ftp.house import House
+from appliance.ftp.loop import READ, Loop, silence
+from appliance.ftp.policy import Rules
+from appliance.ftp.seats import Seats
+from appliance.ftp.uploads import Custodian
+from appliance.observe.log import Log
+from appliance.settings import plain
+from appliance.settings.ftp import FtpSettings
+
+
+class Worker:
+    """Serves until drained; `Channel` messages arrive through the same loop as everything else."""
+
+    def __init__(self, context: Context) -> None:
+        self._channel, self._counters = context.channel, context.counters
+        self._house = _house(context)
+        self._listeners, self._links = context.listeners, context.links
+        self._doors: list[Door] = []
+        self._adopted: dict[int, list[Door]] = {}
+        self._leave_by: float | None = None
+        self._next_second = 0.0
+        self._gone = False
+
+    def run(self) -> None:
+        """Serve. Returns when drained, or at once when the supervisor is gone."""
+        house = self._house
+        house.loop.register(self._channel.fileno(), self, READ)
+        if house.custodian is not None and "custody" in self._links:
+            house.custodian.attach(self._links["custody"])
+        self._doors = [Door(house, sock) for sock in self._listeners]
+        while not self._finished():
+            try:
+                self._turn()
+            except Exception:  # the last wall; sessions have their own
+                house.crashed("-")
+        for session in list(house.sessions):
+            session.finish("the server stops", "421 The service is going down.")
+            session.flush()
+            session.close()
+        self._close_doors()
+        house.loop.close()
+
+    def _finished(self) -> bool:
+        if self._gone:
+            return True
+        return self._leave_by is not None and (not self._house.sessions or self._house.now >= self._leave_by)
+
+    def _turn(self) -> None:
+        house = self._house
+        soonest = house.loop.sched.poll()
+        wait = max(0.0, self._next_second - time.monotonic())
+        if soonest is not None:
+            wait = min(wait, soonest)
+        house.loop.poll(0.0 if house.ready or house.dirty else wait)
+        house.now = time.monotonic()
+        if house.ready:
+            ready, house.ready = house.ready, set()
+            for session in ready:
+                _guarded(session.advance, session.handle_error)
+        while house.dirty:
+            session = house.dirty.pop()
+            _guarded(session.flush, session.handle_error)
+        if house.now >= self._next_second:
+            self._second()
+
+    def _second(self) -> None:
+        """What is done once a second: the sign of life, time-outs, summed-up complaints."""
+        house = self._house
+        self._next_second = house.now + 1.0
+        self._counters.tick()
+        house.second()
+        for door in self._all_doors():
+            door.open()
+        for session in list(house.sessions):
+            _guarded(lambda session=session: session.check(house.now), session.handle_error)  # type: ignore[misc]
+        if self._leave_by is not None:
+            self._send_home()
+
+    def _all_doors(self) -> list[Door]:
+        return self._doors + [door for doors in self._adopted.values() for door in doors]
+
+    def _close_doors(self) -> None:
+        for door in self._all_doors():
+            door.close()
+        self._doors, self._adopted = [], {}
+
+    # --- what the supervisor says
+
+    def handle_read_event(self) -> None:
+        while True:
+            try:
+                received = self._channel.receive()
+            except EOFError:
+                self._gone = True
+                return
+            if received is None:
+                return
+            self._hear(*received)
+
+    def _hear(self, message: wire.Message, fds: list[int]) -> None:
+        house = self._house
+        if isinstance(message, wire.Reply):
+            active = house.connecting.get(message.id)
+            if active is not None:
+                sock = socket.socket(fileno=fds.pop(0)) if fds and not message.errno else None
+                _guarded(lambda: active.answered(sock, message.errno), active.handle_error)
+        elif isinstance(message, wire.Adopt):
+            self._adopted.setdefault(message.slot, []).extend(Door(house, take_listener(fd)) for fd in fds)
+            fds = []
+        elif isinstance(message, wire.Unadopt):
+            for door in self._adopted.pop(message.slot, []):
+                door.close()
+        elif isinstance(message, wire.Link) and house.custodian is not None and fds:
+            house.custodian.attach(socket.socket(fileno=fds.pop(0)))
+        elif isinstance(message, wire.Drain):
+            self._drain(message.milliseconds)
+        for fd in fds:
+            os.close(fd)
+
+    def _drain(self, milliseconds: int) -> None:
+        house = self._house
+        house.draining = True
+        self._leave_by = time.monotonic() + milliseconds / 1000
+        self._close_doors()
+        self._send_home()
+
+    def _send_home(self) -> None:
+        """End the sessions that transfer nothing."""
+        for session in list(self._house.sessions):
+            if session.transfer is None:
+                session.finish("the server stops", "421 The service is going down.")
+
+    def handle_write_event(self) -> None:
+        """Never asked for."""
+
+    def handle_close(self) -> None:
+        self._gone = True
+
+    def handle_error(self) -> None:
+        self._house.crashed("-")
+
+
+def _guarded(action: Callable[[], None], wall: Callable[[], None]) -> None:
+    try:
+        action()
+    except Exception:
+        wall()
+
+
+def _house(context: Context) -> House:
+    settings = plain.decode(FtpSettings, context.settings["ftp"])
+    counters = context.counters
+    rules = Rules(settings.hide, settings.incoming.path if settings.incoming.enabled else None)
+    first, _dash, last = settings.passive_ports.partition("-")
+    share = -(-settings.limits.sessions // int(context.settings["workers"]))
+    silence()
+    house = House(
+        settings=settings,
+        loop=Loop(),
+        log=Log("ftp", context.settings["log"], lost=lambda: counters.add("log_dropped")),
+        counters=counters,
+        rules=rules,
+        listings=Listings(rules),
+        seats=Seats(share, settings.limits.sessions_per_client),
+        networks=Networks(settings.allow, settings.deny),
+        passive_ports=range(int(first), int(last) + 1),
+        request_active=lambda port, fd: context.channel.request(ACTIVE, port, fd),
+    )
+    if settings.incoming.enabled:
+        house.custodian = Custodian(house)
+    return house
+
+
+def prepare(context: Context) -> Worker:
+    """The `main` of the ftp service: settings `ftp` (FtpSettings, plain), `log`, and `workers` (how many there are)."""
+    return Worker(context)

@@ -1,0 +1,301 @@
+"""The loop of one worker: epoll, one heap of timers, and one exception wall per session and turn.
+
+Whatever goes wrong in one transfer ends that transfer; whatever a stranger sends ends nothing. The loop turns at least
+once a second, and tells the watchdog.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+import socket
+import time
+from collections.abc import Callable
+
+from appliance.observe.tables import Counters
+from appliance.settings.tftp import TftpSettings
+from appliance.tftp import packet, sockets
+from appliance.tftp.admission import Admission, Networks
+from appliance.tftp.journal import Journal
+from appliance.tftp.packet import ErrorCode
+from appliance.tftp.ports import Port, Ports
+from appliance.tftp.reception import Reception
+from appliance.tftp.session import NO_ANSWER, PROBE, Done, Failed
+from appliance.tftp.supply import Supply
+from appliance.tftp.transfer import GONE, Transfer
+
+BATCH = 16  # requests taken per wake-up of a listener
+HALF_OPEN_MAX = 2048
+_TURN_S = 1.0
+_STRANGER = packet.error(ErrorCode.UNKNOWN_TID, "Unknown transfer ID")
+_ANSWERED = {bytes((0, opcode)) for opcode in packet.Opcode if opcode != packet.Opcode.ERROR}
+_EVICTED = Failed("evicted")
+_BUSY = ("Server is busy, try again", "too many transfers")
+_BROKEN = ("Internal error", "crash")
+_STOPPING = ("Server is stopping", "stopped")
+
+
+class Engine:
+    """Serves one worker's listeners until drained."""
+
+    def __init__(
+        self, settings: TftpSettings, *, memory: int, near: Networks, journal: Journal, counters: Counters
+    ) -> None:
+        """`memory`: bytes for read-ahead and cache. `near`: clients there are never asked for a permit."""
+        self._counters, self._journal = counters, journal
+        self._listeners: list[socket.socket] = []
+        limits = settings.limits
+        self._transfers_max = limits.transfers
+        self._half_open_max = min(limits.transfers, HALF_OPEN_MAX)
+        self._admission = Admission(
+            transfers=limits.transfers,
+            per_client=limits.per_client,
+            unseen_per_second=limits.unseen_per_second,
+            near=near,
+        )
+        self._ports = Ports(self._watch, self._unwatch)
+        supply = Supply(memory)
+        self._reception = Reception(
+            settings,
+            admission=self._admission,
+            supply=supply,
+            ports=self._ports,
+            journal=journal,
+            counters=counters,
+            end=self._finish,
+        )
+        self._transfers: dict[int, Transfer] = {}
+        self._half_open: dict[Transfer, None] = {}  # in the order they came
+        self._handlers: dict[int, Callable[[float], None]] = {}
+        self._timers: list[tuple[float, int, Transfer]] = []
+        self._sequence = 0
+        self._drained_by: float | None = None
+        self._epoll = select.epoll()
+
+    def run(self) -> None:
+        """Serve; returns when drained, or told to leave."""
+        self._reception.settle_in()
+        try:
+            while not self._finished():
+                self._turn()
+        finally:
+            self._close()
+
+    def listen(self, listener: socket.socket) -> None:
+        """Take requests from this socket too. Raises OSError."""
+        sockets.tell_destination(listener)
+        self._listeners.append(listener)
+        self.handle(listener.fileno(), lambda now: self._on_requests(listener, now))
+
+    def unlisten(self, listener: socket.socket) -> None:
+        """Close a listener; closed already is right too."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+            self._unhandle(listener.fileno())
+            listener.close()
+
+    def handle(self, descriptor: int, handler: Callable[[float], None]) -> None:
+        """Call `handler(now)` whenever `descriptor` is readable."""
+        self._handlers[descriptor] = handler
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def drain(self, seconds: float) -> None:
+        """Take no more requests; `run` returns when the transfers are done, at the latest after `seconds`."""
+        self._drained_by = time.monotonic() + seconds
+        for listener in list(self._listeners):
+            self.unlisten(listener)
+
+    def leave(self) -> None:
+        """`run` returns after this turn."""
+        self._drained_by = 0.0
+
+    def _finished(self) -> bool:
+        if self._drained_by is None:
+            return False
+        return not self._transfers or time.monotonic() >= self._drained_by
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        wait = _TURN_S
+        if self._timers:
+            wait = min(wait, max(0.0, self._timers[0][0] - now))
+        if self._drained_by is not None:
+            wait = min(wait, max(0.0, self._drained_by - now))
+        ready = self._epoll.poll(wait, 256)
+        now = time.monotonic()
+        self._counters.tick()
+        transfers = self._transfers
+        for descriptor, _events in ready:
+            transfer = transfers.get(descriptor)
+            if transfer is None:
+                self._other(descriptor, now)
+                continue
+            try:
+                if not transfer.readable(now):
+                    self._after(transfer, now)
+            except Exception:
+                self._crashed(transfer)
+        self._ring(now)
+
+    def _other(self, descriptor: int, now: float) -> None:
+        """Anything readable that is not a transfer."""
+        handler = self._handlers.get(descriptor)
+        if handler is None:
+            return  # closed earlier in this turn
+        try:
+            handler(now)
+        except Exception:
+            self._counters.add("crashes")
+            self._journal.crash()
+
+    # -- transfers
+
+    def _begin(self, transfer: Transfer, now: float) -> None:
+        self._admission.begin(transfer.call.client)
+        self._transfers[transfer.sock.fileno()] = transfer
+        self._half_open[transfer] = None
+        self._reception.live[transfer.call.peer] = transfer
+        self._counters.set("active", len(self._transfers))
+        try:
+            self._epoll.register(transfer.sock.fileno(), select.EPOLLIN)
+            transfer.start(now)
+            self._after(transfer, now)
+        except Exception:
+            self._crashed(transfer)
+        if self._admission.half_open > self._half_open_max:
+            self._finish(next(iter(self._half_open)), _EVICTED)
+
+    def _after(self, transfer: Transfer, now: float) -> None:
+        """See to whatever an event may have changed."""
+        if transfer.refused:
+            transfer.last_words(now)
+        if transfer.over is None and transfer.session.heard and not transfer.confirmed:
+            self._confirm(transfer, now)
+        if transfer.over is not None:
+            self._finish(transfer, transfer.over)
+            return
+        due = transfer.wants_timer_at(now)
+        if due < transfer.due or not transfer.due:
+            self._schedule(transfer, due)
+
+    def _confirm(self, transfer: Transfer, now: float) -> None:
+        if self._admission.confirmed >= self._transfers_max:
+            transfer.perform(transfer.session.abort(ErrorCode.UNDEFINED, *_BUSY))
+            return
+        del self._half_open[transfer]
+        self._admission.confirm(transfer.call.client, now)
+        transfer.confirm()
+
+    def _finish(self, transfer: Transfer, how: Done | Failed) -> None:
+        """End a transfer, for whatever reason: the one place where its resources go."""
+        now = time.monotonic()
+        transfer.over = how
+        descriptor = transfer.sock.fileno()
+        del self._transfers[descriptor]
+        self._half_open.pop(transfer, None)
+        if self._reception.live.get(transfer.call.peer) is transfer:
+            del self._reception.live[transfer.call.peer]
+        self._admission.end(transfer.call.client, confirmed=transfer.confirmed)
+        transfer.close()
+        if transfer.port is not None:
+            self._ports.give(transfer.port)
+        self._record(transfer, how, now)
+
+    def _record(self, transfer: Transfer, how: Done | Failed, now: float) -> None:
+        counters, session = self._counters, transfer.session
+        sent_bytes = transfer.delivered
+        counters.set("active", len(self._transfers))
+        counters.add("bytes", sent_bytes)
+        counters.add("retransmits", session.retransmits)
+        if isinstance(how, Failed):
+            counters.add("failed")
+        elif how.outcome != PROBE:
+            counters.add("transfers")
+        if not session.heard and how.outcome in (NO_ANSWER, GONE, _EVICTED.outcome):
+            self._journal.unanswered(transfer.call.peer, transfer.call.request.name, now)
+            return
+        if transfer.path_ate_it:
+            self._reception.lessons.path_ate(transfer.call.client, now)
+        self._journal.finished(
+            transfer.call.peer,
+            file=transfer.call.request.name,
+            bytes=sent_bytes,
+            ms=round((now - transfer.call.at) * 1000),
+            retransmits=session.retransmits,
+            blksize=transfer.agreed.block_size,
+            windowsize=transfer.agreed.window,
+            outcome=how.outcome,
+        )
+
+    def _crashed(self, transfer: Transfer) -> None:
+        """The wall: a bug met by one transfer ends that one."""
+        self._counters.add("crashes")
+        self._journal.crash(file=transfer.call.request.name)
+        self._abort(transfer, *_BROKEN)
+
+    def _abort(self, transfer: Transfer, text: str, outcome: str) -> None:
+        if transfer.over is None:
+            transfer.say(packet.error(ErrorCode.UNDEFINED, text))
+        if self._transfers.get(transfer.sock.fileno()) is transfer:
+            self._finish(transfer, Failed(outcome))
+
+    # -- timers: lazily, a transfer's entry is moved only when it rings
+
+    def _schedule(self, transfer: Transfer, due: float) -> None:
+        transfer.due = due
+        self._sequence += 1
+        heapq.heappush(self._timers, (due, self._sequence, transfer))
+        if len(self._timers) > 1024 + 4 * len(self._transfers):
+            self._timers = [entry for entry in self._timers if entry[2].over is None and entry[0] == entry[2].due]
+            heapq.heapify(self._timers)
+
+    def _ring(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            due, _sequence, transfer = heapq.heappop(self._timers)
+            if transfer.over is not None or due != transfer.due:
+                continue
+            try:
+                transfer.due = 0.0
+                if transfer.wants_timer_at(0.0) <= now:
+                    transfer.on_timer(now)
+                self._after(transfer, now)
+            except Exception:
+                self._crashed(transfer)
+
+    # -- listeners and strangers
+
+    def _unhandle(self, descriptor: int) -> None:
+        del self._handlers[descriptor]
+        self._epoll.unregister(descriptor)
+
+    def _on_requests(self, listener: socket.socket, now: float) -> None:
+        for _ in range(BATCH):
+            try:
+                datagram = sockets.receive(listener)
+            except OSError:
+                return  # nothing more, or an ICMP error of an earlier reply
+            transfer = self._reception.receive(listener, datagram, now)
+            if transfer is not None:
+                self._begin(transfer, now)
+
+    def _watch(self, port: Port) -> None:
+        self.handle(port.watch.fileno(), lambda _now: self._on_stranger(port))
+
+    def _unwatch(self, port: Port) -> None:
+        self._unhandle(port.watch.fileno())
+
+    def _on_stranger(self, port: Port) -> None:
+        """Somebody who is not the client of the transfer on this port (RFC 1350 section 4). No answer to an ERROR."""
+        try:
+            datagram = sockets.receive(port.watch)
+            if port.busy and datagram.local is not None and datagram.payload[:2] in _ANSWERED and datagram.peer[1]:
+                sockets.reply(port.watch, _STRANGER, datagram.local, datagram.peer)
+        except OSError:
+            pass
+
+    def _close(self) -> None:
+        for transfer in list(self._transfers.values()):
+            self._abort(transfer, *_STOPPING)
+        self.drain(0)
+        self._ports.close_idle()
+        self._epoll.close()

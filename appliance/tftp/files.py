@@ -1,0 +1,152 @@
+"""A name from a request becomes an open regular file, or a Refusal. Opened once; nothing is looked at before the open.
+
+Guards: no name leaves the working directory (the jail's root). Inside a chroot the kernel sees to that, symbolic links
+included. Without one the links are followed here, component by component and never through the kernel, with the meaning
+they would have in a chroot: "/" and ".." end at the root. (openat2 with RESOLVE_IN_ROOT is not in the filter's list.)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from appliance.tftp.packet import ErrorCode
+
+# The longest that DHCP option 67 carries; a longer name comes from no boot client, and pattern rules stay cheap.
+NAME_MAX = 255
+_LINKS_MAX = 40  # as the kernel
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENXIO, errno.ENODEV}
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not served: `code` and the constant `text` are for the peer, `cause` is for the operator."""
+
+    code: ErrorCode
+    text: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A regular file as it was when it was opened. `identity` changes with everything that can change its bytes."""
+
+    descriptor: int
+    size: int
+    identity: tuple[int, ...]
+    changed_ns: int  # the later of mtime and ctime
+
+    def close(self) -> None:
+        """Let the descriptor go."""
+        os.close(self.descriptor)
+
+
+def _missing(cause: str) -> Refusal:
+    return Refusal(ErrorCode.NOT_FOUND, "File not found", cause)
+
+
+def _forbidden(cause: str) -> Refusal:
+    return Refusal(ErrorCode.ACCESS, "Access violation", cause)
+
+
+def clean(name: bytes) -> bytes | Refusal:
+    r"""The path, relative to the root, that a name means: "\" is "/" (WinPE), extra slashes and "." vanish."""
+    if len(name) > NAME_MAX:
+        return Refusal(ErrorCode.ACCESS, "File name too long", "name too long")
+    parts = [part for part in name.replace(b"\\", b"/").split(b"/") if part not in (b"", b".")]
+    if b".." in parts:
+        return _forbidden("name goes upwards")
+    if not parts or b"\0" in name:
+        return _missing("no name")
+    return b"/".join(parts)
+
+
+def open_file(name: bytes, *, world_readable_only: bool, chrooted: bool) -> OpenFile | Refusal:
+    """Open what `name` means. Raises OSError only where the server itself is out of something (descriptors, memory)."""
+    path = clean(name)
+    if isinstance(path, Refusal):
+        return path
+    try:
+        descriptor = os.open(path, _READ) if chrooted else _walk(path)
+    except OSError as error:
+        if error.errno in _OURS:
+            raise
+        return _refusal(error)
+    return _judge(descriptor, world_readable_only)
+
+
+def is_chrooted() -> bool:
+    """Whether the working directory is "/": then the kernel keeps every look-up inside it."""
+    return os.path.samestat(os.stat("."), os.stat("/"))
+
+
+def _refusal(error: OSError) -> Refusal:
+    cause = os.strerror(error.errno or 0)
+    if error.errno in _MISSING:
+        return _missing(cause)
+    if error.errno in _FORBIDDEN:
+        return _forbidden(cause)
+    return Refusal(ErrorCode.UNDEFINED, "Read error", cause)
+
+
+def _judge(descriptor: int, world_readable_only: bool) -> OpenFile | Refusal:
+    refusal: Refusal | None = None
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            refusal = _forbidden("not a regular file")
+        elif world_readable_only and not facts.st_mode & stat.S_IROTH:
+            refusal = _forbidden("not readable by everyone")
+    except OSError as error:
+        refusal = _refusal(error)
+    if refusal is not None:
+        os.close(descriptor)
+        return refusal
+    times = facts.st_mtime_ns, facts.st_ctime_ns
+    return OpenFile(descriptor, facts.st_size, (facts.st_dev, facts.st_ino, facts.st_size, *times), max(times))
+
+
+def _walk(path: bytes) -> int:
+    """Open `path` as a chroot at the working directory would. Raises OSError."""
+    pending = path.split(b"/")[::-1]
+    folders = [os.open(b".", _LOOK)]
+    links = 0
+    try:
+        while True:
+            part = pending.pop() if pending else b"."
+            if part == b"..":
+                if len(folders) > 1:
+                    os.close(folders.pop())
+                continue
+            found = os.open(part, _LOOK, dir_fd=folders[-1])
+            if not stat.S_ISLNK(os.fstat(found).st_mode):
+                if not pending:
+                    os.close(found)
+                    return os.open(part, _READ | os.O_NOFOLLOW, dir_fd=folders[-1])
+                folders.append(found)
+                continue
+            links += 1
+            _follow(found, links, pending, folders)
+    finally:
+        for folder in folders:
+            os.close(folder)
+
+
+def _follow(link: int, links: int, pending: list[bytes], folders: list[int]) -> None:
+    """Put the target of a symbolic link in front of what is still to walk; closes `link`."""
+    try:
+        target = os.readlink(b"", dir_fd=link)
+    finally:
+        os.close(link)
+    if links > _LINKS_MAX:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if target.startswith(b"/"):
+        while len(folders) > 1:
+            os.close(folders.pop())
+    pending.extend(part for part in reversed(target.split(b"/")) if part not in (b"", b"."))

@@ -1,0 +1,66 @@
+"""What the operator reads of the TFTP service: a line per transfer, a line per refusal, repeats counted.
+
+The client's address stands before anything the client chose; `observe.log` escapes hostile bytes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from appliance.observe.log import Log
+from appliance.tftp.admission import TokenBucket
+from appliance.tftp.sockets import Peer
+
+QUIET_S = 10.0
+_SUBJECTS_MAX = 1024
+_LINES_PER_SECOND = 200
+
+
+class Journal:
+    """Writes the lines; `lines` about the same subject come at most once in QUIET_S."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._subjects: OrderedDict[tuple[object, ...], list[float]] = OrderedDict()  # subject: quiet until, repeats
+        self._lines = TokenBucket(_LINES_PER_SECOND)
+
+    def finished(self, peer: Peer, **fields: Any) -> None:
+        """A transfer that was under way is over."""
+        self._log.info("transfer", client=host_port(peer), **fields)
+
+    def unanswered(self, peer: Peer, name: bytes, now: float) -> None:
+        """A request was answered, and nobody was heard."""
+        self._seldom("unanswered", (peer[0],), now, client=host_port(peer), file=name)
+
+    def refused(self, peer: Peer, name: bytes, cause: str, now: float) -> None:
+        """A request got an ERROR."""
+        self._seldom("refused", (peer[0], name, cause), now, client=host_port(peer), file=name, cause=cause)
+
+    def dropped(self, peer: Peer, cause: str, now: float) -> None:
+        """A datagram got no answer."""
+        self._seldom("dropped", (peer[0], cause), now, client=host_port(peer), cause=cause)
+
+    def crash(self, **fields: Any) -> None:
+        """A bug was caught."""
+        self._log.crash("crash", **fields)
+
+    def _seldom(self, event: str, about: tuple[object, ...], now: float, **fields: Any) -> None:
+        subject = (event, *about)
+        entry = self._subjects.get(subject)
+        if entry is not None and now < entry[0]:
+            entry[1] += 1
+            return
+        if not self._lines.take(now):
+            return
+        repeats = {"repeated": int(entry[1])} if entry is not None and entry[1] else {}
+        self._subjects[subject] = [now + QUIET_S, 0]
+        self._subjects.move_to_end(subject)
+        if len(self._subjects) > _SUBJECTS_MAX:
+            self._subjects.popitem(last=False)
+        self._log.info(event, **fields, **repeats)
+
+
+def host_port(peer: Peer) -> str:
+    """A client's address for people: 192.0.2.1:1069, [2001:db8::1]:1069."""
+    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"

@@ -1,0 +1,342 @@
+"""One read transfer as a pure machine: events and the time go in, actions come out (RFC 1350, 1123 4.2.3, 2347, 7440).
+
+Theory of operation. Blocks are counted from 1 without end; only `_wire` and `_step` know about 16 bits. Blocks up to
+`acked` have arrived, blocks up to `sent` have left: `acked < sent <= acked + window` while the transfer lives. A `Send`
+begins at `acked + 1`, the only place a receiver can go on from after a gap (RFC 7440 section 4), or slides: it begins
+at `sent + 1`, because what is in flight may still be under way.
+
+Invariants
+- Until the first ACK a requester gets one packet and at most FIRST_REPEATS repeats of it: a forged request cannot be
+  turned into a stream.
+- At window 1 a repeated ACK is ignored (RFC 1123 4.2.3.1, the Sorcerer's Apprentice). In larger windows it means that
+  the first block of the window was lost, so it restarts the window - but not before it can be an answer to what was
+  sent last, and only MAX_RESTARTS times without progress.
+- An ACK inside the window restarts it there, at once. But a receiver that acknowledges duplicates, or every block,
+  sends such ACKs without any gap, and each restart makes it send more of them. So after DOUBTS_MAX restarts inside
+  what was sent twice, the window slides instead. Duplicates never multiply.
+- Silence ends every transfer, after `give_up_s` or MAX_REPEATS, whichever comes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from appliance.tftp.options import Agreed
+from appliance.tftp.packet import ErrorCode
+
+FIRST_REPEATS = 2
+MAX_REPEATS = 20
+LAST_REPEATS = 5  # a client that has everything may be gone (its final ACK lost): do not hold the slot for long
+MAX_RESTARTS = 8
+INTERVAL_MAX_S = 8.0  # growth of the retransmission interval stops here, or at the agreed timeout if that is longer
+DOUBTS_MAX = 3
+GUARD_MAX_S = 0.01
+SOFT_S = 0.002  # a slide that brings nothing within this time, or two round trips, was a gap
+_NEVER = 1 << 20  # no step reaches that far; also "no block number is awaited"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send `count` blocks from block `first` on."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendOack:
+    """Send the OACK (again)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendError:
+    """Send an ERROR with one of our constant texts."""
+
+    code: ErrorCode
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Over, and nothing went wrong; `outcome` is for the log."""
+
+    outcome: str = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Over without success; `outcome` is for the log."""
+
+    outcome: str
+
+
+Action: TypeAlias = Send | SendOack | SendError | Done | Failed
+Actions: TypeAlias = tuple[Action, ...]
+
+PROBE = "probe"
+NO_ANSWER = "no answer"
+TIMED_OUT = "timed out"
+UNCONFIRMED = "last block not acknowledged"
+ABORTED = "aborted by the client"
+
+
+class Session:
+    """The sender's side of one transfer. After Done or Failed every event returns ()."""
+
+    __slots__ = (
+        "_agreed",
+        "_awaited",
+        "_clean",
+        "_doubts",
+        "_empty",
+        "_give_up_s",
+        "_heard_at",
+        "_interval_s",
+        "_offering",
+        "_over",
+        "_recover",
+        "_repeats",
+        "_restarts",
+        "_rtt_s",
+        "_satisfied",
+        "_sent_at",
+        "_soft",
+        "acked",
+        "deadline",
+        "heard",
+        "last",
+        "retransmits",
+        "sent",
+    )
+
+    def __init__(self, agreed: Agreed, *, last: int | None, empty: bool, give_up_s: float) -> None:
+        """`last`: number of the last block, None until `end_at` tells. `give_up_s`: silence that ends the transfer."""
+        self._agreed = agreed
+        self._empty = empty
+        self._give_up_s = max(give_up_s, 5 * agreed.timeout_s)
+        self._offering = bool(agreed.oack)
+        self._over = self._satisfied = self._soft = False
+        self._clean = True  # nothing in flight was sent twice: its ACK measures the path
+        self._awaited = _NEVER
+        self._repeats = self._restarts = self._doubts = 0
+        self._recover = 0  # up to this block something was sent twice
+        self._interval_s = agreed.timeout_s
+        self._rtt_s = 0.0
+        self._heard_at = self._sent_at = 0.0
+        self.acked = self.sent = 0
+        self.last = last
+        self.deadline = 0.0
+        self.heard = False  # the client has acknowledged something: its address is no forgery
+        self.retransmits = 0
+
+    @property
+    def awaiting_last(self) -> bool:
+        """Only the ACK of the last block is missing."""
+        return self.last is not None and self.acked == self.last - 1 and not self._offering
+
+    @property
+    def budget_spent(self) -> bool:
+        """The client was never heard, and gets nothing more for this request."""
+        return not self.heard and self._repeats >= FIRST_REPEATS
+
+    @property
+    def patience_s(self) -> float:
+        """The agreed timeout: a client that is alive is not silent for longer."""
+        return self._agreed.timeout_s
+
+    @property
+    def silent_since(self) -> float:
+        """When the client last made progress (or the transfer began)."""
+        return self._heard_at
+
+    def start(self, now: float) -> Actions:
+        """The first reply: the OACK, or block 1."""
+        self._heard_at = now
+        return self._offer(now) if self._offering else self._send(now)
+
+    def end_at(self, last: int) -> None:
+        """Tell the number of the last block as soon as it is known; blocks after it were never sent."""
+        self.last = last
+        self.sent = min(self.sent, last)
+
+    def advance(self, block16: int, now: float) -> int:
+        """The one case that matters for speed: everything in flight arrived and more is to be sent.
+
+        Returns how many blocks to send from `acked + 1`, having done exactly what `on_ack` does; 0 where it is any
+        other case, having done nothing.
+        """
+        if block16 != self._awaited:
+            return 0
+        acked = self.acked = self.sent
+        self._settled(now)
+        self._clean = True
+        self._repeats = self._restarts = 0
+        self._interval_s = self._agreed.timeout_s
+        self._soft = False
+        self.sent = min(acked + self._agreed.window, self.last or _NEVER)
+        self._await()
+        self._heard_at = self._sent_at = now
+        self.deadline = now + self._interval_s
+        return self.sent - acked
+
+    def on_ack(self, block16: int, now: float) -> Actions:
+        """An ACK from the client."""
+        if self._over:
+            return ()
+        if self._offering:
+            return () if block16 else self._accepted(now)
+        step, in_flight = self._step(block16), self.sent - self.acked
+        if step > in_flight:
+            return ()  # forged, or older than what was acknowledged already
+        if step == 0:
+            return self._repeated(now)
+        if step == in_flight:
+            self._settled(now)
+        self.acked += step
+        self._progress(now)
+        if self.acked == self.last:
+            return self._end(Done())
+        return self._send(now) if step == in_flight else self._restart(now)
+
+    def on_error(self, code: int) -> Actions:
+        """An ERROR from the client: it wants no more."""
+        if self._over:
+            return ()
+        # EDK2 asks for tsize and then says ERROR 8 "User aborted the transfer", once for each boot file; others say 0.
+        if self.acked == 0 and self._agreed.oack and code in (ErrorCode.UNDEFINED, ErrorCode.OPTIONS):
+            return self._end(Done(PROBE))
+        return self._end(Failed(ABORTED))
+
+    def on_timeout(self, now: float) -> Actions:
+        """The time has come to `deadline` (called earlier, nothing happens)."""
+        if self._over or now < self.deadline:
+            return ()
+        if self._satisfied:
+            return self._end(Done())
+        if self._soft:
+            return self._send(now)
+        self._repeats += 1
+        outcome = self._given_up(now)
+        if outcome:
+            return self._end(Failed(outcome))
+        self._interval_s = min(2 * self._interval_s, max(INTERVAL_MAX_S, self._agreed.timeout_s))
+        if self._offering:
+            self.retransmits += 1
+            return self._offer(now)
+        return self._send(now)
+
+    def abort(self, code: ErrorCode, text: str, outcome: str) -> Actions:
+        """End from our side: the client is told a constant."""
+        return () if self._over else (SendError(code, text), *self._end(Failed(outcome)))
+
+    def _given_up(self, now: float) -> str:
+        if not self.heard:
+            return NO_ANSWER if self._repeats > FIRST_REPEATS else ""
+        if self.awaiting_last and self._repeats > LAST_REPEATS:
+            return UNCONFIRMED
+        return TIMED_OUT if self._repeats > MAX_REPEATS or now - self._heard_at >= self._give_up_s else ""
+
+    def _accepted(self, now: float) -> Actions:
+        """ACK 0 after the OACK."""
+        self._offering = False
+        if not self._repeats:
+            self._sample(now)
+        self._progress(now)
+        return self._send(now)
+
+    def _progress(self, now: float) -> None:
+        self.heard = True
+        self._repeats = self._restarts = 0
+        self._interval_s = self._agreed.timeout_s
+        self._heard_at = now
+
+    def _repeated(self, now: float) -> Actions:
+        """The ACK of `acked` once more."""
+        if self._empty and self._agreed.oack:
+            # iPXE never acknowledges the empty DATA 1 of an empty file: it repeats ACK 0 and is content. Wait one
+            # interval without a repeat, in case that this was a duplicate and the real ACK comes.
+            self._satisfied = True
+            return ()
+        if self._agreed.window == 1:
+            return ()
+        # A duplicate of the ACK comes at once; a sign of a gap needs a round trip.
+        soon = now - self._sent_at < min(max(self._rtt_s, SOFT_S / 2), GUARD_MAX_S)
+        return self._restart(now, wait=soon)
+
+    def _restart(self, now: float, *, wait: bool = False) -> Actions:
+        """Go back to `acked + 1`: a gap (RFC 7440 section 4). `wait`: only if nothing better comes."""
+        if self._restarts >= MAX_RESTARTS:
+            return ()
+        self._restarts += 1
+        doubtful = self.acked <= self._recover
+        if wait or (doubtful and self._doubts >= DOUBTS_MAX):
+            return self._slide(now)
+        self._doubts += doubtful
+        return self._send(now)
+
+    def _slide(self, now: float) -> Actions:
+        """Fill the window up with new blocks; if that brings no ACK either, it is a gap."""
+        first = self.sent + 1
+        self.sent = self._window_end()
+        self._await()
+        self._soft = True
+        self._sent_at = now
+        self.deadline = min(self.deadline, now + max(2 * self._rtt_s, SOFT_S))
+        return (Send(first, self.sent - first + 1),) if self.sent >= first else ()
+
+    def _offer(self, now: float) -> Actions:
+        self._sent_at = now
+        self.deadline = now + self._interval_s
+        return (SendOack(),)
+
+    def _send(self, now: float) -> Actions:
+        """One window from `acked + 1`."""
+        self.retransmits += self.sent - self.acked
+        self._clean = self.sent == self.acked
+        if not self._clean:
+            self._recover = self.sent
+        self._soft = False
+        self.sent = self._window_end()
+        self._await()
+        self._sent_at = now
+        self.deadline = now + self._interval_s
+        return (Send(self.acked + 1, self.sent - self.acked),)
+
+    def _window_end(self) -> int:
+        end = self.acked + self._agreed.window
+        return end if self.last is None else min(end, self.last)
+
+    def _await(self) -> None:
+        """Tell `advance` what to look for: only plain going on is its case."""
+        plain = self.heard and self.last is not None and self.sent < self.last
+        self._awaited = self._wire(self.sent) if plain else _NEVER
+
+    def _settled(self, now: float) -> None:
+        """Everything in flight has arrived."""
+        if self._clean:
+            self._sample(now)
+        else:
+            self._doubts = 0
+
+    def _sample(self, now: float) -> None:
+        elapsed = now - self._sent_at
+        if not self._rtt_s or elapsed < self._rtt_s:
+            self._rtt_s = elapsed
+
+    def _wire(self, block: int) -> int:
+        """The 16-bit number of a block: 0 or 1 follows 65535, as agreed."""
+        if not self._agreed.rollover or block == 0:
+            return block & 0xFFFF
+        return (block - 1) % 65535 + 1
+
+    def _step(self, block16: int) -> int:
+        """How far beyond `acked` an ACK reaches, in blocks."""
+        if not self._agreed.rollover or self.acked == 0:
+            return (block16 - self.acked) & 0xFFFF
+        return (block16 - self._wire(self.acked)) % 65535 if block16 else _NEVER
+
+    def _end(self, action: Done | Failed) -> Actions:
+        self._over = True
+        self._awaited = _NEVER
+        return (action,)

@@ -1,0 +1,253 @@
+"""One running read: performs what its session says on its socket, and turns what that says into session events.
+
+Hot path: `readable` and `send`. Nothing there is formatted, looked up or logged; in order, a window costs one recv, one
+slice and one send.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+
+from appliance.tftp import packet, sockets
+from appliance.tftp.blocks import stride_of
+from appliance.tftp.files import OpenFile
+from appliance.tftp.options import BLOCK_DEFAULT, Agreed
+from appliance.tftp.packet import HEADER, ErrorCode, PacketError, Request
+from appliance.tftp.ports import Port
+from appliance.tftp.session import TIMED_OUT, Actions, Done, Failed, Send, SendError, SendOack, Session
+from appliance.tftp.sockets import Local, Peer
+from appliance.tftp.sources import NetasciiSource, Source, SourceError
+from appliance.tftp.supply import Supply
+
+_RECEIVE = 1024  # an ACK has 4 bytes, an ERROR some text
+_RETRY_S = 0.005
+_BUSY = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
+_READ_ERRORS_MAX = 16
+_LAST_WORDS_MAX = 64
+_ACK = packet.Opcode.ACK.value
+GONE = "client gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request and where it came from: `payload` is the datagram, `client` what caps are counted by."""
+
+    request: Request
+    payload: bytes
+    local: Local
+    peer: Peer
+    client: str
+    at: float
+
+    @property
+    def netascii(self) -> bool:
+        """Lines are to be turned (RFC 1350 section 1)."""
+        return self.request.mode == b"netascii"
+
+
+class Transfer:
+    """Everything that belongs to one running read. When `over` is set, the engine ends it."""
+
+    __slots__ = (
+        "_errors",
+        "_pending",
+        "_run",
+        "_segmented",
+        "_source",
+        "_supply",
+        "agreed",
+        "call",
+        "confirmed",
+        "due",
+        "file",
+        "over",
+        "port",
+        "refused",
+        "session",
+        "sock",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        *,
+        sock: socket.socket,
+        port: Port | None,
+        file: OpenFile,
+        agreed: Agreed,
+        session: Session,
+        supply: Supply,
+    ) -> None:
+        self.call, self.sock, self.port, self.file = call, sock, port, file
+        self.agreed, self.session, self._supply = agreed, session, supply
+        self._source: Source | None = None
+        self._run = 1
+        self._segmented = False
+        self._pending: tuple[int, int] | None = None
+        self._errors = 0
+        self.due = 0.0  # when the engine's timer rings next
+        self.confirmed = False
+        self.refused = False  # the kernel says that the client's port is closed: `last_words` is due
+        self.over: Done | Failed | None = None
+
+    def start(self, now: float) -> None:
+        """Send the first reply."""
+        self.perform(self.session.start(now))
+
+    def readable(self, now: float) -> bool:
+        """Take one datagram. True: the next window is on its way and nothing else is to be seen to."""
+        try:
+            datagram = self.sock.recv(_RECEIVE)
+        except OSError as error:
+            self._receive_failed(error)
+            return False
+        if len(datagram) == HEADER.size:
+            opcode, block = HEADER.unpack(datagram)
+            if opcode == _ACK:
+                count = self.session.advance(block, now)
+                if count:
+                    self.send(self.session.acked + 1, count)
+                    return self._pending is None and self.over is None and not self.refused
+        self._event(datagram, now)
+        return False
+
+    def last_words(self, now: float) -> None:
+        """The client's port is closed. What it said before that may still be in the queue behind the error."""
+        self.refused = False
+        for _ in range(_LAST_WORDS_MAX):
+            try:
+                self._event(self.sock.recv(_RECEIVE), now)
+            except OSError:
+                break
+        self.over = self.over or Failed(GONE)
+
+    def on_timer(self, now: float) -> None:
+        """The time has come to `due`."""
+        if self._pending and now < self.session.deadline:
+            self.send(*self._pending)
+            return
+        if self.session.heard and self.session.acked == 0 and self.agreed.block_size > BLOCK_DEFAULT:
+            # It answers, but the first full-sized block never arrives: the path eats what it cannot carry (RFC 2923).
+            self._send_singly()
+            sockets.allow_fragments(self.sock)
+        self.perform(self.session.on_timeout(now))
+
+    def wants_timer_at(self, now: float) -> float:
+        """When `on_timer` should be called."""
+        return min(now + _RETRY_S, self.session.deadline) if self._pending else self.session.deadline
+
+    def confirm(self) -> None:
+        """The client exists."""
+        self.confirmed = True
+        if self._source is not None:
+            self._supply.confirmed(self._source, self.file, self.agreed)
+
+    def perform(self, actions: Actions) -> None:
+        """Do what the session says."""
+        for action in actions:
+            if isinstance(action, Send):
+                self.send(action.first, action.count)
+            elif isinstance(action, SendOack):
+                self.say(packet.oack(self.agreed.oack))
+            elif isinstance(action, SendError):
+                self.say(packet.error(action.code, action.text))
+            else:
+                self.over = self.over or action
+
+    def send(self, first: int, count: int) -> None:
+        """Send DATA `first` .. `first + count - 1`, as many as one call takes at a time."""
+        self._pending = None
+        try:
+            source = self._source or self._open_source()
+            if self.session.last is None and isinstance(source, NetasciiSource):
+                count = self._up_to_the_end(source, first, count)
+            while count > 0:
+                run = count if count < self._run else self._run
+                self.sock.send(source.packets(first, run))
+                first += run
+                count -= run
+        except SourceError as error:
+            self.perform(self.session.abort(ErrorCode.UNDEFINED, "File cannot be read any more", str(error)))
+        except OSError as error:
+            self._send_failed(error, first, count)
+
+    def say(self, datagram: bytes) -> None:
+        """Send one small packet; if it cannot be sent it counts as lost."""
+        if self._segmented and len(datagram) > stride_of(self.agreed.block_size):
+            self._send_singly()  # or the kernel would cut this one too
+        try:
+            self.sock.send(datagram)
+        except OSError as error:
+            self.refused = error.errno == errno.ECONNREFUSED
+
+    def close(self) -> None:
+        """Let everything go that is not shared."""
+        self.sock.close()
+        if self._source is not None:
+            self._supply.release(self._source)
+        else:
+            self.file.close()
+
+    @property
+    def delivered(self) -> int:
+        """Bytes of the file that have arrived for certain."""
+        return min(self.session.acked * self.agreed.block_size, self.file.size)
+
+    @property
+    def path_ate_it(self) -> bool:
+        """It ended because no full-sized block ever arrived, though the client was there."""
+        return self.over == Failed(TIMED_OUT) and self.session.acked == 0 and self.agreed.block_size > BLOCK_DEFAULT
+
+    def _event(self, datagram: bytes, now: float) -> None:
+        try:
+            parsed = packet.parse(datagram)
+        except PacketError:
+            return
+        if isinstance(parsed, packet.Ack):
+            self.perform(self.session.on_ack(parsed.block, now))
+        elif isinstance(parsed, packet.Error):
+            self.perform(self.session.on_error(parsed.code))
+
+    def _open_source(self) -> Source:
+        source = self._supply.source(self.file, self.agreed, netascii=self.call.netascii, confirmed=self.session.heard)
+        self._source = source
+        if self.agreed.window > 1:
+            segments = sockets.segment(self.sock, stride_of(self.agreed.block_size))
+            self._segmented = segments > 1
+            self._run = min(segments, source.slots)
+        return source
+
+    def _up_to_the_end(self, source: NetasciiSource, first: int, count: int) -> int:
+        last = source.known(first, count)
+        if last is None:
+            return count
+        self.session.end_at(last)
+        return min(count, last - first + 1)
+
+    def _send_failed(self, error: OSError, first: int, count: int) -> None:
+        if error.errno in _BUSY:
+            self._pending = (first, count)
+        elif error.errno == errno.ECONNREFUSED:
+            self.refused = True
+        elif self._segmented and error.errno in sockets.NO_SEGMENTS:
+            self._send_singly()
+            self.send(first, count)
+        # anything else (no route, a firewall) is a lost packet: the session repeats it and gives up in time
+
+    def _send_singly(self) -> None:
+        """The path or the device cannot take windows in one piece (with the option set, not even a single datagram)."""
+        self._run = 1
+        if self._segmented:
+            self._segmented = False
+            sockets.segment_no_more(self.sock)
+
+    def _receive_failed(self, error: OSError) -> None:
+        if error.errno in (errno.EAGAIN, errno.EINTR):
+            return
+        self._errors += 1
+        if error.errno == errno.ECONNREFUSED:
+            self.refused = True
+        elif self._errors > _READ_ERRORS_MAX:
+            self.over = self.over or Failed(GONE)

@@ -1,0 +1,91 @@
+"""The `main` of the TFTP service: builds everything before the confinement, serves after it (DESIGN.md section 2)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+
+from appliance import wire
+from appliance.child.context import Context, take_listener
+from appliance.observe.log import Log
+from appliance.settings import plain
+from appliance.settings.tftp import TftpSettings
+from appliance.tftp.admission import Networks, near_networks
+from appliance.tftp.engine import Engine
+from appliance.tftp.journal import Journal
+
+_ROUTES = ("/proc/net/route", "/proc/net/ipv6_route")
+
+
+class TftpWorker:
+    """The engine and the supervisor's wishes for it."""
+
+    def __init__(self, context: Context, engine: Engine) -> None:
+        self._context, self._engine = context, engine
+        self._adopted: dict[int, list[socket.socket]] = {}
+        engine.handle(context.channel.fileno(), self._on_channel)
+        for listener in context.listeners:  # now, not in run(): what is queued before that does not tell where it went
+            engine.listen(listener)
+
+    def run(self) -> None:
+        """Serve until drained, or until the supervisor is gone."""
+        self._engine.run()
+
+    def _on_channel(self, _now: float) -> None:
+        try:
+            while (received := self._context.channel.receive()) is not None:
+                self._obey(*received)
+        except (EOFError, ConnectionError):
+            self._engine.leave()
+
+    def _obey(self, message: wire.Message, descriptors: list[int]) -> None:
+        if isinstance(message, wire.Adopt):
+            adopted = self._adopted.setdefault(message.slot, [])
+            for listener in map(take_listener, descriptors):
+                adopted.append(listener)
+                self._engine.listen(listener)
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if isinstance(message, wire.Unadopt):
+            for listener in self._adopted.pop(message.slot, []):
+                self._engine.unlisten(listener)
+        elif isinstance(message, wire.Drain):
+            self._engine.drain(message.milliseconds / 1000)
+
+
+def prepare(context: Context) -> TftpWorker:
+    """Build the engine from `context.settings`: {"tftp": TftpSettings as plain values, "log": form, "workers": number}.
+
+    Raises KeyError, TypeError or ValueError for settings that the settings reader cannot have made.
+    """
+    settings = plain.decode(TftpSettings, context.settings["tftp"])
+    log = Log("tftp", context.settings["log"], lost=lambda: context.counters.add("log_dropped"))
+    near = Networks([*near_networks(*map(_text, _ROUTES)), *settings.allow])
+    _warm()
+    engine = Engine(
+        settings,
+        memory=settings.limits.memory // context.settings["workers"],
+        near=near,
+        journal=Journal(log),
+        counters=context.counters,
+    )
+    return TftpWorker(context, engine)
+
+
+def _text(path: str) -> str:
+    """A table of the kernel; empty where there is none (no IPv6)."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _warm() -> None:
+    """Formatting a traceback imports modules at its first use; in the jail there would be none to import."""
+    try:
+        raise RuntimeError
+    except RuntimeError:
+        traceback.format_exc()

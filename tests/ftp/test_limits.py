@@ -1,0 +1,176 @@
+"""Caps, networks and time-outs of the FTP worker; what 1,000 silent clients can do."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.ftp.serving import SECONDS, Server, read_all, server, settings, until
+
+
+def greeting(running: Server, source: str = "127.0.0.1") -> tuple[socket.socket, str]:
+    sock = socket.create_connection((running.host, running.port), SECONDS, source_address=(source, 0))
+    return sock, sock.recv(200).decode()
+
+
+def test_sessions_beyond_the_cap_of_one_client_get_421_and_others_are_served(tree: Path) -> None:
+    with server(tree, settings(limits={"sessions_per_client": 2})) as running:
+        one, two = greeting(running)[0], greeting(running)[0]
+        three, text = greeting(running)
+        assert text.startswith("421") and "your address" in text
+        assert read_all(three) == b""
+        other, text = greeting(running, "127.0.0.2")
+        assert text.startswith("220")
+        one.close()
+
+        def admitted() -> bool:
+            sock, text = greeting(running)
+            sock.close()
+            return text.startswith("220")
+
+        until(admitted)
+        for sock in (two, other):
+            sock.close()
+
+
+def test_sessions_beyond_the_cap_of_all_get_421(tree: Path) -> None:
+    with server(tree, settings(limits={"sessions": 4}), workers=2) as running:
+        held = [greeting(running, f"127.0.0.{n}") for n in range(1, 4)]
+        assert [text[:3] for _sock, text in held] == ["220", "220", "421"]
+        for sock, _text in held:
+            sock.close()
+
+
+def test_data_connections_and_listeners_take_no_seats(tree: Path) -> None:
+    two = settings(limits={"sessions": 2, "sessions_per_client": 2})
+    with server(tree, two) as running, running.raw() as one, running.raw() as other:
+        for _ in range(10):
+            one.passive()
+            assert other.get("NLST")
+        assert running.worker.counters()["active"] == 2
+
+
+def test_denied_networks_are_told_so_before_anything_else(tree: Path) -> None:
+    with server(tree, settings(deny=("127.0.0.2/32",))) as running:
+        sock, text = greeting(running, "127.0.0.2")
+        assert text.startswith("421")
+        sock.close()
+        sock, text = greeting(running)
+        assert text.startswith("220")
+        sock.close()
+        until(
+            lambda: (
+                'refused client=127.0.0.2 reason="This service is not for your address."' in running.worker.log_text()
+            )
+        )
+
+
+def test_only_allowed_networks_are_served(tree: Path) -> None:
+    with server(tree, settings(allow=("127.0.0.2/32",))) as running:
+        for source, code in (("127.0.0.1", "421"), ("127.0.0.2", "220")):
+            sock, text = greeting(running, source)
+            assert text.startswith(code)
+            sock.close()
+
+
+def test_no_login_in_time_is_421_however_busy_the_client(tree: Path) -> None:
+    with server(tree, settings(limits={"login_timeout": 1.0})) as running, running.raw(log_in=False) as raw:
+        replies = []
+        while not replies or not replies[-1].startswith("421"):
+            replies.append(raw.ask("NOOP"))
+            assert len(replies) < 1_000_000
+        assert raw.closed()
+
+
+def test_an_idle_session_is_421_and_a_busy_one_is_not(tree: Path) -> None:
+    with server(tree, settings(limits={"idle_timeout": 2.0})) as running, running.raw() as raw, running.raw() as busy:
+        raw.sock.setblocking(False)
+        while True:
+            try:
+                text = raw.sock.recv(100)
+                break
+            except BlockingIOError:
+                assert busy.ask("NOOP").startswith("200")
+        assert text.startswith(b"421")
+        assert busy.ask("NOOP").startswith("200")
+
+
+def test_the_idle_timeout_never_meets_a_transfer(tree: Path) -> None:
+    with open(tree / "huge", "wb") as huge:
+        huge.truncate(1 << 28)
+    with server(tree, settings(limits={"idle_timeout": 1.0, "stall_timeout": 30.0})) as running, running.raw() as raw:
+        raw.ask("TYPE I")
+        data = raw.passive()
+        assert raw.ask("RETR huge").startswith("150")
+        begun = running.worker.counters()["tick"]
+        until(lambda: running.worker.counters()["tick"] > begun + 2.5e9)
+        assert len(read_all(data)) == 1 << 28
+        assert raw.reply().startswith("226")
+
+
+def test_a_transfer_that_stalls_is_ended_and_the_session_lives(tree: Path) -> None:
+    with open(tree / "huge", "wb") as huge:
+        huge.truncate(1 << 30)
+    with server(tree, settings(limits={"stall_timeout": 1.0})) as running, running.raw() as raw:
+        raw.ask("TYPE I")
+        raw.passive()
+        assert raw.ask("RETR huge").startswith("150")
+        assert raw.reply().startswith("426")
+        assert raw.ask("NOOP").startswith("200")
+
+
+def test_a_thousand_silent_clients_lock_nobody_out(tree: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip("needs 4,096 descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    silent = []
+    try:
+        with server(tree) as running:
+            for _ in range(1000):
+                silent.append(socket.create_connection((running.host, running.port), SECONDS))
+            until(lambda: running.worker.counters()["active"] == 1000)
+            with running.raw() as raw:
+                raw.ask("TYPE I")
+                assert raw.get("RETR big") == (tree / "big").read_bytes()
+            for sock in silent:
+                sock.close()
+            until(lambda: running.worker.counters()["active"] == 0)
+    finally:
+        for sock in silent:
+            sock.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_refusals_do_not_flood_the_log(tree: Path) -> None:
+    with server(tree, settings(deny=("127.0.0.1/32",))) as running:
+        for _ in range(500):
+            sock, text = greeting(running)
+            assert text.startswith("421")
+            sock.close()
+        until(lambda: "and more like these" in running.worker.log_text())
+        assert running.worker.log_text().count("\n") < 200
+        assert running.worker.counters()["refused"] == 500
+
+
+def test_a_worker_without_descriptors_recovers(tree: Path) -> None:
+    def few() -> None:
+        limit = len(os.listdir("/proc/self/fd")) + 6
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+    with server(tree, before=few) as running:
+        first = running.raw()
+        held = [socket.create_connection((running.host, running.port), SECONDS) for _ in range(20)]
+        until(lambda: "cannot accept" in running.worker.log_text())
+        assert first.ask("NOOP").startswith("200")
+        assert first.ask("EPSV").startswith("425")
+        for sock in held:
+            sock.close()
+        until(lambda: running.worker.counters()["active"] == 1)
+        assert first.get("NLST")
+        first.close()
+        assert running.worker.counters()["crashes"] == 0

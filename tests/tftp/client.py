@@ -1,0 +1,146 @@
+"""A strict TFTP client for wire tests: it speaks RFC 1350, 2347 and 7440, and can lose or repeat what a test says."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+PATIENCE_S = 10.0
+WAIT_S = 0.15
+
+
+class RefusedError(Exception):
+    """An ERROR came: `code` and `text`."""
+
+    def __init__(self, packet: bytes) -> None:
+        self.code = struct.unpack_from("!H", packet, 2)[0]
+        self.text = packet[4:].rstrip(b"\0").decode()
+        super().__init__(f"{self.code} {self.text}")
+
+
+def rrq(name: bytes | str, options: dict[str, object] | None = None, *, mode: str = "octet", opcode: int = 1) -> bytes:
+    raw = name if isinstance(name, bytes) else name.encode()
+    fields = [raw, mode.encode()]
+    for key, value in (options or {}).items():
+        fields += [key.encode(), str(value).encode()]
+    return struct.pack("!H", opcode) + b"".join(field + b"\0" for field in fields)
+
+
+def ack(block: int) -> bytes:
+    return struct.pack("!HH", 4, block & 0xFFFF)
+
+
+def options_of(packet: bytes) -> dict[str, str]:
+    assert packet[:2] == b"\0\6", packet[:20]
+    fields = packet[2:].split(b"\0")[:-1]
+    return {key.decode(): value.decode() for key, value in zip(fields[::2], fields[1::2], strict=True)}
+
+
+def udp(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    sock.bind((host, port))
+    sock.settimeout(PATIENCE_S)
+    return sock
+
+
+class Fetch:
+    """One download. `lose(block, try_number)` drops a received DATA; `blocks` and `acks` count what went by."""
+
+    def __init__(
+        self,
+        server: tuple[str, int],
+        name: bytes | str,
+        options: dict[str, object] | None = None,
+        *,
+        mode: str = "octet",
+        lose: Callable[[int, int], bool] = lambda block, times: False,
+        sock: socket.socket | None = None,
+    ) -> None:
+        self.server, self.request, self.lose = server, rrq(name, options, mode=mode), lose
+        self.sock = sock or udp("::1" if ":" in server[0] else "127.0.0.1")
+        self.owned = sock is None
+        self.agreed: dict[str, str] = {}
+        self.blocks = self.acks = 0
+        self.seen: dict[int, int] = {}
+        self.tid: tuple = ()
+
+    def run(self) -> bytes:
+        try:
+            return self._run()
+        finally:
+            if self.owned:
+                self.sock.close()
+
+    def _receive(self) -> bytes | None:
+        try:
+            packet, peer = self.sock.recvfrom(70000)
+        except TimeoutError:
+            return None
+        self.tid = self.tid or peer
+        assert peer == self.tid, f"{peer} is not {self.tid}"
+        if packet[:2] == b"\0\5":
+            raise RefusedError(packet)
+        return packet
+
+    def _ack(self, block: int, rollover: int) -> None:
+        self.acks += 1
+        self.sock.sendto(ack(block if block < 65536 or not rollover else (block - 1) % 65535 + 1), self.tid)
+
+    def _run(self) -> bytes:
+        self.sock.settimeout(PATIENCE_S / 10)
+        packet = None
+        for _ in range(10):
+            self.sock.sendto(self.request, self.server)
+            if (packet := self._receive()) is not None:
+                break
+        assert packet is not None, "no answer"
+        self.sock.settimeout(WAIT_S)
+        if packet[:2] == b"\0\6":
+            self.agreed = options_of(packet)
+            self._ack(0, 0)
+            packet = None
+        agreed = {key.lower(): value for key, value in self.agreed.items()}
+        size = int(agreed.get("blksize") or agreed.get("blksize2") or 512)
+        window, rollover = int(agreed.get("windowsize", 1)), int(agreed.get("rollover", 0))
+        return self._collect(packet, size, window, rollover)
+
+    def _collect(self, packet: bytes | None, size: int, window: int, rollover: int) -> bytes:
+        content, got, in_window, told_gap = bytearray(), 0, 0, False
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            assert time.monotonic() < deadline, f"stuck after block {got}"
+            packet = packet or self._receive()
+            if packet is None:
+                self._ack(got, rollover)
+                in_window, told_gap = 0, False
+                continue
+            block16, payload = struct.unpack_from("!H", packet, 2)[0], packet[4:]
+            assert packet[:2] == b"\0\3" and len(payload) <= size
+            packet = None
+            self.blocks += 1
+            wanted = got + 1
+            wire = wanted & 0xFFFF if not rollover else (wanted - 1) % 65535 + 1
+            if block16 != wire:
+                if window > 1 and not told_gap:  # RFC 7440 section 4: tell the gap, once
+                    self._ack(got, rollover)
+                    in_window, told_gap = 0, True
+                continue
+            times = self.seen[wanted] = self.seen.get(wanted, 0) + 1
+            if self.lose(wanted, times):
+                continue
+            content += payload
+            got, in_window, told_gap = wanted, in_window + 1, False
+            if len(payload) < size:
+                self._ack(got, rollover)
+                return bytes(content)
+            if in_window == window:
+                self._ack(got, rollover)
+                in_window = 0
+
+
+def fetch(server: tuple[str, int], name: bytes | str, options: dict[str, object] | None = None, **more) -> bytes:
+    """The content of one file."""
+    return Fetch(server, name, options, **more).run()

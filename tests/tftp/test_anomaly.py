@@ -1,0 +1,124 @@
+"""The k-th system call of a transfer fails, for every k: one session suffers, the server does not."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import socket
+import struct
+
+import pytest
+
+from tests.tftp.client import Fetch, RefusedError, fetch
+from tests.tftp.server import Server, until
+
+CONTENT = bytes(range(256)) * 30
+OPTIONS = {"blksize": 512, "windowsize": 4, "utimeout": 20_000}
+METHODS = ("send", "recv", "recvmsg", "sendmsg", "bind", "connect", "setsockopt", "getsockopt")
+FUNCTIONS = ("preadv", "open", "fstat")
+CALLS = (*METHODS, "socket", *FUNCTIONS)
+ERRORS = (errno.EAGAIN, errno.ENOBUFS, errno.EIO, errno.EMFILE)
+
+
+class Saboteur:
+    """Memory shared with the engine: which call fails, after how many, with what, and whether it did."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 32)
+
+    def arm(self, call: str, nth: int, number: int) -> None:
+        self._memory[:32] = struct.pack("=4q", CALLS.index(call) + 1, nth, number, 0)
+
+    def fired(self) -> bool:
+        return bool(struct.unpack("=4q", self._memory[:32])[3])
+
+    def strike(self, call: str) -> None:
+        """In the engine: before each call."""
+        armed, nth, number, fired = struct.unpack("=4q", self._memory[:32])
+        if armed != CALLS.index(call) + 1 or fired:
+            return
+        self._memory[:32] = struct.pack("=4q", armed, nth - 1, number, nth == 1)
+        if nth == 1:
+            raise OSError(number, os.strerror(number))
+
+    def move_in(self) -> None:
+        """Put itself before the calls of the engine's process."""
+        plain = socket.socket
+        strike = self.strike
+
+        class Socket(plain):  # type: ignore[misc,valid-type]
+            def __init__(self, *arguments, **more):
+                strike("socket")
+                super().__init__(*arguments, **more)
+
+        for name in METHODS:
+            setattr(Socket, name, self._guarded(name, getattr(plain, name)))
+        socket.socket = Socket  # type: ignore[misc]
+        for name in FUNCTIONS:
+            setattr(os, name, self._guarded(name, getattr(os, name)))
+
+    def _guarded(self, name, plain):
+        def call(*arguments, **more):
+            self.strike(name)
+            return plain(*arguments, **more)
+
+        return call
+
+
+@pytest.fixture
+def saboteur() -> Saboteur:
+    return Saboteur()
+
+
+def one_transfer(server: Server) -> None:
+    """A transfer that may suffer: it ends with the right bytes, a refusal, or without an answer."""
+    download = Fetch(server.address, "f", OPTIONS)
+    try:
+        assert download.run() == CONTENT
+    except (RefusedError, ConnectionError):
+        pass
+    until(lambda: server.counters["active"] == 0, "the end of the transfer")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_one_failing_call_costs_one_session_at_most(start, saboteur: Saboteur, call: str) -> None:
+    server = start(sabotage=saboteur.move_in)
+    (server.root / "f").write_bytes(CONTENT)
+    for number in ERRORS:
+        for nth in range(1, 60):
+            saboteur.arm(call, nth, number)
+            one_transfer(server)
+            fired = saboteur.fired()
+            saboteur.arm(call, 1 << 40, number)
+            assert fetch(server.address, "f", OPTIONS) == CONTENT
+            assert server.counters["crashes"] == 0, server.log.read_text()
+            if not fired:
+                break
+        else:
+            pytest.fail("it never stops firing")
+        assert nth > 1, f"{call} is never used"
+
+
+def test_a_device_that_cannot_segment_gets_single_packets(start, saboteur: Saboteur) -> None:
+    server = start(sabotage=saboteur.move_in)
+    (server.root / "f").write_bytes(CONTENT)
+    for number in (errno.EMSGSIZE, errno.EINVAL, errno.EIO):
+        saboteur.arm("send", 2, number)  # the first is the OACK, the second the first window
+        download = Fetch(server.address, "f", {"windowsize": 8})
+        assert download.run() == CONTENT
+        assert saboteur.fired()
+    until(lambda: server.counters["transfers"] == 3, "the records")
+    assert server.counters["retransmits"] == 0
+
+
+def test_a_full_send_queue_delays_and_loses_nothing(start, saboteur: Saboteur) -> None:
+    server = start(sabotage=saboteur.move_in)
+    (server.root / "f").write_bytes(CONTENT)
+    for number in (errno.EAGAIN, errno.ENOBUFS):
+        saboteur.arm("send", 4, number)  # the OACK and two windows have left
+        download = Fetch(server.address, "f", {"windowsize": 4, "timeout": 5})
+        assert download.run() == CONTENT
+        assert saboteur.fired()
+    until(lambda: server.counters["transfers"] == 2, "the records")
+    assert server.counters["retransmits"] == 0

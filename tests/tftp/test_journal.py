@@ -1,0 +1,62 @@
+"""journal: the client first, and repeats counted instead of written."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from appliance.observe.log import Log
+from appliance.tftp.journal import QUIET_S, Journal, host_port
+
+PEER = ("192.0.2.1", 1069)
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """A journal, and what it has written so far."""
+    descriptor = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+    yield Journal(Log("tftp", "text", descriptor)), lambda: (tmp_path / "log").read_text().splitlines()
+    os.close(descriptor)
+
+
+def test_the_client_stands_before_what_the_client_chose(lines) -> None:
+    journal, written = lines
+    journal.refused(PEER, b"x client=evil", "cause", 0.0)
+    assert written()[0].index("client=192.0.2.1:1069") < written()[0].index("evil")
+
+
+def test_the_same_refusal_is_written_once_in_ten_seconds_then_with_the_number_of_repeats(lines) -> None:
+    journal, written = lines
+    for number in range(5):
+        journal.refused(("192.0.2.1", 2000 + number), b"f", "cause", 1.0)
+    journal.refused(PEER, b"other", "cause", 1.0)
+    journal.refused(PEER, b"f", "cause", 1.0 + QUIET_S)
+    assert len(written()) == 3
+    assert written()[2].endswith("repeated=4")
+
+
+def test_a_flood_of_different_lines_is_bounded(lines) -> None:
+    journal, written = lines
+    for number in range(5000):
+        journal.dropped((f"10.0.{number >> 8}.{number & 255}", 1), "cause", 1.0)
+    assert len(written()) == 200
+
+
+def test_transfers_are_always_written(lines) -> None:
+    journal, written = lines
+    for _ in range(300):
+        journal.finished(PEER, file=b"f", outcome="done")
+    assert len(written()) == 300
+
+
+def test_subjects_are_forgotten_not_collected(lines) -> None:
+    journal, _written = lines
+    for number in range(3000):
+        journal.refused(PEER, b"%d" % number, "cause", number / 100)
+    assert len(journal._subjects) <= 1024
+
+
+def test_addresses_are_written_with_their_port() -> None:
+    assert host_port(PEER) == "192.0.2.1:1069"
+    assert host_port(("2001:db8::1", 69, 0, 0)) == "[2001:db8::1]:69"

@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> int:
     _tidy_descriptors()
     for number in (signal.SIGTERM, signal.SIGINT):  # as process 1 they would be ignored until the loop runs
         signal.signal(number, _leave)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is about to be read is what it asks for
     try:
         inherited = listeners.inherit(os.environ)
         wiring = read_now(path, options.get("--name", ""))
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
 
 def _leave(*_: object) -> None:
     """Told to stop while the configuration is still being read: let go of everything on the way out."""
-    sys.exit(ExitCode.OK)
+    sys.exit(ExitCode.DONE)
 
 
 def _tidy_descriptors() -> None:
@@ -92,8 +93,9 @@ class _Banner:
     def show(self, supervisor: Supervisor) -> None:
         """Fill in the addresses and the level, and print."""
         text, self._text = self._text, ""
-        supervisor.log.info("serving", services=supervisor.snapshot.summary(), confinement=supervisor.snapshot.level())
         if not text:
+            summary, level = supervisor.snapshot.summary(), supervisor.snapshot.level()
+            supervisor.log.info("serving", services=summary, confinement=level)
             return
         places = {name: group.reachable() for name, group in supervisor.groups.items() if group.public}
         for name in ("tftp", "ftp"):

@@ -54,10 +54,8 @@ class BadConfiguration(Exception):
 
 def config_files(path: str) -> list[str]:
     """The main file, and for an appliance.yaml the conf.d/*.yaml beside it, in order of their names."""
-    extra = (
-        sorted(str(p) for p in Path(path).parent.glob("conf.d/*.yaml")) if Path(path).name == "appliance.yaml" else []
-    )
-    return [path, *extra]
+    beside = Path(path).parent.glob("conf.d/*.yaml") if Path(path).name == "appliance.yaml" else ()
+    return [path, *sorted(str(place) for place in beside if not place.name.startswith("."))]
 
 
 class Reading:
@@ -171,7 +169,9 @@ def _open_all(paths: list[str], name: str) -> list[tuple[str, int]]:
     opened: list[tuple[str, int]] = []
     try:
         for path in paths:
-            opened.append((path if path != paths[0] or not name else name, os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
+            # O_NONBLOCK: a FIFO in the place of the file must not stop the supervisor
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            opened.append((path if path != paths[0] or not name else name, descriptor))
     except OSError as error:
         for _, descriptor in opened:
             os.close(descriptor)

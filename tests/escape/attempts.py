@@ -406,7 +406,7 @@ def bind_a_privileged_udp_port(_scene: Scene) -> object:
 @attempt
 def listen_on_a_port_that_was_not_granted(_scene: Scene) -> object:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.bind(("127.0.0.1", 40999))
+    sock.bind(("127.0.0.1", 20999))
     return sock.listen(1)
 
 

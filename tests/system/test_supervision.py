@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.supervise.spawn import python_argv
 from tests.support import until
 from tests.system.running import PROGRAM, Appliance, appliance, tftp_read
 
@@ -224,19 +225,17 @@ def test_a_child_cannot_write_over_what_the_log_says(tmp_path: Path) -> None:
 
 
 def test_a_supervisor_that_is_stopped_while_it_reads_leaves_nothing_behind(tmp_path: Path) -> None:
-    made = Appliance(tmp_path)
-    os.mkfifo(tmp_path / "endless")  # a configuration that never ends: the reader waits for it
-    made.config.unlink()
-    made.config.symlink_to(tmp_path / "endless")
-    writer = os.open(tmp_path / "endless", os.O_RDWR)
-    folder = tmp_path / "tmp"
-    folder.mkdir()
+    os.mkfifo(tmp_path / "endless.yaml")  # a configuration that never ends: the reader waits for it
+    writer = os.open(tmp_path / "endless.yaml", os.O_RDWR)
+    (tmp_path / "tmp").mkdir()
+    argv = python_argv("appliance.supervise.main", "--config", str(tmp_path / "endless.yaml"))
+    process = subprocess.Popen(argv, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")})
     try:
-        made.start(wait=False, env={**os.environ, "TMPDIR": str(folder)})
-        until(lambda: list(folder.glob("appliance-reader-*")), 20, "it reads")
-        made.signal(signal.SIGTERM)
-        assert made.wait() == 0
-        assert list(folder.glob("appliance-reader-*")) == []
+        (jail,) = until(lambda: list((tmp_path / "tmp").glob("appliance-reader-*")), 20, "it reads")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert not jail.exists()
     finally:
         os.close(writer)
-        made.stop()
+        process.kill()
+        process.wait()

@@ -239,7 +239,8 @@ class Handler(Session):
     # --- the rest
 
     def ftp_CWD(self, path: str) -> None:
-        filesystem.enter(path)
+        if self.house.rules.place(path) is not Place.BOX:  # that one only the custodian can enter; its name is enough
+            filesystem.enter(path)
         assert self.fs is not None
         self.fs.cwd = path
         quoted = path.replace('"', '""')

@@ -17,21 +17,17 @@ import tftpy
 
 from tests.system.running import Appliance, appliance
 
-USED: set[str] = set()
-
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
     with appliance(tmp_path_factory.mktemp("clients")) as made:
         yield made
-    print("\nreal clients exercised:", ", ".join(sorted(USED)))
 
 
 def run(cwd: Path, *argv: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a real client; it must succeed. Skips where it is not installed (never in CI: tests/tools.sh sees to it)."""
     if shutil.which(argv[0]) is None:
         pytest.skip(f"{argv[0]} is not installed")
-    USED.add(" ".join(argv[:2]) if argv[0] == "busybox" else argv[0])
     done = subprocess.run(argv, input=text, capture_output=True, text=True, cwd=cwd, timeout=120)
     assert done.returncode == 0, done
     return done
@@ -82,7 +78,6 @@ def test_tftpy_reads(running: Appliance, tmp_path: Path, name: str) -> None:
     client = tftpy.TftpClient(host, port, {"blksize": 1428, "tsize": 0})
     client.download(name, str(tmp_path / "got"))
     client.context.sock.close()
-    USED.add("tftpy")
     same(running, tmp_path / "got", name)
 
 
@@ -152,7 +147,6 @@ def test_pythons_ftplib_reads_lists_and_uploads(running: Appliance, index: int, 
     with pytest.raises(ftplib.error_perm):
         client.retrbinary(f"RETR incoming/{name}", got.append)
     client.quit()
-    USED.add("ftplib")
 
 
 @pytest.mark.parametrize("arguments", [("probe",), ("get",)])
@@ -166,7 +160,6 @@ def test_our_own_verbs_work_against_it(running: Appliance, tmp_path: Path, argum
         assert done.returncode == 0, done
         if words[0] == "get":
             same(running, tmp_path / scheme)
-    USED.add("appliance " + arguments[0])
 
 
 def test_put_delivers_into_the_drop_box(running: Appliance) -> None:

@@ -1,0 +1,40 @@
+"""At the end of a run: which real clients and which kernel features were really exercised."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from appliance.confine import landlock
+
+CLIENTS = ("tftp_hpa", "atftp", "curl", "busybox", "lftp", "tnftp", "ftplib", "tftpy", "own_verbs")
+_UDP_SEGMENT = 103
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Named from the tests that passed, not from what is installed."""
+    passed = [report.nodeid for report in terminalreporter.stats.get("passed", []) if "real_clients" in report.nodeid]
+    skipped = [report.nodeid for report in terminalreporter.stats.get("skipped", [])]
+    counts = {client: sum(client in nodeid for nodeid in passed) for client in CLIENTS}
+    used = ", ".join(f"{client} {count}" for client, count in counts.items() if count) or "none in this run"
+    terminalreporter.write_line(f"real clients exercised (tests passed): {used}")
+    terminalreporter.write_line(f"kernel features here: {', '.join(_features())}")
+    if skipped:
+        terminalreporter.write_line(f"skipped: {len(skipped)}")
+
+
+def _features() -> list[str]:
+    found = [f"Linux {os.uname().release.split('-')[0]}", f"Landlock ABI {landlock.abi()}"]
+    found.append("root" if os.geteuid() == 0 else "ordinary user")
+    namespaces = Path("/proc/sys/user/max_user_namespaces")
+    found.append("user namespaces" if namespaces.exists() and int(namespaces.read_text()) else "no user namespaces")
+    found.append("seccomp" if Path("/proc/sys/kernel/seccomp").exists() else "no seccomp")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, 1432)
+            found.append("UDP_SEGMENT")
+        except OSError:
+            found.append("no UDP_SEGMENT")
+    return found

@@ -13,7 +13,6 @@ from appliance.custody.wire import Reason
 
 SMALLEST_CHARGE = 4096
 STEP = 4 << 20  # bytes promised at a time
-ASK_AHEAD = STEP // 2  # a worker asks for more when less than this is left
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from appliance.ftp.house import House
     from appliance.ftp.session import Session
 
-ASK_AHEAD = 2 << 20  # ask for more when less than this is left of the allowance
+ASK_AHEAD = 2 << 20  # ask for more when less than this is left: half of what the ledger gives at a time
 _BUFFER = memoryview(bytearray(256 << 10))  # one for the whole worker: filled and written in the same breath
 _ANSWER_S = 60.0  # for the custodian, who may wait for the disk
 _MESSAGES = 64

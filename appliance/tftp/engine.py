@@ -26,7 +26,8 @@ from appliance.tftp.transfer import GONE, Transfer
 
 BATCH = 16  # requests taken per wake-up of a listener
 HALF_OPEN_MAX = 2048
-_TURN_S = 1.0
+_TURN_S = 0.9  # the watchdog wants a sign of life every second
+_TICK_S = 0.25
 _STRANGER = packet.error(ErrorCode.UNKNOWN_TID, "Unknown transfer ID")
 _ANSWERED = {bytes((0, opcode)) for opcode in packet.Opcode if opcode != packet.Opcode.ERROR}
 _EVICTED = Failed("evicted")
@@ -70,6 +71,8 @@ class Engine:
         self._timers: list[tuple[float, int, Transfer]] = []
         self._sequence = 0
         self._drained_by: float | None = None
+        self._now = time.monotonic()
+        self._tick_at = 0.0
         self._epoll = select.epoll()
 
     def run(self) -> None:
@@ -115,15 +118,11 @@ class Engine:
         return not self._transfers or time.monotonic() >= self._drained_by
 
     def _turn(self) -> None:
-        now = time.monotonic()
-        wait = _TURN_S
-        if self._timers:
-            wait = min(wait, max(0.0, self._timers[0][0] - now))
-        if self._drained_by is not None:
-            wait = min(wait, max(0.0, self._drained_by - now))
-        ready = self._epoll.poll(wait, 256)
-        now = time.monotonic()
-        self._counters.tick()
+        ready = self._epoll.poll(self._wait(), 256)
+        self._now = now = time.monotonic()
+        if now >= self._tick_at:
+            self._tick_at = now + _TICK_S
+            self._counters.tick()
         transfers = self._transfers
         for descriptor, _events in ready:
             transfer = transfers.get(descriptor)
@@ -135,7 +134,20 @@ class Engine:
                     self._after(transfer, now)
             except Exception:
                 self._crashed(transfer)
-        self._ring(now)
+        if self._timers and self._timers[0][0] <= now:
+            self._ring(now)
+
+    def _wait(self) -> float:
+        """How long nothing happens by itself, in seconds; counted from the last turn."""
+        timers = self._timers
+        while timers and timers[0][2].over is not None:
+            heapq.heappop(timers)
+        until = self._now + _TURN_S
+        if timers and timers[0][0] < until:
+            until = timers[0][0]
+        if self._drained_by is not None and self._drained_by < until:
+            until = self._drained_by
+        return until - self._now if until > self._now else 0.0
 
     def _other(self, descriptor: int, now: float) -> None:
         """Anything readable that is not a transfer."""

@@ -169,16 +169,24 @@ class Session:
         if block16 != self._awaited:
             return 0
         acked = self.acked = self.sent
-        self._settled(now)
-        self._clean = True
+        if not self._clean:
+            self._clean = True
+            self._doubts = 0
+        elif now - self._sent_at < self._rtt_s or not self._rtt_s:
+            self._rtt_s = now - self._sent_at
         self._repeats = self._restarts = 0
-        self._interval_s = self._agreed.timeout_s
+        self._interval_s = timeout_s = self._agreed.timeout_s
         self._soft = False
-        self.sent = min(acked + self._agreed.window, self.last or _NEVER)
-        self._await()
+        sent, last = acked + self._agreed.window, self.last
+        if last is not None and sent >= last:
+            self.sent = sent = last
+            self._awaited = _NEVER
+        else:
+            self.sent = sent
+            self._awaited = self._wire(sent) if sent > 0xFFFF else sent
         self._heard_at = self._sent_at = now
-        self.deadline = now + self._interval_s
-        return self.sent - acked
+        self.deadline = now + timeout_s
+        return sent - acked
 
     def on_ack(self, block16: int, now: float) -> Actions:
         """An ACK from the client."""

@@ -54,7 +54,7 @@ FILES = (
     Files("ready", 0, 1),
     Files("f64m-%d", 64 * MIB, 4),
     Files("f256m-%d", 256 * MIB, 2),
-    Files("f16m-%d", 16 * MIB, 2),
+    Files("f16m-%d", 16 * MIB, 1),
     Files("f4m-%d", 4 * MIB, 1),
     Files("f1m-%d", MIB, 1),
     Files("f1k-%d", 1024, 2000),
@@ -85,7 +85,7 @@ def _many(name: str, clients: int, window: int) -> dict[str, object]:
 
 
 WORKLOADS = (
-    Workload("1", "one client, 64 MiB, 1428, window 1", _one("f64m-%d", 2, 1428, 0), pins=_SINGLE, bars=_LOCKSTEP),
+    Workload("1", "one client, 64 MiB, 1428, window 1", _one("f64m-%d", 1, 1428, 0), pins=_SINGLE, bars=_LOCKSTEP),
     Workload(
         "2",
         "one client, 64 MiB, 1428, window 16",
@@ -100,8 +100,14 @@ WORKLOADS = (
         pins=_SINGLE,
         bars={"same": (Bar(speed=4.0, cpu=0.35),)},
     ),
-    Workload("4", "one client, 16 MiB, 512, no options", _one("f16m-%d", 2, 0, 0), pins=_SINGLE, bars=_LOCKSTEP),
-    Workload("5", "one client, 256 MiB, 65464, window 1", _one("f256m-%d", 2, 65464, 0), pins=_SINGLE, bars=_LOCKSTEP),
+    Workload("4", "one client, 16 MiB, 512, no options", _one("f16m-%d", 1, 0, 0), pins=_SINGLE, bars=_LOCKSTEP),
+    Workload(
+        "5",
+        "one client, 256 MiB, 65464, window 1",
+        {**_one("f256m-%d", 2, 65464, 0), "limit": 4},  # dnsmasq agrees to 2263 only: what it did until then counts
+        pins=_SINGLE,
+        bars=_LOCKSTEP,
+    ),
     Workload("6", "64 clients x 4 MiB, 1428, window 1", _many("f4m-%d", 64, 0), memory=True),
     Workload(
         "7",

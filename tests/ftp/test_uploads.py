@@ -154,12 +154,15 @@ def test_a_reset_of_the_data_connection_is_never_226_and_leaves_nothing(boxed: S
 
 
 def test_a_client_that_dies_leaves_nothing(boxed: Server) -> None:
+    """A kernel closes the connections of a killed client in order, the control connection, which is older, first."""
     for _ in range(5):
         raw = boxed.raw()
         data = begin(raw)
         data.sendall(b"x" * 100_000)
+        raw.file.close()
+        raw.sock.close()
         raw.close()
-    empty(boxed)
+        empty(boxed)
 
 
 def test_both_connections_closed_in_order_at_once_is_a_dead_client(boxed: Server) -> None:

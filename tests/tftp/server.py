@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance import wire
-from appliance.child.context import Channel, Context
+from appliance.child.context import Channel, Context, take_listener
 from appliance.observe import tables
 from appliance.settings import plain
 from appliance.settings.tftp import TftpLimits, TftpSettings
@@ -114,6 +114,7 @@ def start(
         sock.close()
     server = Server(root, written, pid, ours, reader, addresses[0], addresses[1])
     until(lambda: server.counters["tick"] or not server.alive(), "the first turn of the loop")
+    assert server.alive(), "the engine did not start"
     return server
 
 
@@ -123,9 +124,9 @@ def _be_the_engine(root, written, settings, listeners, channel, table, sabotage,
         os.dup2(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
         os.chdir(root)
         shape = {"tftp": plain.encode(settings), "log": log, "workers": 1}
-        context = Context("tftp", 0, shape, Channel(channel), tables.Counters(table), listeners)
         sabotage()
-        listeners = [socket.socket(fileno=sock.detach()) for sock in listeners]  # as child.context.take_listener does
+        taken = [take_listener(sock.detach()) for sock in listeners]
+        context = Context("tftp", 0, shape, Channel(channel), tables.Counters(table), taken)
         made = worker.prepare(context)
         context.counters.tick()
         made.run()

@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from tests.tftp.client import Fetch, RefusedError, fetch
+from tests.tftp.client import Fetch, RefusedError, fetch, rrq, udp
 from tests.tftp.server import Server, until
 
 CONTENT = bytes(range(256)) * 30
@@ -72,13 +72,21 @@ def saboteur() -> Saboteur:
 
 
 def one_transfer(server: Server) -> None:
-    """A transfer that may suffer: it ends with the right bytes, a refusal, or without an answer."""
+    """A transfer and a refusal that may suffer: they end with the right answer, an ERROR, or without an answer."""
     download = Fetch(server.address, "f", OPTIONS)
     try:
         assert download.run() == CONTENT
     except (RefusedError, ConnectionError):
         pass
     until(lambda: server.counters["active"] == 0, "the end of the transfer")
+    before = seen_off(server)
+    with udp() as sock:
+        sock.sendto(rrq("missing"), server.address)
+        until(lambda: seen_off(server) > before, "the refusal")
+
+
+def seen_off(server: Server) -> int:
+    return server.counters["refused"] + server.counters["dropped"]
 
 
 @pytest.mark.parametrize("call", CALLS)

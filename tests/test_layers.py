@@ -39,8 +39,8 @@ ALLOWED: dict[str, set[str]] = {
 PURE = (
     "errors", "wire", "confine.plan", "confine.promises", "confine.report", "confine.syscalls", "supervise.states",
     "supervise.service", "supervise.change", "tftp.packet", "tftp.options", "tftp.netascii", "tftp.session",
-    "ftp.policy", "ftp.listing", "custody.wire", "custody.ledger", "custody.rules", "settings.types",
-    "settings.tftp", "settings.ftp", "settings.main", "settings.plain",
+    "ftp.addresses", "ftp.ascii", "ftp.policy", "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger",
+    "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.main", "settings.plain",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

@@ -16,13 +16,21 @@ Rules: TypeAlias = dict[str, Alternatives]
 _ANY: Alternatives = ((),)
 _AF_INET, _AF_INET6, _STREAM, _DGRAM = 2, 10, 1, 2
 _FIONBIO, _FIONREAD = 0x5421, 0x541B
-_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 1030
+_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETLK, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 6, 1030
 _MSG_FASTOPEN = 0x20000000
 _MODE_X = 0o7111  # set-uid, set-gid, sticky, and every bit that runs a file or enters a folder
 _IP, _TCP, _UDP, _IPV6, _SOCKET = 0, 6, 17, 41, 1  # levels of setsockopt; TCP and UDP are protocols of socket() as well
 _PROT_EXEC = 4
-# O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND and the bit of O_TMPFILE: none of them may be set
-_WRITE_FLAGS = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000 | 0o20000000
+_O_WRONLY, _O_RDWR, _O_CREAT, _O_EXCL, _O_TRUNC, _O_APPEND, _TMPFILE = (
+    0o1,
+    0o2,
+    0o100,
+    0o200,
+    0o1000,
+    0o2000,
+    0o20000000,
+)
+_WRITE_FLAGS = _O_WRONLY | _O_RDWR | _O_CREAT | _O_TRUNC | _O_APPEND | _TMPFILE
 
 ENOSYS_CALLS = ("clone3", "openat2", "statx", "faccessat2", "epoll_pwait2")  # glibc and Python fall back on these
 
@@ -167,16 +175,14 @@ PROMISES: dict[str, Rules] = {
     "custody": {
         **_RUNTIME,
         **_LOOK,
-        "openat": _ANY,
-        "flock": _ANY,
+        "openat": (((2, _WRITE_FLAGS, 0),), ((2, _WRITE_FLAGS & ~_O_WRONLY | _O_EXCL, _O_CREAT | _O_EXCL),)),
+        "fcntl": _one_of(1, _F_GETFL, _F_GETFD, _F_SETFD, _F_DUPFD_CLOEXEC, _F_DUPFD, _F_SETLK),
         "getsockname": _ANY,
         "getsockopt": _ANY,
         "sendto": _SENDTO,
         "recvfrom": _ANY,
         "fsync": _ANY,
-        "fdatasync": _ANY,
         "fchmod": (((1, _MODE_X, 0),),),  # the drop box itself cannot be opened to others: that takes an x bit
-        "renameat2": _ANY,
         "linkat": _ANY,
         "link": _ANY,
         "unlink": _ANY,

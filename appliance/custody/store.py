@@ -8,6 +8,7 @@ the sweep, which removes regular files that are older than the retention.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -72,9 +73,11 @@ def create() -> Partial:
     for _try in range(_TRIES):
         hidden = _PARTIAL + secrets.token_hex(12).encode()
         try:
-            return Partial(hidden, os.open(hidden, _CREATE, 0o600))
+            partial = Partial(hidden, os.open(hidden, _CREATE, 0o600))
         except FileExistsError:
             continue
+        fcntl.lockf(partial.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ours: a successor leaves it alone while we live
+        return partial
     raise FileExistsError(errno.EEXIST, "no unused hidden name")
 
 
@@ -103,14 +106,33 @@ def free() -> int:
 
 
 def clear_partials() -> int:
-    """Remove what an earlier custodian left unfinished; returns how many. Only for the start: none is ours then."""
+    """Remove what an earlier custodian left unfinished; returns how many. Only for the start: none is ours then.
+
+    After a reload the earlier one may still finish uploads: what it holds locked is left to it.
+    """
     count = 0
     with os.scandir(b".") as entries:
         for entry in entries:
-            if entry.name.startswith(_PARTIAL) and entry.is_file(follow_symlinks=False):
+            if entry.name.startswith(_PARTIAL) and entry.is_file(follow_symlinks=False) and not _held(entry.name):
                 os.unlink(entry.name)
                 count += 1
     return count
+
+
+def _held(name: bytes) -> bool:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(
+            fd, fcntl.LOCK_SH | fcntl.LOCK_NB
+        )  # a record lock dies with its process, not with copies of the file
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def sweep(oldest: float) -> tuple[dict[bytes, int], list[bytes]]:

@@ -108,6 +108,16 @@ def test_a_start_removes_partials_and_nothing_else(box: Path) -> None:
     assert sorted(path.name for path in box.iterdir()) == [".up-folder", "a"]
 
 
+def test_a_start_leaves_what_another_custodian_still_writes(box: Path) -> None:
+    ours = begun()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(store.clear_partials())
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    ours.close()
+    assert store.clear_partials() == 1
+
+
 def test_the_sweep_removes_what_is_old_and_tells_what_is_there(box: Path) -> None:
     now = time.time()
     for name, age in (("old", 100), ("young", 1)):

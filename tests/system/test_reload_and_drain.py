@@ -120,6 +120,23 @@ def test_transfers_under_way_finish_on_the_old_workers(running: Appliance) -> No
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), 25, "the old workers leave")
 
 
+def test_an_upload_under_way_finishes_on_the_old_workers_and_the_old_custodian(running: Appliance) -> None:
+    client = running.ftp()
+    client.voidcmd("TYPE I")
+    data = client.transfercmd("STOR incoming/slow.bin")
+    data.sendall(BIG[:100_000])
+    until(lambda: any(n.startswith(".up-") for n in os.listdir(running.tree / "incoming")), 10, "it has begun")
+    old = running.pids("custody")
+    running.write(running.config.read_text().replace("quota: 128MiB", "quota: 100MiB"))
+    assert running.verb("reload").returncode == 0
+    assert not running.pids("custody") & old
+    data.sendall(BIG[100_000:200_000])
+    data.close()
+    assert client.voidresp().startswith("226")
+    assert (running.tree / "incoming" / "slow.bin").read_bytes() == BIG[:200_000]
+    client.close()
+
+
 def test_an_address_is_added_and_taken_away(running: Appliance) -> None:
     text = running.config.read_text()
     running.write(text.replace('["127.0.0.1:0", "[::1]:0"]', '["127.0.0.1:0", "[::1]:0", "127.0.0.2:0"]', 1))

@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import pytest
 
+from appliance import wire
+from appliance.tftp import sockets
 from tests.tftp.client import Fetch, RefusedError, ack, fetch, options_of, rrq, udp
 from tests.tftp.server import SETTINGS, Server, until
 from tests.tftp.test_packet import KILLERS
@@ -473,12 +475,40 @@ def test_a_request_to_a_broadcast_address_is_ignored(start) -> None:
         assert quiet(sock)
 
 
-def test_an_ipv4_client_of_a_dual_stack_listener_is_served_as_ipv4(start) -> None:
-    server = start(host="::")
-    put(server, "f")
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-        sock.bind(("::", 0))
-    assert fetch(("::1", server.address[1]), "f") == b"content"
+def test_an_ipv4_client_of_a_dual_stack_listener_is_served_as_ipv4(server: Server) -> None:
+    content = put(server, "f", os.urandom(3000))
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as both:
+        both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sockets.tell_destination(both)
+        both.bind(("::", 0))
+        port = both.getsockname()[1]
+        server.tell(wire.Adopt(1), both.fileno())
+        for host in ("127.0.0.1", "127.0.0.2", "::1"):
+            assert fetch((host, port), "f", {"blksize": 1428, "windowsize": 4}) == content
+            with pytest.raises(RefusedError, match="1 File not found"):
+                fetch((host, port), "missing")
+    until(lambda: len(server.lines("transfer")) == 3, "the records")
+    assert "client=127.0.0.1:" in server.lines("transfer")[0]
+
+
+# -- what is learnt
+
+
+def test_a_client_that_never_gets_a_full_block_is_offered_smaller_ones(start) -> None:
+    server = start(replace(SETTINGS, timeout=0.05, give_up_after=1.0))
+    put(server, "f", b"x" * 5000)
+    for expected in (1400, 1200, 512):
+        with udp() as sock:
+            sock.sendto(rrq("f", {"blksize": 1400, "windowsize": 2}), server.address)
+            oack, tid = sock.recvfrom(600)
+            assert options_of(oack)["blksize"] == str(expected)
+            sock.sendto(ack(0), tid)
+            assert len(sock.recv(2000)) == 4 + expected
+            failed = server.counters["failed"]
+            until(lambda failed=failed: server.counters["failed"] > failed, "the end")
+    with udp("127.0.0.2") as other:
+        other.sendto(rrq("f", {"blksize": 1400}), server.address)
+        assert options_of(other.recv(600)) == {"blksize": "1400"}
 
 
 # -- who is served

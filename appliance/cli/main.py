@@ -55,14 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _verb(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has left, which is its right: `appliance status | head -1`
-        code = ExitCode.FAILED
     except OSError as error:
-        remark(f"appliance: {error}")
-        code = ExitCode.FAILED
-    else:
-        return code
-    os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)  # what is left would fail again at exit, loudly
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)  # what is left would fail again at exit, loudly
+        if not isinstance(error, BrokenPipeError):  # its reader has left, which is its right: `... status | head -1`
+            remark(f"appliance: {error}")
+        return ExitCode.FAILED
     return code
 
 

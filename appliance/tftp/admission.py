@@ -127,10 +127,6 @@ class Admission:
             self.half_open -= 1
             _less(self._half_open, client)
 
-    def overflow(self, half_open_max: int) -> bool:
-        """Whether the oldest half-open transfer has to make room."""
-        return self.half_open > half_open_max
-
 
 def _less(counts: dict[str, int], client: str) -> None:
     counts[client] -= 1

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from appliance.observe.tables import Counters
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp import packet, sockets
-from appliance.tftp.admission import Admission, Networks
+from appliance.tftp.admission import Admission, Networks, TokenBucket
 from appliance.tftp.journal import Journal
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.ports import Port, Ports
-from appliance.tftp.reception import Reception
+from appliance.tftp.reception import REPLACED, Reception
 from appliance.tftp.session import NO_ANSWER, PROBE, Done, Failed
 from appliance.tftp.supply import Supply
 from appliance.tftp.transfer import GONE, Transfer
@@ -30,7 +30,9 @@ _TURN_S = 0.9  # the watchdog wants a sign of life every second
 _TICK_S = 0.25
 _STRANGER = packet.error(ErrorCode.UNKNOWN_TID, "Unknown transfer ID")
 _ANSWERED = {bytes((0, opcode)) for opcode in packet.Opcode if opcode != packet.Opcode.ERROR}
+_STRANGERS_PER_SECOND = 1000  # their addresses may be forged too
 _EVICTED = Failed("evicted")
+_NOBODY = {NO_ANSWER, GONE, _EVICTED.outcome, REPLACED.outcome}
 _BUSY = ("Server is busy, try again", "too many transfers")
 _BROKEN = ("Internal error", "crash")
 _STOPPING = ("Server is stopping", "stopped")
@@ -65,6 +67,7 @@ class Engine:
             counters=counters,
             end=self._finish,
         )
+        self._strangers = TokenBucket(_STRANGERS_PER_SECOND)
         self._transfers: dict[int, Transfer] = {}
         self._half_open: dict[Transfer, None] = {}  # in the order they came
         self._handlers: dict[int, Callable[[float], None]] = {}
@@ -223,7 +226,7 @@ class Engine:
             counters.add("failed")
         elif how.outcome != PROBE:
             counters.add("transfers")
-        if not session.heard and how.outcome in (NO_ANSWER, GONE, _EVICTED.outcome):
+        if not session.heard and how.outcome in _NOBODY:
             self._journal.unanswered(transfer.call.peer, transfer.call.request.name, now)
             return
         if transfer.path_ate_it:
@@ -291,16 +294,17 @@ class Engine:
                 self._begin(transfer, now)
 
     def _watch(self, port: Port) -> None:
-        self.handle(port.watch.fileno(), lambda _now: self._on_stranger(port))
+        self.handle(port.watch.fileno(), lambda now: self._on_stranger(port, now))
 
     def _unwatch(self, port: Port) -> None:
         self._unhandle(port.watch.fileno())
 
-    def _on_stranger(self, port: Port) -> None:
+    def _on_stranger(self, port: Port, now: float) -> None:
         """Somebody who is not the client of the transfer on this port (RFC 1350 section 4). No answer to an ERROR."""
         try:
             datagram = sockets.receive(port.watch)
-            if port.busy and datagram.local is not None and datagram.payload[:2] in _ANSWERED and datagram.peer[1]:
+            wanted = port.busy and datagram.payload[:2] in _ANSWERED and datagram.peer[1]
+            if wanted and datagram.local is not None and self._strangers.take(now):
                 sockets.reply(port.watch, _STRANGER, datagram.local, datagram.peer)
         except OSError:
             pass

@@ -113,11 +113,12 @@ def watch(family: int) -> socket.socket:
     """An unconnected socket on a free port of every address: what it receives was meant for nobody. Raises OSError."""
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         tell_destination(sock)
         sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
+        # Only now: asked before, the kernel gives out a "free" port that another watch of our uid has already.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except BaseException:
         sock.close()
         raise

@@ -82,7 +82,7 @@ def _rows(table: Table) -> list[tuple[str, ...]]:
                 f"{table.ratio(name, table.speed, best):.2f}",
                 f"{statistics.median(table.values(name, table.cpu)):.3g}",
                 f"{table.ratio(name, table.cpu, thrifty):.2f}",
-                _short(statistics.median(figures.get("transfer_p99_ms", 0.0) for figures in rounds)),
+                _p99(rounds),
                 f"{statistics.median(figures['timeouts'] for figures in rounds):.0f}",
                 ", ".join(f"{sum(figures[key] for figures in rounds):.0f}" for key in ("failed", "refused")),
                 f"{rounds[-1]['blksize']:.0f}/{rounds[-1]['windowsize']:.0f}",
@@ -90,6 +90,11 @@ def _rows(table: Table) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def _p99(rounds: list[Figures]) -> str:
+    finished = [figures["transfer_p99_ms"] for figures in rounds if "transfer_p99_ms" in figures]
+    return _short(statistics.median(finished)) if finished else "cut"
 
 
 def _first_rows(table: Table) -> list[tuple[str, ...]]:

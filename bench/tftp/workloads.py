@@ -75,7 +75,8 @@ _FLOOD = {
 
 
 def _one(name: str, files: int, block_size: int, window: int) -> dict[str, object]:
-    load: dict[str, object] = {"name": name, "files": files, "transfers": files}
+    # Cut after 3 s, what arrived until then counts: who ignores the options would take half a minute.
+    load: dict[str, object] = {"name": name, "files": files, "transfers": files, "limit": 3}
     return load | ({"blksize": block_size} if block_size else {}) | ({"windowsize": window} if window else {})
 
 
@@ -101,13 +102,7 @@ WORKLOADS = (
         bars={"same": (Bar(speed=4.0, cpu=0.35),)},
     ),
     Workload("4", "one client, 16 MiB, 512, no options", _one("f16m-%d", 1, 0, 0), pins=_SINGLE, bars=_LOCKSTEP),
-    Workload(
-        "5",
-        "one client, 256 MiB, 65464, window 1",
-        {**_one("f256m-%d", 2, 65464, 0), "limit": 4},  # dnsmasq agrees to 2263 only: what it did until then counts
-        pins=_SINGLE,
-        bars=_LOCKSTEP,
-    ),
+    Workload("5", "one client, 256 MiB, 65464, window 1", _one("f256m-%d", 2, 65464, 0), pins=_SINGLE, bars=_LOCKSTEP),
     Workload("6", "64 clients x 4 MiB, 1428, window 1", _many("f4m-%d", 64, 0), memory=True),
     Workload(
         "7",

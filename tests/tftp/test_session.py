@@ -157,6 +157,14 @@ def test_a_duplicate_of_the_last_ack_restarts_nothing_unless_silence_follows() -
     assert made.deadline == pytest.approx(1.042)
 
 
+def test_a_restarted_window_that_arrives_whole_ends_the_doubt() -> None:
+    made = accepted(window=4)
+    assert made.on_ack(2, 1.0) == (Send(3, 4),)
+    assert made.advance(6, 1.1) == 4
+    assert (made.acked, made.sent) == (6, 10)
+    assert [made.on_ack(block, 1.2) for block in (7, 8, 9)] == [(Send(8, 4),), (Send(9, 4),), (Send(10, 4),)]
+
+
 def test_after_three_doubtful_restarts_the_window_slides() -> None:
     made = accepted(window=8)
     answers = [made.on_ack(block, 1.0) for block in range(1, 7)]

@@ -119,6 +119,15 @@ def test_sixteen_other_ports_lie_between_two_uses_of_one(ports) -> None:
     assert len(set(numbers)) == 16
 
 
+def test_no_port_is_given_out_twice(ports) -> None:
+    made, existing = ports
+    others = Ports(existing.append, existing.remove)  # another worker of the same account
+    taken = [each.take(socket.AF_INET) for _ in range(400) for each in (made, others)]
+    assert len({port.number for port in taken}) == 800
+    for port in taken:
+        others.close(port)
+
+
 def test_a_port_is_busy_while_it_is_taken(ports) -> None:
     made, existing = ports
     port = made.take(socket.AF_INET6)

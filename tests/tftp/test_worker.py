@@ -150,7 +150,7 @@ def test_a_transfer_ends_when_the_memory_of_the_settings_is_used_up(start) -> No
     limits = replace(SETTINGS.limits, memory=1 << 20)
     server = start(replace(SETTINGS, timeout=5.0, limits=limits))
     (server.root / "f").write_bytes(os.urandom(3_000_000))
-    running, errors = [], 0
+    running, errors, before = [], 0, resident(server.pid)
     for _ in range(12):
         sock = udp()
         running.append(sock)
@@ -159,7 +159,7 @@ def test_a_transfer_ends_when_the_memory_of_the_settings_is_used_up(start) -> No
         sock.sendto(ack(0), tid)
         errors += sock.recv(70000)[:2] == b"\0\5"
     assert 0 < errors < 12
-    assert resident(server.pid) < 96 << 20
+    assert resident(server.pid) - before < 32 << 20  # the process is a fork of this one, so growth is what counts
     for sock in running:
         sock.close()
     assert server.counters["crashes"] == 0

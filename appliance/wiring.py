@@ -66,7 +66,8 @@ def _tftp(settings: Settings, host: Host) -> Service:
         workers=workers,
         listen=tuple(_listen("udp", text) for text in tftp.listen),
         jail=tftp.root,
-        nofile=2 * tftp.limits.transfers + _SPARE,
+        # a transfer holds its socket and its file, and ports that are kept for reuse are watched for strangers
+        nofile=3 * (tftp.limits.transfers + min(tftp.limits.transfers, 2048)) + 512,
         settings={"tftp": encode(tftp), "log": settings.observe.log, "workers": workers},
     )
 

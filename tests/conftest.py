@@ -7,10 +7,27 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from appliance.confine import landlock
 
 CLIENTS = ("tftp_hpa", "atftp", "curl", "busybox", "lftp", "tnftp", "ftplib", "tftpy", "own_verbs")
 _UDP_SEGMENT = 103
+
+
+SLOW = (
+    "tests/system/", "real_clients", "test_fuzz", "test_anomaly", "ftp/test_limits", "ftp/test_uploads", "roll_over",
+    "past_block_65535", "the_same_530", "a_wrong_log_in", "ten_thousand", "never_answers", "smaller_ones",
+    "at_least_once", "limit_of_values", "bounded_time", "swapped_while", "custodian_is_busy", "test_ftp_worker",
+    "ftp/test_data",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole programs, real clients and long loops are left to `make test`."""
+    for item in items:
+        if any(part in item.nodeid for part in SLOW):
+            item.add_marker("slow")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

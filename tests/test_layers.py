@@ -38,9 +38,10 @@ ALLOWED: dict[str, set[str]] = {
 # pure: no effect on the world, so nothing that has one
 PURE = (
     "errors", "wire", "confine.plan", "confine.promises", "confine.report", "confine.syscalls", "supervise.states",
-    "supervise.service", "supervise.change", "tftp.packet", "tftp.options", "tftp.netascii", "tftp.session",
-    "ftp.addresses", "ftp.ascii", "ftp.policy", "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger",
-    "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.main", "settings.plain",
+    "supervise.service", "supervise.change", "tftp.admission", "tftp.blocks", "tftp.lessons", "tftp.packet",
+    "tftp.options", "tftp.netascii", "tftp.session", "ftp.addresses", "ftp.ascii", "ftp.policy", "ftp.seats",
+    "ftp.listing", "custody.wire", "custody.ledger", "custody.rules", "settings.types", "settings.tftp",
+    "settings.ftp", "settings.main", "settings.plain",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

@@ -19,7 +19,7 @@ from appliance.supervise.service import Listen
 
 UDP_BUFFER = 8 << 20  # bytes; the peers' 208 KiB lose half of 500 machines that ask at once
 _BACKLOG = 1024
-_IP_FREEBIND, _IPV6_FREEBIND, _SO_RCVBUFFORCE, _SO_REUSEPORT = 15, 78, 33, 15
+_IP_FREEBIND, _IPV6_FREEBIND, _IP_PKTINFO, _SO_RCVBUFFORCE, _SO_REUSEPORT = 15, 78, 8, 33, 15
 _RETRY_S = 2.0  # children of a supervisor that was killed need a moment to let go of their sockets
 
 
@@ -120,6 +120,7 @@ def _new(listen: Listen, *, reuse: bool) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     else:
         raise_buffer(sock)
+        _tell_addresses(sock)
     if reuse:
         sock.setsockopt(socket.SOL_SOCKET, _SO_REUSEPORT, 1)
     return sock
@@ -132,6 +133,14 @@ def raise_buffer(sock: socket.socket) -> int:
     except OSError:  # not root: what net.core.rmem_max allows
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+
+
+def _tell_addresses(sock: socket.socket) -> None:
+    """Have the kernel tell the address each datagram was sent to, from the first one on that is queued."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
 
 def _unix(path: str, mode: int) -> socket.socket:
@@ -220,4 +229,5 @@ def _inherited(descriptor: int, name: str, service: str) -> socket.socket:
     sock.setblocking(False)
     if service == "tftp":
         raise_buffer(sock)
+        _tell_addresses(sock)
     return sock

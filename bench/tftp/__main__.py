@@ -97,7 +97,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
         tables.append(table)
         print(texts[-1], flush=True)
     if options.write:
-        results.write_section(_HEADING, _preface(bench.store, options) + "\n\n".join(texts))
+        results.write_section(_HEADING, _preface(bench.store, options) + "\n".join(texts))
     return 0
 
 

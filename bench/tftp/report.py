@@ -66,7 +66,7 @@ def render(table: Table, others: list[Table]) -> str:
     held += [
         verdict for other in others if other.workload.key == table.workload.keeps[0] for verdict in _kept(table, other)
     ]
-    return "\n".join([*lines, "", *(f"- {text}" for text in held), *([""] if held else [])])
+    return "\n".join([*lines, *([""] if held else []), *(f"- {text}" for text in held), ""])
 
 
 def _rows(table: Table) -> list[tuple[str, ...]]:

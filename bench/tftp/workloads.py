@@ -172,7 +172,7 @@ LOSSES = tuple(
     Workload(
         f"loss-{percent}-{window}",
         f"ten files of 1 MiB one after the other, {percent} % loss both ways, window {window}",
-        {"name": "f1m-%d", "transfers": 10, "blksize": 1428, "windowsize": window, "loss": percent, "limit": 60},
+        {"name": "f1m-%d", "transfers": 10, "blksize": 1428, "windowsize": window, "loss": percent, "limit": 10},
         servers=("ours", "atftpd"),
     )
     for percent in (0, 1, 5)

@@ -25,6 +25,7 @@ EXPECTED = {
     "the_environment_names_no_home": "none",
     "the_working_directory_is_the_root": "/",
     "a_name_that_is_not_utf8": "66ff",
+    "a_host_name_is_refused_without_a_crash": "gaierror",
 }
 
 

@@ -62,10 +62,18 @@ def a_name_that_is_not_utf8() -> str:
     return os.fsdecode(os.listdir(b".")[0]).encode("utf-8", "surrogateescape").hex()
 
 
+def a_host_name_is_refused_without_a_crash() -> str:
+    try:
+        socket.getaddrinfo("localhost.example", 21)
+    except socket.gaierror:
+        return "gaierror"
+    return "resolved"
+
+
 TRAPS: tuple[Callable[[], str], ...] = (
     codecs_for_host_names, numeric_addresses, local_time_is_utc, parsing_a_time, a_traceback_has_its_lines,
     logging_still_works, random_bytes, error_texts, the_environment_names_no_home, the_working_directory_is_the_root,
-    a_name_that_is_not_utf8,
+    a_name_that_is_not_utf8, a_host_name_is_refused_without_a_crash,
 )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ Late = list[list[str]]
 @contextmanager
 def watched(
     main: str, promise: str, settings: dict[str, Any], jail: Path, *socks: tuple[str, socket.socket], **changes: Any
-) -> Iterator[Late]:
+) -> Iterator[tuple[Late, socket.socket]]:
     """A real, confined worker; the list holds the late modules once the block is left."""
     child = spawn(promise, 0)
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -48,7 +48,7 @@ def watched(
         child.channel.setblocking(True)
         child.channel.settimeout(30)
         assert isinstance(wire.parse(child.channel.recv(1000), from_child=True), wire.Ready)
-        yield late
+        yield late, child.channel
         child.channel.send(wire.pack(wire.Drain(5000)))
         select.select([read_end], [], [], 30)
         with os.fdopen(read_end, "rb") as answer:
@@ -71,7 +71,7 @@ def test_a_tftp_session_imports_nothing(tree: Path) -> None:
     listener = socket.socket(type=socket.SOCK_DGRAM)
     listener.bind(("127.0.0.1", 0))
     settings = {"tftp": encode(TftpSettings()), "workers": 1}
-    with watched("appliance.tftp.worker:prepare", "tftp", settings, tree, ("listener:0", listener)) as late:
+    with watched("appliance.tftp.worker:prepare", "tftp", settings, tree, ("listener:0", listener)) as (late, _):
         assert tftp_read(listener.getsockname(), b"hello.txt") == b"hello\n"
         for bad in (b"missing", b"dir", b"\xff\xfe"):
             with pytest.raises(OSError, match=r"\w"):
@@ -99,7 +99,7 @@ def test_an_ftp_session_with_an_upload_imports_nothing(tree: Path) -> None:
             tree / "incoming",
             ("link:0", theirs),
             writes=True,
-        ) as custody_late,
+        ) as (custody_late, _),
         watched(
             "appliance.ftp.worker:prepare",
             "ftp",
@@ -108,7 +108,7 @@ def test_an_ftp_session_with_an_upload_imports_nothing(tree: Path) -> None:
             ("listener:0", listener),
             ("link:custody", ours),
             bind_tcp=(51000, 51099),
-        ) as ftp_late,
+        ) as (ftp_late, _),
     ):
         theirs.close()
         ours.close()
@@ -145,3 +145,16 @@ def test_an_ftp_session_with_an_upload_imports_nothing(tree: Path) -> None:
     assert (tree / "incoming" / "a.bin").stat().st_size == 100_000
     assert ftp_late == [[]]
     assert custody_late == [[]]
+
+
+def test_a_status_session_imports_nothing(tree: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as asker:
+        listener.bind(str(tree / "status.sock"))
+        listener.listen(5)
+        main = "appliance.observe.control:prepare"
+        with watched(main, "status", {}, tree, ("listener:0", listener)) as (late, channel):
+            asker.connect(str(tree / "status.sock"))
+            assert isinstance(wire.parse(channel.recv(1000), from_child=True), wire.Query)
+            channel.send(wire.pack(wire.Facts(b'{"ready": true}')))
+            assert b"".join(iter(lambda: asker.recv(1000), b"")) == b'{"ready": true}'
+    assert late == [[]]

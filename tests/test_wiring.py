@@ -1,0 +1,99 @@
+"""Settings to services: who runs where, as whom, with what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from appliance.confine.promises import PROMISES
+from appliance.errors import ConfigError
+from appliance.settings.ftp import ActiveSettings, IncomingSettings
+from appliance.settings.main import Settings
+from appliance.supervise import service
+from appliance.wiring import FIXED_UIDS, Host, identity, services
+
+HOST = Host(root=True, uid=0, gid=0, cpus=2, nofile=1 << 20, log_to_file=False, account={"www": (33, 33)}.get)
+DEFAULTS = Settings()
+USER = replace(HOST, root=False, uid=1000, gid=1000)
+
+
+def wired(settings: Settings = DEFAULTS, host: Host = HOST) -> dict[str, service.Service]:
+    return {made.name: made for made in services(settings, host)}
+
+
+def test_the_defaults_make_status_tftp_and_ftp_in_the_order_of_their_start() -> None:
+    assert list(wired()) == ["status", "tftp", "ftp"]
+    assert all(made.workers == (1 if name == "status" else 2) for name, made in wired().items())
+
+
+def test_a_drop_box_brings_the_custodian_before_the_ftp_workers_that_lean_on_it() -> None:
+    ftp = replace(DEFAULTS.ftp, incoming=IncomingSettings(enabled=True))
+    made = wired(replace(DEFAULTS, ftp=ftp))
+    assert list(made) == ["status", "custody", "tftp", "ftp"]
+    assert made["custody"].jail == "/srv/appliance/ftp/incoming"
+    assert (made["custody"].owns, made["custody"].writes, made["custody"].listen) == (True, True, ())
+    assert made["ftp"].links == ("custody",)
+    assert made["ftp"].fsize == ftp.incoming.max_size
+
+
+def test_only_the_custodian_writes_and_every_promise_exists() -> None:
+    ftp = replace(DEFAULTS.ftp, incoming=IncomingSettings(enabled=True))
+    for name, made in wired(replace(DEFAULTS, ftp=ftp)).items():
+        assert made.writes == (name == "custody")
+        assert made.promise in PROMISES
+
+
+def test_a_log_in_a_plain_file_is_not_cut_by_the_limit_on_file_size() -> None:
+    ftp = replace(DEFAULTS.ftp, incoming=IncomingSettings(enabled=True))
+    assert wired(replace(DEFAULTS, ftp=ftp), replace(HOST, log_to_file=True))["ftp"].fsize == -1
+
+
+def test_a_service_that_is_switched_off_is_not_there() -> None:
+    off = replace(DEFAULTS, tftp=replace(DEFAULTS.tftp, enabled=False))
+    assert list(wired(off)) == ["status", "ftp"]
+
+
+def test_without_active_mode_no_privileged_request_is_granted() -> None:
+    assert wired()["ftp"].requests == ("active",)
+    passive = replace(DEFAULTS, ftp=replace(DEFAULTS.ftp, active=ActiveSettings(enabled=False)))
+    assert wired(passive)["ftp"].requests == ()
+    assert wired()["tftp"].requests == ()
+
+
+def test_as_root_every_service_has_its_own_account_even_where_none_was_made() -> None:
+    uids = [made.uid for made in wired().values()]
+    assert len(set(uids)) == len(uids)
+    assert set(uids) <= set(FIXED_UIDS.values())
+
+
+def test_an_ordinary_user_is_itself_everywhere() -> None:
+    assert {(made.uid, made.gid) for made in wired(host=USER).values()} == {(1000, 1000)}
+
+
+def test_an_account_that_exists_is_used() -> None:
+    assert identity(HOST, "www", "tftp.user") == (33, 33)
+
+
+@pytest.mark.parametrize(("user", "what"), [("nobody-here", "there is no account"), ("root", "runs as root")])
+def test_an_account_that_cannot_be_used_is_named_with_the_remedy(user: str, what: str) -> None:
+    host = replace(HOST, account={"root": (0, 0)}.get)
+    with pytest.raises(ConfigError, match=what) as error:
+        identity(host, user, "ftp.user")
+    assert error.value.problems[0].key == "ftp.user"
+    assert "useradd --system" in error.value.problems[0].remedy
+
+
+def test_descriptors_never_exceed_what_the_machine_allows() -> None:
+    assert {made.nofile for made in wired(host=replace(HOST, nofile=100)).values()} == {100}
+
+
+def test_addresses_of_both_families_are_taken_apart() -> None:
+    assert [(listen.host, listen.port) for listen in wired()["tftp"].listen] == [("0.0.0.0", 69), ("::", 69)]
+    assert wired()["ftp"].bind_tcp == (61000, 65535)
+
+
+def test_what_is_wired_passes_the_distrust_of_the_supervisor() -> None:
+    made = services(DEFAULTS, HOST)
+    plain = service.encode(made)
+    assert [entry["name"] for entry in plain] == ["status", "tftp", "ftp"]

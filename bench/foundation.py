@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import os
-import platform
 import signal
 import statistics
 import sys
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 
 from appliance.confine.promises import PROMISES
+from bench import results
 from tests.support import until
 from tests.system.running import Appliance, tftp_read
 
@@ -71,36 +71,49 @@ def code_size() -> tuple[int, int, str]:
     return files, lines, f"{longest[0]} lines ({longest[1]})"
 
 
-def main() -> int:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    starts, recoveries, gaps, memory = [], [], [], {}
+def measure(rounds: int) -> list[tuple[str, str]]:
+    """Rows of the table: a figure, and its median with the smallest and largest."""
+    starts, recoveries, gaps = [], [], []
+    memory: dict[str, list[float]] = {}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             made, seconds = measure_start(Path(folder))
             try:
                 starts.append(seconds)
                 time.sleep(1.5)  # let start-up memory settle; a figure, not a proof
-                memory.setdefault("supervisor", []).append(pss(made.pid))
+                memory.setdefault("the supervisor", []).append(pss(made.pid))
                 for service in ("tftp", "ftp", "custody", "status"):
-                    memory.setdefault(service, []).extend(pss(pid) for pid in made.pids(service))
+                    memory.setdefault(f"each {service} process", []).extend(pss(pid) for pid in made.pids(service))
                 recoveries.append(measure_recovery(made, "ftp"))
                 gaps.append(measure_gap(made))
             finally:
                 made.stop()
+    rows = [
+        ("`appliance run` to ready, s", shown(starts)),
+        ("kill -9 of a worker to its replacement serving, s", shown(recoveries)),
+        ("kill -9 of a TFTP worker: longest wait of a client, s", shown(gaps)),
+    ]
+    return rows + [(f"idle memory (PSS) of {who}, MiB", shown(values)) for who, values in memory.items()]
+
+
+def shown(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f}..{max(values):.2f})"
+
+
+def main() -> int:
+    words = [word for word in sys.argv[1:] if word != "--write"]
+    rounds = int(words[0]) if words else 5
     files, lines, longest = code_size()
     calls = ", ".join(f"{kind} {len(rules)}" for kind, rules in PROMISES.items())
-    show = lambda values: f"{statistics.median(values):.2f} ({min(values):.2f}..{max(values):.2f})"  # noqa: E731
-    machine = f"{os.cpu_count()} CPUs, Python {platform.python_version()}, Linux {platform.release().split('-')[0]}"
-    print(f"## Foundation ({rounds} rounds, {machine})\n")
-    print("| figure | median (min..max) |\n|---|---|")
-    print(f"| `appliance run` to ready, s | {show(starts)} |")
-    print(f"| kill -9 of a worker to its replacement serving, s | {show(recoveries)} |")
-    print(f"| kill -9 of a TFTP worker: longest wait of a client, s | {show(gaps)} |")
-    for name, values in memory.items():
-        who = "the supervisor" if name == "supervisor" else f"each {name} process"
-        print(f"| idle memory (PSS) of {who}, MiB | {show(values)} |")
-    print(f"| system calls kept | {calls} |")
-    print(f"| code | {files} files, {lines} lines, longest function {longest} |")
+    rows = [*measure(rounds), ("system calls kept", calls)]
+    rows.append(("code", f"{files} files, {lines} lines, longest function {longest}"))
+    body = (
+        f"`python -m bench.foundation {rounds}` on {results.machine()}.\n\n| figure | median (min..max) |\n|---|---|\n"
+    )
+    body += "\n".join(f"| {name} | {value} |" for name, value in rows)
+    print(body)
+    if "--write" in sys.argv:
+        results.write_section("Foundation", body)
     return 0
 
 

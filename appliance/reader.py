@@ -36,12 +36,14 @@ class _Reader:
 
     def _answer(self) -> dict[str, Any]:
         names = self.context.settings["names"]
+        documents: list[tuple[str, bytes]] = []
         try:
             documents = [(name, _read(self.context.documents[name])) for name in names]
             settings, warnings = load.load(documents)
             services = wiring.services(settings, self.host)
         except ConfigError as error:
-            return {"problems": [str(problem) for problem in error.problems]}
+            found = load.located(documents, list(error.problems))
+            return {"problems": [str(problem) for problem in found]}
         except OSError as error:
             return {"problems": [f"{names[0]}: {error.strerror} (name a file: -c FILE)"]}
         return {

@@ -64,7 +64,7 @@ def _tftp(settings: Settings, host: Host) -> Service:
         host,
         ("tftp", tftp.user, "tftp.user"),
         workers=workers,
-        listen=tuple(_listen("udp", text) for text in tftp.listen),
+        listen=tuple(_listen("udp", text) for text in (*tftp.listen, *(site.listen for site in tftp.sites))),
         jail=tftp.root,
         # a transfer holds its socket and its file, and ports that are kept for reuse are watched for strangers
         nofile=3 * (tftp.limits.transfers + min(tftp.limits.transfers, 2048)) + 512,

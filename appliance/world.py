@@ -230,6 +230,8 @@ def ports(settings: Settings, machine: Machine) -> Findings:
         for i, text in enumerate(service.listen):
             address, port = endpoint_parts(text)
             yield from _port(f"{name}.listen[{i}]", "udp" if name == "tftp" else "tcp", address, port, machine)
+    for i, site in enumerate(settings.tftp.sites if settings.tftp.enabled else ()):
+        yield from _port(f"tftp.sites[{i}].listen", "udp", *endpoint_parts(site.listen), machine)
 
 
 def _port(key: str, kind: str, address: str, port: int, machine: Machine) -> Findings:

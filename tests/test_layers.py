@@ -33,15 +33,16 @@ ALLOWED: dict[str, set[str]] = {
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
     "world": {"machine", "wiring", "settings", "confine.landlock"},
+    "cli.tftp": {"cli", "settings", "observe.log", "tftp"},
     "cli": {"cli", "settings", "world", "wiring", "observe.log", "supervise.spawn", "__init__"},
 }
 # pure: no effect on the world, so nothing that has one
 PURE = (
     "errors", "wire", "confine.plan", "confine.promises", "confine.report", "confine.syscalls", "supervise.states",
     "supervise.service", "supervise.change", "tftp.admission", "tftp.blocks", "tftp.lessons", "tftp.packet",
-    "tftp.options", "tftp.netascii", "tftp.session", "ftp.addresses", "ftp.ascii", "ftp.policy", "ftp.seats",
-    "ftp.listing", "custody.wire", "custody.ledger", "custody.rules", "settings.types", "settings.tftp",
-    "settings.ftp", "settings.main", "settings.plain",
+    "tftp.options", "tftp.netascii", "tftp.session", "tftp.terms", "ftp.addresses", "ftp.ascii", "ftp.policy",
+    "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger", "custody.rules", "settings.types", "settings.tftp",
+    "settings.ftp", "settings.main", "settings.patterns", "settings.plain",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

@@ -16,6 +16,7 @@ import pytest
 from appliance import world
 from appliance.machine import Machine
 from appliance.settings.main import Settings
+from appliance.settings.tftp import TftpSite
 
 ROOT_USER, ORDINARY = Machine(uid=0, gid=0), Machine(uid=1000, gid=1000)
 WORKER = 64610  # the fixed uid of the TFTP worker when its account does not exist
@@ -377,6 +378,14 @@ def test_a_low_port_needs_root(tmp_path: Path) -> None:
     assert found(world.ports, tftp_only(listen=("127.0.0.1:69",)), machine) == [
         "tftp.listen[0]: port 69 needs root "
         "(run as root, or write a port from 1024, or sysctl -w net.ipv4.ip_unprivileged_port_start=69)"
+    ]
+
+
+def test_the_port_of_a_site_is_tried_too(tmp_path: Path) -> None:
+    machine = made(tmp_path, {"self/status": "CapEff:\t0\n"}, uid=1000)
+    settings = tftp_only(listen=("127.0.0.1:0",), sites=(TftpSite("127.0.0.1:69"),))
+    assert [line.partition(" (")[0] for line in found(world.ports, settings, machine)] == [
+        "tftp.sites[0].listen: port 69 needs root"
     ]
 
 

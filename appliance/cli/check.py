@@ -46,10 +46,11 @@ def check(*, config: Config = None, as_json: Json = False) -> None:
 
 def _judge(found: configuration.Found) -> list[Problem]:
     from appliance import world
+    from appliance.settings.load import located
 
     settings, warnings = found.load()
     # Our own supervisor holds the ports then, and nobody can tell it from a stranger without root.
-    return [*warnings, *world.judge(settings, running=_runs(settings.run_dir))]
+    return [*warnings, *located(found.documents, world.judge(settings, running=_runs(settings.run_dir)))]
 
 
 def _runs(run_dir: str) -> bool:

@@ -40,7 +40,8 @@ def connect(run_dir: str, name: str, kind: socket.SocketKind, timeout: float) ->
         raise NotRunning(f"not running (no supervisor on {run_dir})") from None
     except OSError as error:
         sock.close()
-        raise NoAnswer(f"cannot ask {run_dir}/{name}: {error.strerror or error}") from error
+        remedy = " (ask as root, or as the user who started it)" if isinstance(error, PermissionError) else ""
+        raise NoAnswer(f"cannot ask {run_dir}/{name}: {error.strerror or error}{remedy}") from error
     except BaseException:
         sock.close()
         raise

@@ -35,9 +35,11 @@ class Log:
     def __init__(
         self, room: str, form: str = "text", descriptor: int = 2, lost: Callable[[], None] | None = None
     ) -> None:
-        self.room, self.form = room, form
+        # marks are for the journal; a person at a terminal gets the same lines without them
+        self.room, self.form = room, "text" if form == "journal" and os.isatty(descriptor) else form
         self._descriptor = descriptor
         self._lost = lost or (lambda: None)
+        self._pid = os.getpid()  # of the process that builds the log: nobody hands one over a fork
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
 
@@ -59,14 +61,20 @@ class Log:
 
     def write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         """Format and write one line; drops it when the reader is not ready."""
-        line = self._format(level, event, fields).encode("utf-8", "backslashreplace")[:_LINE] + b"\n"
+        self._put(self._format(level, event, fields).encode("utf-8", "backslashreplace")[:_LINE] + b"\n")
+
+    def _put(self, line: bytes) -> None:
+        if not self._write(line):
+            self._lost()
+
+    def _write(self, lines: bytes) -> bool:
         if not self._poll.poll(0):
-            self._lost()
-            return
+            return False
         try:
-            os.write(self._descriptor, line)
+            os.write(self._descriptor, lines)
         except OSError:
-            self._lost()
+            return False
+        return True
 
     def _format(self, level: str, event: str, fields: dict[str, Any]) -> str:
         if self.form == "json":
@@ -76,7 +84,36 @@ class Log:
             )
         pairs = "".join(f" {name}={_shown(value)}" for name, value in fields.items())
         mark = f"<{LEVELS[level]}>" if self.form == "journal" else f"{level.upper():7} "
-        return f"{mark}{self.room}[{os.getpid()}]: {event}{pairs}"
+        return f"{mark}{self.room}[{self._pid}]: {event}{pairs}"
+
+
+class TurnLog(Log):
+    """Holds lines back until `flush`, and writes them together: for a loop that ends many things in one turn.
+
+    At most PIPE_BUF bytes are held and written at once, so that lines of several processes never mix.
+    """
+
+    def __init__(
+        self, room: str, form: str = "text", descriptor: int = 2, lost: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(room, form, descriptor, lost)
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+
+    def flush(self) -> None:
+        """Write what is held; drops it when the reader is not ready."""
+        if not self._held:
+            return
+        held, self._held, self._held_bytes = self._held, [], 0
+        if not self._write(b"".join(held)):
+            for _line in held:
+                self._lost()
+
+    def _put(self, line: bytes) -> None:
+        if self._held_bytes + len(line) > select.PIPE_BUF:
+            self.flush()
+        self._held.append(line)
+        self._held_bytes += len(line)
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import textwrap
+import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,6 +46,7 @@ def _lines(section: Any, depth: int, *, comments: bool) -> Iterator[str]:
             yield f"{pad}{name}:"
             yield from _lines(value, depth + 1, comments=comments)
         else:
+            yield from _keys_of_items(hint, pad) if comments else []
             yield f"{pad}{name}: {_written(hint, value)}"
 
 
@@ -56,14 +58,38 @@ def _comment(hint: Any, pad: str, *, nested: bool) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# ")
 
 
+def _keys_of_items(hint: Any, pad: str) -> Iterator[str]:
+    """What the keys of a list's items mean, where they are sections."""
+    inner: Any = model.bare((typing.get_args(model.bare(hint)) or (None,))[0])
+    is_section = dataclasses.is_dataclass(inner)
+    found = model.hints(inner) if is_section else {}
+    for name, below in found.items():
+        text = f"{name}: {model.help_of(below)} ({words.expectation(below)})."
+        yield from textwrap.wrap(text, _WIDTH, initial_indent=f"{pad}#   ", subsequent_indent=f"{pad}#     ")
+
+
 def _written(hint: Any, value: Any) -> str:
     if isinstance(value, tuple):
-        return f"[{', '.join(_text(item) for item in value)}]"
+        item_hint = typing.get_args(model.bare(hint))[0]
+        return f"[{', '.join(_written(item_hint, item) for item in value)}]"
+    if dataclasses.is_dataclass(value):
+        return _item(value)
     if unit := model.marker(hint, Unit):
         return units.format_size(value) if unit.kind == "size" else units.format_duration(value)
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     return _text(value) if isinstance(value, str) else str(value)
+
+
+def _item(section: Any) -> str:
+    """A section that is an item of a list: on one line, without the keys that have their default."""
+    kind: Any = type(section)
+    written = {
+        field.name: _written(model.hints(kind)[field.name], getattr(section, field.name))
+        for field in dataclasses.fields(section)
+        if getattr(section, field.name) != field.default
+    }
+    return f"{{{', '.join(f'{name}: {text}' for name, text in written.items())}}}"
 
 
 def _text(value: str) -> str:
@@ -75,10 +101,9 @@ def _text(value: str) -> str:
 def schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a configuration file, for editors that complete and check while one types."""
     found = model.whole().model_json_schema()
-    _tidy(found, Settings(), Settings)
+    _tidy(found, Settings)
     for name, definition in found["$defs"].items():
-        kind = _kinds(Settings)[name]
-        _tidy(definition, kind(), kind)
+        _tidy(definition, _kinds(Settings)[name])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **found,
@@ -86,15 +111,16 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _tidy(definition: dict[str, Any], defaults: Any, kind: Any) -> None:
+def _tidy(definition: dict[str, Any], kind: Any) -> None:
     """Defaults as one writes them, and no titles that only repeat the name of the key."""
     definition.pop("title", None)
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
     for name, hint in model.hints(kind).items():
         entry = definition["properties"][name]
         entry.pop("title", None)
         entry.pop("default", None)
-        if not dataclasses.is_dataclass(model.bare(hint)):
-            value = getattr(defaults, name)
+        value = defaults[name]
+        if value is not dataclasses.MISSING:
             entry["default"] = _written(hint, value) if model.marker(hint, Unit) else _json(value)
 
 
@@ -106,6 +132,7 @@ def _kinds(kind: Any) -> dict[str, Any]:
     """The dataclasses of all sections by name."""
     found: dict[str, Any] = {}
     for hint in model.hints(kind).values():
-        if dataclasses.is_dataclass(model.bare(hint)):
-            found |= {model.bare(hint).__name__: model.bare(hint)} | _kinds(model.bare(hint))
+        for below in (model.bare(hint), *map(model.bare, typing.get_args(model.bare(hint)))):
+            if dataclasses.is_dataclass(below):
+                found |= {getattr(below, "__name__", ""): below} | _kinds(below)
     return found

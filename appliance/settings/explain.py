@@ -76,6 +76,10 @@ def _problem(root: Node, path: Path, detail: Any) -> Problem:
     node = node_at(root, path) or root
     if detail["type"] == "extra_forbidden":
         return node.key.problem("unknown key", _suggestion(path), key_name(path))
+    if detail["type"] == "missing":
+        name = str(detail["loc"][-1])
+        wanted = words.expectation(hints(bare(_hint_at(path)))[name])
+        return node.place.problem(f"{name} is missing", f"write {name}: {wanted}", key_name(path))
     what, remedy = _explain(node, _hint_at(path), detail, str(path[-1]))
     return node.place.problem(what, remedy, key_name(path))
 
@@ -119,7 +123,8 @@ def _explain(node: Node, hint: Any, detail: Any, name: str) -> tuple[str, str]:
     wanted = words.kind_of(hint)
     written = _written(node)
     if wanted == "a section":
-        return f"{written} where a section belongs", f"write the keys of {name} below it, indented"
+        keys = f"the keys of {name}" if not name.isdigit() else words.expectation(hint, item=True)
+        return f"{written} where a section belongs", f"write {keys} below it, indented"
     if wanted == "a list":
         return f"{written} where a list belongs", write if isinstance(node.value, dict) else f"write {_list_of(node)}"
     if isinstance(node.value, (dict, list)):

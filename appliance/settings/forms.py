@@ -11,6 +11,8 @@ import posixpath
 import re
 from collections.abc import Callable
 
+from appliance.settings import patterns
+
 _ENDPOINT_LIKE = "write ADDRESS:PORT, like 0.0.0.0:69 or [::]:69"
 _LONGEST_PATH = 4000  # bytes; PATH_MAX less what is appended
 _INTERFACE = re.compile(r"[A-Za-z0-9._-]{1,15}", re.ASCII)
@@ -178,6 +180,26 @@ def line(text: str) -> str:
     return text
 
 
+def regex(text: str) -> str:
+    """A regular expression for names whose cost is bounded."""
+    _printable(text, "a regular expression")
+    try:
+        patterns.steps(text)
+    except patterns.PatternError as error:
+        raise Unfit(error.what, error.remedy) from None
+    return text
+
+
+def replacement(text: str) -> str:
+    """What takes the place of what a regular expression found; may be empty."""
+    line(text)
+    try:
+        patterns.parts(text)
+    except patterns.PatternError as error:
+        raise Unfit(error.what, error.remedy) from None
+    return text
+
+
 CHECKS: dict[str, Callable[[str], str]] = {
     "endpoint": endpoint,
     "network": network,
@@ -188,4 +210,6 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "pattern": pattern,
     "ipv4": ipv4,
     "line": line,
+    "regex": regex,
+    "replacement": replacement,
 }

@@ -10,8 +10,11 @@ import glob
 import json
 import os
 import pwd
+import re
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pydantic
@@ -24,6 +27,7 @@ from appliance.settings.yamltext import LARGEST, Document, Node, Place, parse
 SYSTEM_FILE = "/etc/appliance/appliance.yaml"
 EMBEDDED = "embedded default"
 _MOST = 100  # problems; the rest is counted
+_PART = re.compile(r"[^.\[\]]+")
 
 
 def load(documents: list[tuple[str, bytes]]) -> tuple[Settings, list[Problem]]:
@@ -35,12 +39,8 @@ def load(documents: list[tuple[str, bytes]]) -> tuple[Settings, list[Problem]]:
     files = [parse(name, content) for name, content in documents]
     problems = [problem for document in files for problem in document.problems]
     warnings = [_empty(name) for (name, _), document in zip(documents, files, strict=True) if _is_empty(document)]
-    root = Node({}, Place(documents[0][0], 0, 0), Place(documents[0][0], 0, 0))
-    for document in files:
-        if document.root and isinstance(document.root.value, dict):
-            root = _merged(root, document.root)
-        elif document.root:
-            problems.append(document.root.place.problem("this is not a list of keys", "write KEY: VALUE lines"))
+    root, strange = _root(documents[0][0], files)
+    problems += strange
     wrong, settings = _validated(root)
     problems += wrong.values()
     if not any(document.broken for document in files):
@@ -50,6 +50,30 @@ def load(documents: list[tuple[str, bytes]]) -> tuple[Settings, list[Problem]]:
     if problems:
         raise ConfigError(_sorted(problems, [name for name, _ in documents]))
     return settings, warnings
+
+
+def located(documents: list[tuple[str, bytes]], problems: list[Problem]) -> list[Problem]:
+    """Findings of the world with the place of their key: where it is written, or only the file when it is a default."""
+    root, _ = _root(documents[0][0], [parse(name, content) for name, content in documents])
+    return [problem if problem.file else _at_key(root, problem) for problem in problems]
+
+
+def _at_key(root: Node, problem: Problem) -> Problem:
+    path: list[str | int] = [int(part) if part.isdigit() else part for part in _PART.findall(problem.key)]
+    while path and (node := explain.node_at(root, tuple(path))) is None:
+        path.pop()  # an item of a default list, a key of a default section
+    place = node.place if path and node else root.place
+    return replace(problem, file=place.file, line=place.line, column=place.column)
+
+
+def _root(name: str, files: list[Document]) -> tuple[Node, list[Problem]]:
+    root, strange = Node({}, Place(name, 0, 0), Place(name, 0, 0)), []
+    for document in files:
+        if document.root and isinstance(document.root.value, dict):
+            root = _merged(root, document.root)
+        elif document.root:
+            strange.append(document.root.place.problem("this is not a list of keys", "write KEY: VALUE lines"))
+    return root, strange
 
 
 def _is_empty(document: Document) -> bool:
@@ -79,8 +103,9 @@ def _validated(root: Node) -> tuple[dict[explain.Path, Problem], Settings]:
         return {}, model.validate(_plain(root, frozenset()))
     except pydantic.ValidationError as error:
         wrong = explain.explained(root, error)
-    # An item that is wrong spoils its list.
-    spoilt = frozenset(path[:-1] if isinstance(path[-1], int) else path for path in wrong)
+    # An item that is wrong, or has a key that is, spoils its list.
+    lists = ({n for n, part in enumerate(path) if isinstance(part, int)} for path in wrong)
+    spoilt = frozenset(path[: min(items, default=None)] for path, items in zip(wrong, lists, strict=True))
     return wrong, model.validate(_plain(root, spoilt))
 
 
@@ -157,7 +182,17 @@ def embedded(environ: Mapping[str, str], uid: int) -> bytes:
     """The configuration of someone who has written none: unprivileged ports, a state folder of the user `uid`'s own."""
     state = _state_dir(environ, uid)
     run = _run_dir(environ, uid) or f"{state}/run"
-    return _EMBEDDED.format(state=_quoted(state), run=_quoted(run), tree=_quoted(f"{state}/tree")).encode()
+    tree = _quoted(f"{state}/tree")
+    hosts = ["127.0.0.1", "[::1]"] if _has_ipv6() else ["127.0.0.1"]  # a first try is nobody else's business
+    listen = {f"listen_{port}": json.dumps([f"{host}:{port}" for host in hosts]) for port in (6969, 2121)}
+    return _EMBEDDED.format(state=_quoted(state), run=_quoted(run), tree=tree, **listen).encode()
+
+
+def _has_ipv6() -> bool:
+    try:
+        return bool(Path("/proc/net/if_inet6").read_text())
+    except OSError:
+        return False
 
 
 def _state_dir(environ: Mapping[str, str], uid: int) -> str:
@@ -196,10 +231,10 @@ state_dir: {state}
 run_dir: {run}
 confinement: best-effort
 tftp:
-  listen: ["0.0.0.0:6969", "[::]:6969"]
+  listen: {listen_6969}
   root: {tree}
 ftp:
-  listen: ["0.0.0.0:2121", "[::]:2121"]
+  listen: {listen_2121}
   root: {tree}
   passive_ports: "62000-62999"
   active: {{source_port: 0}}

@@ -47,7 +47,9 @@ def _model(kind: Any) -> type[pydantic.BaseModel]:
     fields: dict[str, Any] = {}
     for item in dataclasses.fields(kind):
         hint = hints(kind)[item.name]
-        if item.default_factory is dataclasses.MISSING:
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            fields[item.name] = (_translated(hint), Field(description=help_of(hint)))
+        elif item.default_factory is dataclasses.MISSING:
             fields[item.name] = (_translated(hint), Field(default=item.default, description=help_of(hint)))
         else:
             fields[item.name] = (

@@ -37,7 +37,7 @@ def _value(hint: Any, plain: Any) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return decode(typing.cast("type[Any]", hint), plain)
     origin = typing.get_origin(hint)
-    if origin is tuple and isinstance(plain, list):
+    if origin is tuple and isinstance(plain, (list, tuple)):
         return tuple(_value(typing.get_args(hint)[0], item) for item in plain)
     if origin in (typing.Union, types.UnionType) and isinstance(plain, dict):
         return next(_value(arm, plain) for arm in typing.get_args(hint) if dataclasses.is_dataclass(arm))

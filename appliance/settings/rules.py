@@ -9,10 +9,13 @@ import fnmatch
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import TypeAlias
 
+from appliance.settings import patterns
 from appliance.settings.forms import endpoint_parts, port_range_parts
 from appliance.settings.main import Settings
+from appliance.settings.tftp import TftpNetwork
 from appliance.settings.units import format_duration, format_size
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -43,6 +46,7 @@ def _listeners(settings: Settings) -> list[tuple[str, Path, str]]:
     found: list[tuple[str, Path, str]] = []
     if settings.tftp.enabled:
         found += [("udp", ("tftp", "listen", i), text) for i, text in enumerate(settings.tftp.listen)]
+        found += [("udp", ("tftp", "sites", i, "listen"), site.listen) for i, site in enumerate(settings.tftp.sites)]
     if settings.ftp.enabled:
         found += [("tcp", ("ftp", "listen", i), text) for i, text in enumerate(settings.ftp.listen)]
     return found
@@ -69,7 +73,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _name(path: Path) -> str:
-    return f"{path[0]}.{path[1]}[{path[2]}]"
+    return f"{path[0]}.{path[1]}[{path[2]}]" + "".join(f".{part}" for part in path[3:])
 
 
 def _passive_ports(settings: Settings) -> Iterator[Finding]:
@@ -79,6 +83,53 @@ def _passive_ports(settings: Settings) -> Iterator[Finding]:
         if kind == "tcp" and port in ports:
             what = f"{settings.ftp.passive_ports} contains port {port}, which {_name(path)} listens on"
             yield Finding(what, "write a range without it, or change that port", (("ftp", "passive_ports"), path))
+
+
+def _transfer_ports(settings: Settings) -> Iterator[Finding]:
+    tftp, key = settings.tftp, ("tftp", "port_range")
+    if not (tftp.enabled and tftp.port_range):
+        return
+    ports = port_range_parts(tftp.port_range)
+    for kind, path, text in _listeners(settings):
+        port = endpoint_parts(text)[1]
+        if kind == "udp" and port in ports:
+            what = f"{tftp.port_range} contains port {port}, which {_name(path)} listens on"
+            yield Finding(what, "write a range without it, or change that port", (key, path))
+    if len(ports) < tftp.limits.transfers:
+        what = f"{tftp.port_range} has {len(ports)} ports for {tftp.limits.transfers} transfers; more are refused"
+        remedy = f"write a larger range, or limits: {{transfers: {len(ports)}}}"
+        yield Finding(what, remedy, (key, ("tftp", "limits", "transfers")), "warning")
+
+
+def _sites(settings: Settings) -> Iterator[Finding]:
+    lists: list[tuple[Path, tuple[TftpNetwork, ...]]] = [(("tftp", "networks"), settings.tftp.networks)]
+    for i, site in enumerate(settings.tftp.sites):
+        lists.append((("tftp", "sites", i, "networks"), site.networks))
+        if not endpoint_parts(site.listen)[1]:
+            what = f"{site.listen} is no fixed port, so the site could not be told from others"
+            yield Finding(what, "write the port", (("tftp", "sites", i, "listen"),))
+    for path, networks in lists:
+        first: dict[str, int] = {}
+        for i, network in enumerate(networks):
+            if first.setdefault(str(ip_network(network.net)), i) != i:
+                what = f"{network.net} stands in the list twice; this one never counts"
+                yield Finding(what, "remove one of the two", ((*path, i, "net"),))
+
+
+def _remap(settings: Settings) -> Iterator[Finding]:
+    total = 0
+    for i, rule in enumerate(settings.tftp.remap):
+        key: Path = ("tftp", "remap", i)
+        wanted = [value for kind, value in patterns.parts(rule.to) if kind == "group"]
+        known = patterns.groups(rule.match)
+        if absent := next((value for value in wanted if value not in known), ""):
+            remedy = "write ( ) or (?P<name> ) in match, or another reference"
+            yield Finding(f"match has no group {absent}", remedy, ((*key, "to"), (*key, "match")))
+        total += patterns.steps(rule.match)
+        if total > patterns.STEPS_ALL:
+            what = "the rules up to this one could keep the server busy for long on one name"
+            yield Finding(what, "write fewer rules, or begin them with ^", ((*key, "match"),))
+            return
 
 
 def _patience(settings: Settings) -> Iterator[Finding]:
@@ -147,6 +198,9 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _one_service,
     _clashes,
     _passive_ports,
+    _transfer_ports,
+    _sites,
+    _remap,
     _patience,
     _quotas,
     _roots,

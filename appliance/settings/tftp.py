@@ -7,7 +7,75 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
-from appliance.settings.types import Endpoint, Help, Network, Path, Unit, User, Workers
+from appliance.settings.types import (
+    Endpoint,
+    Help,
+    Network,
+    Path,
+    PortRange,
+    Regex,
+    RelativePath,
+    Replacement,
+    Unit,
+    User,
+    Workers,
+)
+
+Option = Literal["blksize", "blksize2", "windowsize", "timeout", "utimeout", "tsize", "rollover"]
+
+
+@dataclass(frozen=True, slots=True)
+class TftpNetwork:
+    """What differs for the clients of one network; null: as for everybody."""
+
+    net: Annotated[Network, Help("the clients; the most specific network counts")]
+    blksize_max: Annotated[
+        Literal["mtu"] | Annotated[int, Ge(8), Le(65464)] | None, Help("largest blksize agreed (RFC 2348)")
+    ] = None
+    windowsize_max: Annotated[
+        Annotated[int, Ge(1), Le(65535)] | None, Help("largest windowsize agreed (RFC 7440), in blocks")
+    ] = None
+    refuse_options: Annotated[
+        tuple[Option, ...], MinLen(0), MaxLen(7), Help("options that are left out of every answer, for buggy ROMs")
+    ] = ()
+    root: Annotated[
+        RelativePath | None, Help("folder inside the root that is looked at first; what is not there comes from root")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class TftpSite:
+    """One more listener with a folder and networks of its own."""
+
+    listen: Annotated[Endpoint, Help("address and port, besides those of tftp.listen")]
+    root: Annotated[
+        RelativePath | None, Help("folder inside the root that is looked at first; what is not there comes from root")
+    ] = None
+    networks: Annotated[
+        tuple[TftpNetwork, ...],
+        MinLen(0),
+        MaxLen(32),
+        Help("as tftp.networks, for this listener; of two equally specific networks this one counts"),
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TftpRemap:
+    """One rule that turns the name a client asks for into another."""
+
+    match: Annotated[Regex, Help("searched in the name, which has no leading slash; ^ and $ are its ends")]
+    to: Annotated[
+        Replacement,
+        Help(
+            r"takes the place of the part that matched: \0 that part, \1 or \g<name> a group, \i the client, \x in hex"
+        ),
+    ]
+    networks: Annotated[
+        tuple[Network, ...], MinLen(0), MaxLen(16), Help("clients that the rule is for; empty is everyone")
+    ] = ()
+    then: Annotated[
+        Literal["stop", "continue"], Help("after a hit: stop, or continue with the next rule and the new name")
+    ] = "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +122,31 @@ class TftpSettings:
         Unit("duration", 1, 3600),
         Help("silence that ends a transfer; at least 5 times the agreed timeout is given"),
     ] = 60.0
+    port_range: Annotated[PortRange | None, Help("ports that transfers run on, for firewalls; null: any free one")] = (
+        None
+    )
+    broadcast: Annotated[
+        Literal["ignore", "answer"], Help("requests sent to an IPv4 broadcast address (RFC 1123 section 4.2.3.5)")
+    ] = "ignore"
     world_readable_only: Annotated[bool, Help("serve only files that everyone may read, as tftpd-hpa does")] = True
+    case_insensitive: Annotated[bool, Help("find a name that is not there in another spelling of ASCII letters")] = (
+        False
+    )
     limits: Annotated[TftpLimits, Help("What all workers together give at most.")] = field(default_factory=TftpLimits)
     allow: Annotated[tuple[Network, ...], Help("networks that are served; empty is everyone")] = ()
     deny: Annotated[tuple[Network, ...], Help("networks that are not served; wins over allow")] = ()
+    networks: Annotated[
+        tuple[TftpNetwork, ...],
+        MinLen(0),
+        MaxLen(256),
+        Help("caps, refused options and a folder for the clients of a network; the most specific one counts"),
+    ] = ()
+    sites: Annotated[
+        tuple[TftpSite, ...], MinLen(0), MaxLen(8), Help("more listeners, with a folder and networks of their own")
+    ] = ()
+    remap: Annotated[
+        tuple[TftpRemap, ...],
+        MinLen(0),
+        MaxLen(32),
+        Help("rules that turn one name into another, tried in order; `appliance tftp explain` shows what they do"),
+    ] = ()

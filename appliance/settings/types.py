@@ -33,7 +33,19 @@ class Unit:
 class Form:
     """Text of a fixed form, checked when it is read; `settings.forms` has one check for each kind."""
 
-    kind: Literal["endpoint", "network", "port-range", "path", "relative-path", "user", "pattern", "ipv4", "line"]
+    kind: Literal[
+        "endpoint",
+        "network",
+        "port-range",
+        "path",
+        "relative-path",
+        "user",
+        "pattern",
+        "ipv4",
+        "line",
+        "regex",
+        "replacement",
+    ]
 
 
 Endpoint = Annotated[str, Form("endpoint")]  # "0.0.0.0:69", "[::]:69"; port 0 picks a free one
@@ -44,6 +56,8 @@ RelativePath = Annotated[str, Form("relative-path")]  # inside the service root,
 User = Annotated[str, Form("user")]
 Pattern = Annotated[str, Form("pattern")]  # shell pattern of a name
 Ipv4 = Annotated[str, Form("ipv4")]  # "192.0.2.7"
+Regex = Annotated[str, Form("regex")]  # searched in a name, with a bound on its cost (settings.patterns)
+Replacement = Annotated[str, Form("replacement")]  # what takes the place of what a Regex found
 Line = Annotated[str, Form("line")]  # printable, so that it cannot become two lines of a protocol
 
 Port = Annotated[int, Ge(0), Le(65535)]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from appliance.settings import units
-from appliance.settings.model import arms, bare, marker
+from appliance.settings.model import arms, bare, hints, marker
 from appliance.settings.types import Form, Unit
 
 _FORMS = {
@@ -21,13 +21,15 @@ _FORMS = {
     "user": "the name of an account",
     "pattern": "a shell pattern of a name, like *.tmp",
     "ipv4": "an IPv4 address like 192.0.2.7",
+    "regex": "a regular expression",
+    "replacement": r"a text, with \1, \g<name>, \i and \x",
 }
 
 
-def expectation(hint: Any) -> str:
-    """What may be written for a key, in one phrase."""
+def expectation(hint: Any, *, item: bool = False) -> str:
+    """What may be written for a key, or for an item of a list, in one phrase."""
     members = arms(hint)
-    return _one(hint) if len(members) == 1 else ", or ".join(_one(arm) for arm in members)
+    return _one(hint, item=item) if len(members) == 1 else ", or ".join(_one(arm) for arm in members)
 
 
 def kind_of(hint: Any) -> str:
@@ -48,9 +50,9 @@ def _is_list(hint: Any) -> bool:
     return typing.get_origin(bare(hint)) is tuple
 
 
-def _one(hint: Any) -> str:
+def _one(hint: Any, *, item: bool = False) -> str:
     if _is_list(hint):
-        return f"a list, each item {expectation(typing.get_args(bare(hint))[0])}"
+        return f"a list, each item {expectation(typing.get_args(bare(hint))[0], item=True)}"
     if typing.get_origin(bare(hint)) is Literal:
         *most, last = typing.get_args(bare(hint))
         return f"{', '.join(most)} or {last}" if most else str(last)
@@ -62,6 +64,8 @@ def _one(hint: Any) -> str:
         return f"a whole number from {marker(hint, Ge).ge} to {marker(hint, Le).le}"
     if bare(hint) is str:
         return f"a text of {marker(hint, MinLen).min_length} to {marker(hint, MaxLen).max_length} characters"
+    if dataclasses.is_dataclass(bare(hint)) and item:
+        return f"{{{', '.join(hints(bare(hint)))}}}"
     return {bool: "true or false", type(None): "null"}.get(bare(hint), "a section")
 
 

@@ -122,6 +122,13 @@ class _Broken(Exception):
         self.problem = problem
 
 
+def _recode(name: str, content: bytes) -> str:
+    if b"\0" in content and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "this is no text file: name the right one"
+    old = "LATIN1" if b"\0" not in content else "UTF-16"
+    return f"iconv -f {old} -t UTF-8 {name} > {name}.new && mv {name}.new {name}"
+
+
 def _text(name: str, content: bytes) -> str:
     if len(content) > LARGEST:
         what = f"more than {LARGEST >> 20} MiB"
@@ -132,7 +139,7 @@ def _text(name: str, content: bytes) -> str:
         good = error.object[: error.start].decode("utf-8")
         byte = error.object[error.start]
         what = f"byte 0x{byte:02x} is not UTF-8"
-        raise _Broken(_end_of(name, good).problem(what, f"iconv -f LATIN1 -t UTF-8 {name}")) from None
+        raise _Broken(_end_of(name, good).problem(what, _recode(name, content))) from None
     if found := _NOT_YAML.search(text):
         what = f"character U+{ord(found[0]):04X} is not allowed"
         raise _Broken(_end_of(name, text[: found.start()]).problem(what, "remove it"))

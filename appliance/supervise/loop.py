@@ -238,7 +238,7 @@ class Supervisor:
 
     def _drain_all(self) -> None:
         self.notify.send("STOPPING=1", "STATUS=Finishing running transfers")
-        self.log.info("draining", seconds=self.wiring.drain_s)
+        self.log.info("finishing running transfers; a second signal ends them now", seconds=self.wiring.drain_s)
         self._due = time.monotonic() + self.wiring.drain_s + 2.0
         self._retire_next()
 

@@ -50,6 +50,7 @@ def main(arguments: list[str]) -> int:
         code = Supervisor(
             wiring, source=source, log=log, notify=notify, inherited=inherited, announce=banner.show
         ).run()
+        log.info("ended")
         os.close(held)
         notify.close()
     except BadConfiguration as bad:

@@ -46,6 +46,10 @@ class TokenBucket:
         self._rate = self._tokens = float(rate)
         self._at = 0.0
 
+    def empty(self, now: float) -> bool:
+        """Whether `take` would give nothing."""
+        return self._tokens + (now - self._at) * self._rate < 1
+
     def take(self, now: float) -> bool:
         """Use one permit; False when none is left."""
         self._tokens = min(self._rate, self._tokens + (now - self._at) * self._rate)
@@ -90,6 +94,10 @@ class Admission:
     def answer(self, host: str, client: str, now: float) -> bool:
         """Whether a request from `host` may be answered at all, be it with a refusal."""
         return self._known.knows(client, now) or host in self._near or self._unseen.take(now)
+
+    def exhausted(self, host: str, client: str, now: float) -> bool:
+        """Whether `answer` would say no; uses no permit."""
+        return self._unseen.empty(now) and not (self._known.knows(client, now) or host in self._near)
 
     def refusal(self, client: str) -> str:
         """Why one more transfer of `client` is over a cap; "" when it is not.

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from appliance.observe.tables import Counters
+from appliance.settings.forms import port_range_parts
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp import packet, sockets
 from appliance.tftp.admission import Admission, Networks, TokenBucket
@@ -42,9 +43,19 @@ class Engine:
     """Serves one worker's listeners until drained."""
 
     def __init__(
-        self, settings: TftpSettings, *, memory: int, near: Networks, journal: Journal, counters: Counters
+        self,
+        settings: TftpSettings,
+        *,
+        memory: int,
+        unseen_per_second: int,
+        near: Networks,
+        journal: Journal,
+        counters: Counters,
     ) -> None:
-        """`memory`: bytes for read-ahead and cache. `near`: clients there are never asked for a permit."""
+        """`memory`: bytes for read-ahead and cache. `unseen_per_second`: this worker's share of the service's limit.
+
+        `near`: clients there are never asked for a permit.
+        """
         self._counters, self._journal = counters, journal
         self._listeners: list[socket.socket] = []
         limits = settings.limits
@@ -53,10 +64,11 @@ class Engine:
         self._admission = Admission(
             transfers=limits.transfers,
             per_client=limits.per_client,
-            unseen_per_second=limits.unseen_per_second,
+            unseen_per_second=unseen_per_second,
             near=near,
         )
-        self._ports = Ports(self._watch, self._unwatch)
+        numbers = port_range_parts(settings.port_range) if settings.port_range else None
+        self._ports = Ports(self._watch, self._unwatch, numbers)
         supply = Supply(memory)
         self._reception = Reception(
             settings,
@@ -139,6 +151,7 @@ class Engine:
                 self._crashed(transfer)
         if self._timers and self._timers[0][0] <= now:
             self._ring(now)
+        self._journal.flush()
 
     def _wait(self) -> float:
         """How long nothing happens by itself, in seconds; counted from the last turn."""
@@ -315,3 +328,4 @@ class Engine:
         self.drain(0)
         self._ports.close_idle()
         self._epoll.close()
+        self._journal.flush()

@@ -21,7 +21,7 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENXIO, errno.ENODEV}
-_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,27 @@ def open_file(name: bytes, *, world_readable_only: bool, chrooted: bool) -> Open
     path = clean(name)
     if isinstance(path, Refusal):
         return path
+    return open_path(path, world_readable_only=world_readable_only, chrooted=chrooted)
+
+
+def open_path(path: bytes, *, world_readable_only: bool, chrooted: bool) -> OpenFile | Refusal:
+    """As `open_file`, for a path that `clean` has made, or that stands in the settings."""
     try:
-        descriptor = os.open(path, _READ) if chrooted else _walk(path)
+        descriptor = os.open(path, _READ) if chrooted else _walk(path.split(b"/"))
     except OSError as error:
-        if error.errno in _OURS:
+        if error.errno in OURS:
             raise
         return _refusal(error)
     return _judge(descriptor, world_readable_only)
+
+
+def open_folder(path: bytes, *, chrooted: bool) -> int:
+    """A descriptor of the folder at a clean path, b"." for the root. Raises OSError, NotADirectoryError for a file."""
+    descriptor = os.open(path, _READ) if chrooted else _walk([] if path == b"." else path.split(b"/"))
+    if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    return descriptor
 
 
 def is_chrooted() -> bool:
@@ -112,9 +126,9 @@ def _judge(descriptor: int, world_readable_only: bool) -> OpenFile | Refusal:
     return OpenFile(descriptor, facts.st_size, (facts.st_dev, facts.st_ino, facts.st_size, *times), max(times))
 
 
-def _walk(path: bytes) -> int:
-    """Open `path` as a chroot at the working directory would. Raises OSError."""
-    pending = path.split(b"/")[::-1]
+def _walk(parts: list[bytes]) -> int:
+    """Open the path of these parts as a chroot at the working directory would. Raises OSError."""
+    pending = parts[::-1]
     folders = [os.open(b".", _LOOK)]
     links = 0
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from appliance.observe.log import Log
+from appliance.observe.log import TurnLog
 from appliance.tftp.admission import TokenBucket
 from appliance.tftp.sockets import Peer
 
@@ -18,9 +18,12 @@ _LINES_PER_SECOND = 200
 
 
 class Journal:
-    """Writes the lines; `lines` about the same subject come at most once in QUIET_S."""
+    """Writes the lines: those of transfers together at `flush`, the rest at once.
 
-    def __init__(self, log: Log) -> None:
+    `lines` about the same subject come at most once in QUIET_S.
+    """
+
+    def __init__(self, log: TurnLog) -> None:
         self._log = log
         self._subjects: OrderedDict[tuple[object, ...], list[float]] = OrderedDict()  # subject: quiet until, repeats
         self._lines = TokenBucket(_LINES_PER_SECOND)
@@ -41,9 +44,19 @@ class Journal:
         """A datagram got no answer."""
         self._seldom("dropped", (peer[0], cause), now, client=host_port(peer), cause=cause)
 
+    def ambiguous(self, folder: bytes, taken: bytes, other: bytes) -> None:
+        """A name was found in two spellings, neither of them as asked."""
+        self._log.warning("ambiguous", folder=folder, taken=taken, other=other)
+        self.flush()
+
     def crash(self, **fields: Any) -> None:
         """A bug was caught."""
         self._log.crash("crash", **fields)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the lines of the transfers that ended in this turn of the loop."""
+        self._log.flush()
 
     def _seldom(self, event: str, about: tuple[object, ...], now: float, **fields: Any) -> None:
         subject = (event, *about)
@@ -59,6 +72,7 @@ class Journal:
         if len(self._subjects) > _SUBJECTS_MAX:
             self._subjects.popitem(last=False)
         self._log.info(event, **fields, **repeats)
+        self.flush()
 
 
 def host_port(peer: Peer) -> str:

@@ -29,11 +29,15 @@ _TERMS = {  # two names for one thing: the first that can be honoured counts
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator allows. `blksize_max` None: what fits the path. `timeout_s`: unless the client asks."""
+    """What the operator allows. `blksize_max` None: what fits the path. `timeout_s`: unless the client asks.
+
+    `refused`: options, by folded name, that are left out as if nobody had asked.
+    """
 
     blksize_max: int | None
     windowsize_max: int
     timeout_s: float
+    refused: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def negotiate(request: Request, policy: Policy, room: int, size: int | None) -> 
     `room`: bytes of data that one packet carries on this path without fragments. `size`: bytes on the wire, for tsize
     (RFC 2349); None where nobody knows (netascii), then tsize is left out.
     """
-    asked = _asked(request)
+    asked = _asked(request, policy.refused)
     block = _block(asked, policy, room)
     answers: dict[bytes, int] = {}
     for folded, (_name, number) in asked.items():
@@ -69,12 +73,18 @@ def negotiate(request: Request, policy: Policy, room: int, size: int | None) -> 
     )
 
 
-def _asked(request: Request) -> dict[bytes, tuple[bytes, int]]:
+def _asked(request: Request, refused: frozenset[bytes]) -> dict[bytes, tuple[bytes, int]]:
     """Known options with a number, by folded name; of a repeated one the first that is a number counts."""
     asked: dict[bytes, tuple[bytes, int]] = {}
     for name, value in request.options:
         folded = name.lower()
-        if folded in _TERMS and folded not in asked and value.isdigit() and len(value) <= _DIGITS_MAX:
+        if (
+            folded in _TERMS
+            and folded not in refused
+            and folded not in asked
+            and value.isdigit()
+            and len(value) <= _DIGITS_MAX
+        ):
             asked[folded] = (name, int(value))
     return asked
 

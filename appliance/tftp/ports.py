@@ -6,9 +6,11 @@ socket, and there gets ERROR 5. A watch is kept for later transfers: 2 µs per t
 
 from __future__ import annotations
 
+import errno
+import random
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from appliance.tftp import sockets
 
@@ -16,31 +18,50 @@ _FRESH = 16  # so many ports lie between two uses of one: late packets of the la
 _KEPT = 256
 
 
+class PortsFull(Exception):
+    """Every port of the range is taken."""
+
+
 class Port:
     """One local port number and its watch; `busy` while a transfer runs on it."""
 
-    __slots__ = ("busy", "number", "watch")
+    __slots__ = ("busy", "family", "number", "watch")
 
     def __init__(self, watch: socket.socket) -> None:
         self.watch = watch
+        self.family = int(watch.family)  # socket.family makes an enum each time: 1 µs
         self.number: int = watch.getsockname()[1]
         self.busy = True
 
 
 class Ports:
-    """The ports of one worker. `opened` and `closed` are told, so that a watch is polled as long as it exists."""
+    """The ports of one worker. `opened` and `closed` are told, so that a watch is polled as long as it exists.
 
-    def __init__(self, opened: Callable[[Port], None], closed: Callable[[Port], None]) -> None:
+    `numbers`: the only ones that may be used; None is any free one.
+    """
+
+    def __init__(
+        self, opened: Callable[[Port], None], closed: Callable[[Port], None], numbers: Iterable[int] | None = None
+    ) -> None:
         self._opened, self._closed = opened, closed
+        self._unheld: dict[int, list[int]] | None = None
+        if numbers is not None:
+            self._unheld = {socket.AF_INET: list(numbers), socket.AF_INET6: list(numbers)}
+        self._random = random.SystemRandom()  # whoever can tell the next port can forge the first ACK
         self._idle: dict[int, deque[Port]] = {socket.AF_INET: deque(), socket.AF_INET6: deque()}
 
     def take(self, family: int) -> Port | None:
-        """A port nobody uses. None when there is no descriptor for its watch: the transfer does without."""
+        """A port nobody uses. None when there is no descriptor for its watch: the transfer does without.
+
+        Raises PortsFull, and with a range, which cannot be left, OSError when there is no descriptor.
+        """
         idle = self._idle[family]
         if len(idle) >= _FRESH:
             port = idle.popleft()
             port.busy = True
             return port
+        if self._unheld is not None:
+            return self._take_of_range(family, self._unheld[family])
         try:
             watch = sockets.watch(family)
         except OSError:
@@ -49,9 +70,35 @@ class Ports:
         self._opened(port)
         return port
 
+    def _take_of_range(self, family: int, unheld: list[int]) -> Port:
+        """In no order that can be foreseen; what a sibling holds is tried again another time."""
+        taken: list[int] = []
+        try:
+            while unheld:
+                at = self._random.randrange(len(unheld))
+                unheld[at], unheld[-1] = unheld[-1], unheld[at]
+                try:
+                    watch = sockets.watch(family, unheld[-1])
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE:
+                        raise
+                    taken.append(unheld.pop())
+                    continue
+                unheld.pop()
+                port = Port(watch)
+                self._opened(port)
+                return port
+        finally:
+            unheld.extend(taken)
+        if not self._idle[family]:
+            raise PortsFull
+        port = self._idle[family].popleft()
+        port.busy = True
+        return port
+
     def give(self, port: Port) -> None:
         """Back from a finished transfer."""
-        idle = self._idle[port.watch.family]
+        idle = self._idle[port.family]
         port.busy = False
         idle.append(port)
         if len(idle) > _KEPT:
@@ -60,6 +107,8 @@ class Ports:
     def close(self, port: Port) -> None:
         """For good: the port cannot be used."""
         self._closed(port)
+        if self._unheld is not None:
+            self._unheld[port.family].append(port.number)
         port.watch.close()
 
     def close_idle(self) -> None:

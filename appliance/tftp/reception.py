@@ -1,6 +1,7 @@
 """The listeners' side: a datagram becomes a running transfer, a refusal, or nothing.
 
-Order of the checks, cheapest and most sceptical first: form, network, budget, repeats, caps; only then the file system.
+Order of the checks, cheapest and most sceptical first: an exhausted budget, form, network, repeats, budget, caps; only
+then the file system.
 What a peer is told is a constant; what the operator reads is the cause.
 """
 
@@ -10,26 +11,28 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from appliance.observe.tables import Counters
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp import packet, sockets
-from appliance.tftp.admission import Admission, Networks, client_of
+from appliance.tftp.admission import Admission, client_of
 from appliance.tftp.blocks import last_block
-from appliance.tftp.files import OpenFile, Refusal, is_chrooted, open_file
+from appliance.tftp.files import OpenFile, Refusal, is_chrooted
 from appliance.tftp.journal import Journal
 from appliance.tftp.lessons import Lessons
-from appliance.tftp.options import Policy, negotiate
+from appliance.tftp.lookup import Lookup
+from appliance.tftp.options import Agreed, Policy, negotiate
 from appliance.tftp.packet import ErrorCode, PacketError, Request
-from appliance.tftp.ports import Port, Ports
+from appliance.tftp.ports import Port, Ports, PortsFull
 from appliance.tftp.session import Done, Failed, Session
 from appliance.tftp.sockets import Datagram, Peer
 from appliance.tftp.supply import Supply
+from appliance.tftp.terms import Terms
 from appliance.tftp.transfer import Call, Transfer
 
 _NO_UPLOADS = Refusal(ErrorCode.ACCESS, "uploads are not accepted here", "upload")
+_NO_PORT = Refusal(ErrorCode.UNDEFINED, "Server is busy, try again", "every port of port_range is taken")
 _NO_MODE = Refusal(ErrorCode.ILLEGAL, "mode is neither octet nor netascii", "mode")
 REPLACED = Failed("replaced by a new request")
 _Ender = Callable[[Transfer, Done | Failed], None]
@@ -64,22 +67,21 @@ class Reception:
     ) -> None:
         self._admission, self._supply, self._ports = admission, supply, ports
         self._journal, self._counters, self._end = journal, counters, end
-        self._allow, self._deny = Networks(settings.allow), Networks(settings.deny)
-        blksize_max = None if settings.blksize_max == "mtu" else settings.blksize_max
-        self._policy = Policy(blksize_max, settings.windowsize_max, settings.timeout)
+        self._lookup = Lookup(settings, journal.ambiguous)
+        self._answers_broadcast = settings.broadcast == "answer"
         self._give_up_s = settings.give_up_after
-        self._world_readable_only = settings.world_readable_only
-        self._chrooted = False
         self.lessons = Lessons()
         self.live: dict[Peer, Transfer] = {}
 
     def settle_in(self) -> None:
         """Called once in the jail: learn whether the kernel keeps look-ups inside it."""
-        self._chrooted = is_chrooted()
+        self._lookup.chrooted = is_chrooted()
 
     def receive(self, listener: socket.socket, datagram: Datagram, now: float) -> Transfer | None:
         """Judge one datagram; returns the transfer that it starts."""
-        verdict = self._judge(datagram, now)
+        if datagram.local is None and self._answers_broadcast:
+            datagram = datagram._replace(local=datagram.nearest)
+        verdict = self._judge(listener, datagram, now)
         if isinstance(verdict, Transfer):
             return verdict
         if isinstance(verdict, Drop):
@@ -100,28 +102,31 @@ class Reception:
         except OSError:
             self._counters.add("dropped")
 
-    def _judge(self, datagram: Datagram, now: float) -> Transfer | _Refused | Drop | None:
+    def _judge(self, listener: socket.socket, datagram: Datagram, now: float) -> Transfer | _Refused | Drop | None:
         """None: nothing to do, the request is being answered already."""
-        if datagram.local is None:  # RFC 1123 4.2.3.5: requests to broadcast addresses are ignored
+        if datagram.local is None:  # RFC 1123 4.2.3.5: requests to broadcast addresses are ignored, unless we are told
             return Drop("sent to everybody")
         if not datagram.peer[1]:
             return Drop("no port to answer to")
+        local, peer = sockets.unmapped(datagram.local, datagram.peer)
+        host = peer[0]
+        client = client_of(host)
+        if self._admission.exhausted(host, client, now) and peer not in self.live:
+            return Drop("too many unknown clients")  # in a flood nothing is spent on them, not even reading
         try:
             request = packet.parse(datagram.payload)
         except PacketError as error:
             return Drop(str(error))
         if not isinstance(request, Request):
             return Drop("not a request")
-        local, peer = sockets.unmapped(datagram.local, datagram.peer)
-        host = peer[0]
-        if host in self._deny or (self._allow and host not in self._allow):
+        if not self._lookup.serves(host):
             return Drop("network is not served")
-        call = Call(request, datagram.payload, local, peer, client_of(host), now)
+        call = Call(request, datagram.payload, local, peer, client, now)
         if self._is_repeat(call):
             return None
         if not self._admission.answer(host, call.client, now):
             return Drop("too many unknown clients")
-        verdict = self._take(call)
+        verdict = self._take(call, self._lookup.terms(listener, host))
         return _Refused(request.name, verdict) if isinstance(verdict, Refusal) else verdict
 
     def _is_repeat(self, call: Call) -> bool:
@@ -144,7 +149,7 @@ class Reception:
             self._end(transfer, REPLACED)
         return False
 
-    def _take(self, call: Call) -> Transfer | Refusal | Drop:
+    def _take(self, call: Call, terms: Terms) -> Transfer | Refusal | Drop:
         request = call.request
         if request.write:
             return _NO_UPLOADS
@@ -154,34 +159,44 @@ class Reception:
         if cause:
             return Drop(cause)
         try:
-            file = open_file(request.name, world_readable_only=self._world_readable_only, chrooted=self._chrooted)
-            return file if isinstance(file, Refusal) else self._begin(file, call)
+            file = self._lookup.find(request.name, call.peer[0], terms, call.at).file
+            return file if isinstance(file, Refusal) else self._begin(file, call, terms.policy)
+        except PortsFull:
+            return _NO_PORT
         except OSError as error:  # out of descriptors, address gone, no route: the client asks again
             return Drop(os.strerror(error.errno or 0))
 
-    def _begin(self, file: OpenFile, call: Call) -> Transfer:
-        """Build the transfer. Raises OSError; then nothing is left behind."""
-        with ExitStack() as undo:
-            undo.callback(file.close)
+    def _begin(self, file: OpenFile, call: Call, policy: Policy) -> Transfer:
+        """Build the transfer. Raises OSError or PortsFull; then nothing is left behind."""
+        try:
             sock, port = self._connect(call)
-            if port is not None:
-                undo.callback(self._ports.give, port)
-            undo.callback(sock.close)
+        except BaseException:
+            file.close()
+            raise
+        try:
             size = None if call.netascii else file.size
-            agreed = negotiate(call.request, self._policy_for(call), sockets.room(sock), size)
-            last = None if call.netascii else last_block(file.size, agreed.block_size)
+            agreed = self._agree(call, policy, sock, size)
+            last = None if size is None else last_block(size, agreed.block_size)
             session = Session(agreed, last=last, empty=not file.size, give_up_s=self._give_up_s)
-            transfer = Transfer(
-                call, sock=sock, port=port, file=file, agreed=agreed, session=session, supply=self._supply
-            )
-            undo.pop_all()
-        return transfer
+            return Transfer(call, sock=sock, port=port, file=file, agreed=agreed, session=session, supply=self._supply)
+        except BaseException:
+            sock.close()
+            if port is not None:
+                self._ports.give(port)
+            file.close()
+            raise
 
-    def _policy_for(self, call: Call) -> Policy:
+    def _agree(self, call: Call, policy: Policy, sock: socket.socket, size: int | None) -> Agreed:
+        """What holds for the transfer. Raises OSError."""
+        if not call.request.options:  # nothing to decide, and the path does not matter
+            return Agreed(timeout_s=policy.timeout_s)
+        return negotiate(call.request, self._policy_for(call, policy), sockets.room(sock), size)
+
+    def _policy_for(self, call: Call, policy: Policy) -> Policy:
         learnt = self.lessons.block_size_max(call.client, call.at)
         if learnt is None:
-            return self._policy
-        return replace(self._policy, blksize_max=min(learnt, self._policy.blksize_max or learnt))
+            return policy
+        return replace(policy, blksize_max=min(learnt, policy.blksize_max or learnt))
 
     def _connect(self, call: Call) -> tuple[socket.socket, Port | None]:
         port = self._ports.take(socket.AF_INET6 if ":" in call.local.address else socket.AF_INET)

@@ -36,11 +36,15 @@ class Local(NamedTuple):
 
 
 class Datagram(NamedTuple):
-    """What came to a listener; `local` is None when it was sent to everybody (broadcast, multicast)."""
+    """What came to a listener; `local` is None when it was sent to everybody (broadcast, multicast).
+
+    `nearest`: then, of an IPv4 broadcast, the address of ours that an answer would come from.
+    """
 
     payload: bytes
     local: Local | None
     peer: Peer
+    nearest: Local | None = None
 
 
 def tell_destination(sock: socket.socket) -> None:
@@ -57,7 +61,10 @@ def receive(sock: socket.socket) -> Datagram:
     for level, kind, data in ancillary:
         if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
             _interface, local, destination = _IN_PKTINFO.unpack_from(data)
-            return Datagram(payload, Local(socket.inet_ntoa(local)) if local == destination else None, peer)
+            if local == destination:
+                return Datagram(payload, Local(socket.inet_ntoa(local)), peer)
+            multicast = destination[0] & 0xF0 == 0xE0
+            return Datagram(payload, None, peer, None if multicast else Local(socket.inet_ntoa(local)))
         if (level, kind) == (socket.IPPROTO_IPV6, _IPV6_PKTINFO):
             return _receive6(payload, data, peer)
     return Datagram(payload, None, peer)
@@ -109,14 +116,17 @@ def connect(local: Local, peer: Peer, port: int) -> socket.socket:
     return sock
 
 
-def watch(family: int) -> socket.socket:
-    """An unconnected socket on a free port of every address: what it receives was meant for nobody. Raises OSError."""
+def watch(family: int, port: int = 0) -> socket.socket:
+    """An unconnected socket on `port` (0: a free one) of every address: what it receives was meant for nobody.
+
+    Raises OSError, EADDRINUSE for a port that somebody has.
+    """
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         tell_destination(sock)
-        sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
+        sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
         # Only now: asked before, the kernel gives out a "free" port that another watch of our uid has already.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except BaseException:

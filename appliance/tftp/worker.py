@@ -8,7 +8,7 @@ import traceback
 
 from appliance import wire
 from appliance.child.context import Context, take_listener
-from appliance.observe.log import Log
+from appliance.observe.log import TurnLog
 from appliance.settings import plain
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp.admission import Networks, near_networks
@@ -61,12 +61,13 @@ def prepare(context: Context) -> TftpWorker:
     Raises KeyError, TypeError or ValueError for settings that the settings reader cannot have made.
     """
     settings = plain.decode(TftpSettings, context.settings["tftp"])
-    log = Log("tftp", context.settings["log"], lost=lambda: context.counters.add("log_dropped"))
+    log = TurnLog("tftp", context.settings["log"], lost=lambda: context.counters.add("log_dropped"))
     near = Networks([*near_networks(*map(_text, _ROUTES)), *settings.allow])
     _warm()
     engine = Engine(
         settings,
         memory=settings.limits.memory // context.settings["workers"],
+        unseen_per_second=max(1, settings.limits.unseen_per_second // context.settings["workers"]),
         near=near,
         journal=Journal(log),
         counters=context.counters,

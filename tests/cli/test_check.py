@@ -33,13 +33,25 @@ def test_a_good_configuration_is_ok(call: Call, config: Path) -> None:
 def test_warnings_are_told_and_leave_it_ok(call: Call, config: Path, judged: dict[str, object]) -> None:
     judged["problems"] = [Problem("warning", "small buffer", "sysctl -w x=1")]
     said = call("check", "-c", config)
-    assert (said.code, said.out) == (0, f"warning: small buffer (sysctl -w x=1)\nok: {config}\n")
+    assert (said.code, said.out) == (0, f"{config}: warning: small buffer (sysctl -w x=1)\nok: {config}\n")
+
+
+def test_a_finding_of_the_world_stands_at_its_key(call: Call, config: Path, judged: dict[str, object]) -> None:
+    config.write_text(f"# mine\n{config.read_text()}\ntftp:\n  root: /nowhere\n  listen: ['127.0.0.1:1']\n")
+    judged["problems"] = [
+        Problem("error", "there is no folder", "make it", "tftp.root"),
+        Problem("error", "is taken", "stop it", "tftp.listen[0]"),
+    ]
+    said = call("check", "-c", config, "--json")
+    lines = config.read_text().splitlines()
+    places = [(problem["line"], problem["column"]) for problem in json.loads(said.out)["problems"]]
+    assert places == [(lines.index("  root: /nowhere") + 1, 9), (lines.index("  listen: ['127.0.0.1:1']") + 1, 12)]
 
 
 def test_an_error_of_the_world_is_exit_code_2(call: Call, config: Path, judged: dict[str, object]) -> None:
     judged["problems"] = [Problem("error", "is taken", "stop it", "tftp.listen[0]")]
     said = call("check", "-c", config)
-    assert (said.code, said.out) == (2, "tftp.listen[0]: is taken (stop it)\n")
+    assert (said.code, said.out) == (2, f"{config}: tftp.listen[0]: is taken (stop it)\n")
 
 
 @pytest.mark.usefixtures("judged")

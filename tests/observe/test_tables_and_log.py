@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import select
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.observe import tables
-from appliance.observe.log import Log, printable
+from appliance.observe.log import Log, TurnLog, printable
 
 
 def test_a_reader_sees_what_the_writer_counts() -> None:
@@ -104,6 +105,36 @@ def test_a_reader_that_does_not_read_costs_lines_and_nothing_else() -> None:
     assert lost
     os.close(read_end)
     log.info("nobody there")
+    os.close(write_end)
+
+
+def test_lines_of_one_turn_are_written_together_in_order_and_never_more_than_a_pipe_takes_at_once() -> None:
+    read_end, write_end = os.pipe2(os.O_DIRECT)  # each read returns what one write brought
+    log = TurnLog("x", "text", write_end)
+    for number in range(100):
+        log.info("ended", number=number, file="f" * 60)
+    log.flush()
+    log.flush()
+    os.close(write_end)
+    writes = []
+    while piece := os.read(read_end, 1 << 16):
+        writes.append(piece)
+    os.close(read_end)
+    assert 1 < len(writes) < 10 and all(len(piece) <= select.PIPE_BUF and piece.endswith(b"\n") for piece in writes)
+    lines = b"".join(writes).splitlines()
+    assert [line.split(b"number=")[1].split()[0] for line in lines] == [b"%d" % number for number in range(100)]
+
+
+def test_each_held_line_that_nobody_reads_is_counted() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    lost: list[int] = []
+    log = TurnLog("x", "text", write_end, lost=lambda: lost.append(1))
+    for _ in range(3):
+        log.info("ended")
+    assert not lost
+    log.flush()
+    assert len(lost) == 3
     os.close(write_end)
 
 

@@ -60,6 +60,8 @@ _FORMS: dict[str, st.SearchStrategy[str]] = {
     "user": st.from_regex(r"[a-z_][a-z0-9_.-]{0,30}", fullmatch=True),
     "pattern": PRINTABLE,
     "ipv4": st.ip_addresses(v=4).map(str),
+    "regex": PRINTABLE | st.sampled_from(["^(.*)/(.*)$", "^(?P<mac>[0-9a-f-]{17})", "a", "(a+)+", "x: [y]", "(.*)b"]),
+    "replacement": PRINTABLE | st.sampled_from(["", r"\1", r"\g<mac>/\i", r"\x.cfg", "true", r"\q"]),
     "line": PRINTABLE
     | st.sampled_from(["true", "no", "1", "~", "a: b", "- a", "0x1f", "''", "<<", "52:54:00:12:34:56"]),
 }
@@ -199,3 +201,17 @@ def test_the_defaults_fit_the_patterns_of_the_schema() -> None:
 
 def test_the_schema_is_json() -> None:
     assert json.loads(json.dumps(describe.schema())) == describe.schema()
+
+
+def test_the_keys_of_items_are_explained_above_their_list() -> None:
+    text = describe.commented(Settings())
+    assert "  #   net: the clients; the most specific network counts (a network like 192.0.2.0/24" in text
+    assert "#   then: after a hit: stop, or continue with the next rule and the new name (stop or continue)." in text
+
+
+def test_the_schema_knows_the_items_of_a_list() -> None:
+    found = describe.schema()["$defs"]
+    assert found["TftpNetwork"]["required"] == ["net"]
+    assert found["TftpNetwork"]["additionalProperties"] is False
+    assert all(entry["description"] for entry in found["TftpRemap"]["properties"].values())
+    assert found["TftpRemap"]["properties"]["then"]["default"] == "stop"

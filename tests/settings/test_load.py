@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from appliance.errors import ConfigError
 from appliance.settings import describe, load
 from appliance.settings.main import Settings
+from appliance.settings.tftp import TftpNetwork, TftpRemap
 
 ROOT = Path(__file__).parents[2]
 
@@ -454,8 +455,8 @@ def test_the_embedded_default_serves_one_tree_on_unprivileged_ports(tmp_path: Pa
     state = f"{tmp_path}/.local/state/appliance"
     assert (settings.state_dir, settings.run_dir) == (state, f"{state}/run")
     assert settings.tftp.root == settings.ftp.root == f"{state}/tree"
-    assert settings.tftp.listen == ("0.0.0.0:6969", "[::]:6969")
-    assert settings.ftp.listen == ("0.0.0.0:2121", "[::]:2121")
+    assert settings.tftp.listen == ("127.0.0.1:6969", "[::1]:6969")
+    assert settings.ftp.listen == ("127.0.0.1:2121", "[::1]:2121")
     assert (settings.ftp.passive_ports, settings.ftp.active.source_port) == ("62000-62999", 0)
     assert settings.ftp.incoming.enabled
     assert (settings.ftp.incoming.max_size, settings.ftp.incoming.quota) == (256 << 20, 1 << 30)
@@ -500,3 +501,56 @@ def test_a_quote_in_the_home_survives(tmp_path: Path) -> None:
     home = tmp_path / 'it\'s "home" \\ {x}'
     home.mkdir()
     assert default({"HOME": str(home)}).state_dir == f"{home}/.local/state/appliance"
+
+
+# --- sections that are items of a list
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "tftp:\n  networks:\n    - blksize_max: 512\n",
+            "a.yaml:3:7: tftp.networks[0]: net is missing "
+            "(write net: a network like 192.0.2.0/24 or 2001:db8::/32, or an address)",
+        ),
+        (
+            "tftp:\n  networks:\n    - net: 10.0.0.0/8\n      blksiz_max: 8\n",
+            "a.yaml:4:7: tftp.networks[0].blksiz_max: unknown key (did you mean blksize_max?)",
+        ),
+        (
+            "tftp:\n  networks: [hello]\n",
+            "a.yaml:2:14: tftp.networks[0]: a text where a section belongs "
+            "(write {net, blksize_max, windowsize_max, refuse_options, root} below it, indented)",
+        ),
+        (
+            "tftp:\n  sites:\n    - listen: 127.0.0.1:70\n      networks: [{net: 1.0.0.0/8, refuse_options: [tsiz]}]\n",
+            "a.yaml:4:52: tftp.sites[0].networks[0].refuse_options[0]: tsiz is not one of the choices "
+            "(write blksize, blksize2, windowsize, timeout, utimeout, tsize or rollover)",
+        ),
+        (
+            "tftp:\n  remap:\n    - match: (a+)+\n      to: x\n",
+            "a.yaml:3:14: tftp.remap[0].match: (a+)+ could keep the server busy for long on one name "
+            "(begin with ^, write fewer * and +, and none around a group that has one)",
+        ),
+        (
+            "tftp:\n  remap:\n    - match: ^a\n      to: '\\q'\n",
+            r"a.yaml:4:11: tftp.remap[0].to: \q: \q means nothing (write \0 to \9, \g<name>, \i, \x or \\)",
+        ),
+        (
+            "tftp:\n  remap:\n    - match: ^a\n      to: '\\1'\n",
+            "a.yaml:4:11: tftp.remap[0].to: match has no group 1 "
+            "(write ( ) or (?P<name> ) in match, or another reference)",
+        ),
+    ],
+)
+def test_an_item_that_is_wrong_has_its_place_too(text: str, expected: str) -> None:
+    assert lines(text) == [expected]
+
+
+def test_items_are_values_with_their_defaults() -> None:
+    text = "tftp:\n  networks:\n    - {net: 10.0.0.0/8, blksize_max: mtu}\n  remap: [{match: ^a, to: b}]\n"
+    settings = loaded(text)
+    assert settings.tftp.networks == (TftpNetwork("10.0.0.0/8", blksize_max="mtu"),)
+    assert settings.tftp.remap == (TftpRemap("^a", "b"),)
+    assert "networks: [{net: 10.0.0.0/8, blksize_max: mtu}]" in describe.dump(settings)

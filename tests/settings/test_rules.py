@@ -9,6 +9,7 @@ import pytest
 
 from appliance.settings import rules
 from appliance.settings.main import Settings
+from appliance.settings.tftp import TftpNetwork, TftpRemap, TftpSite
 
 DEFAULTS = Settings()
 
@@ -164,3 +165,72 @@ def test_the_drop_box_is_not_hidden(path: str, what: str) -> None:
     expected = [("error", what, "write a name that is not hidden, like incoming")] if what else []
     assert found(changed(ftp={"incoming": {"enabled": True, "path": path}})) == expected
     assert found(changed(ftp={"incoming": {"path": path}})) == []
+
+
+@pytest.mark.parametrize(
+    ("ports", "transfers", "expected"),
+    [
+        ("50000-50099", 100, []),
+        (
+            "50000-50098",
+            100,
+            [
+                (
+                    "warning",
+                    "50000-50098 has 99 ports for 100 transfers; more are refused",
+                    "write a larger range, or limits: {transfers: 99}",
+                )
+            ],
+        ),
+        (
+            "6900-6999",
+            100,
+            [
+                (
+                    "error",
+                    "6900-6999 contains port 6969, which tftp.listen[0] listens on",
+                    "write a range without it, or change that port",
+                )
+            ],
+        ),
+    ],
+)
+def test_the_ports_of_transfers_are_enough_and_free(
+    ports: str, transfers: int, expected: list[tuple[str, str, str]]
+) -> None:
+    keys = {"listen": ("0.0.0.0:6969",), "port_range": ports, "limits": {"transfers": transfers}}
+    assert found(changed(tftp=keys)) == expected
+    assert found(changed(tftp={**keys, "enabled": False})) == []
+
+
+def test_a_site_has_a_port_that_nobody_else_has() -> None:
+    sites = (TftpSite("127.0.0.1:0"), TftpSite("127.0.0.1:69"))
+    assert found(changed(tftp={"sites": sites})) == [
+        ("error", "127.0.0.1:69 is taken by tftp.listen[0], 0.0.0.0:69", "remove one of the two, or change its port"),
+        ("error", "127.0.0.1:0 is no fixed port, so the site could not be told from others", "write the port"),
+    ]
+
+
+def test_a_network_stands_in_a_list_once() -> None:
+    twice = (TftpNetwork("10.0.0.1"), TftpNetwork("10.0.0.0/8"), TftpNetwork("10.0.0.1/32"))
+    settings = changed(tftp={"networks": twice, "sites": (TftpSite("127.0.0.1:70", networks=twice),)})
+    assert [finding.keys[0] for finding in rules.judge(settings)] == [
+        ("tftp", "networks", 2, "net"),
+        ("tftp", "sites", 0, "networks", 2, "net"),
+    ]
+    assert {what for _, what, _ in found(settings)} == {"10.0.0.1/32 stands in the list twice; this one never counts"}
+
+
+@pytest.mark.parametrize(
+    ("match", "to", "absent"),
+    [("(a)", r"\1\0", ""), ("(a)", r"\2", "2"), ("(?P<m>a)", r"\g<m>", ""), ("a", r"\g<m>", "m")],
+)
+def test_a_rule_refers_to_groups_that_it_has(match: str, to: str, absent: str) -> None:
+    expected = [f"match has no group {absent}"] if absent else []
+    assert [what for _, what, _ in found(changed(tftp={"remap": (TftpRemap(match, to),)}))] == expected
+
+
+@pytest.mark.parametrize(("count", "fits"), [(14, True), (15, True), (16, False), (20, False)])
+def test_all_rules_together_are_bounded(count: int, fits: bool) -> None:
+    settings = changed(tftp={"remap": (TftpRemap("^(.*)/(.*)$", ""),) * count})
+    assert [finding.keys[0] for finding in rules.judge(settings)] == ([] if fits else [("tftp", "remap", 15, "match")])

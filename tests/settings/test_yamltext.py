@@ -193,7 +193,15 @@ def test_what_a_configuration_does_not_need_is_refused_with_place_and_remedy(tex
 
 
 def test_bytes_that_are_not_utf_8_are_told_with_their_place() -> None:
-    assert problems(b"a: 1\nb: caf\xe9\n") == ["f:2:7: byte 0xe9 is not UTF-8 (iconv -f LATIN1 -t UTF-8 f)"]
+    remedy = "iconv -f LATIN1 -t UTF-8 f > f.new && mv f.new f"
+    assert problems(b"a: 1\nb: caf\xe9\n") == [f"f:2:7: byte 0xe9 is not UTF-8 ({remedy})"]
+
+
+def test_utf_16_and_files_that_are_no_text_get_their_own_remedy() -> None:
+    (utf16,) = problems("a: 1".encode("utf-16"))
+    assert "iconv -f UTF-16 -t UTF-8 f > f.new" in utf16
+    (binary,) = problems(b"\x7fELF\0\0\xff\xfe")
+    assert "this is no text file: name the right one" in binary
 
 
 def test_control_characters_are_told_with_their_place() -> None:

@@ -27,12 +27,12 @@ def nothing() -> None:
     """The default change to the world of the engine's process."""
 
 
-def listener(host: str) -> socket.socket:
+def listener(host: str, port: int = 0) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    sock.bind((host, 0))
+    sock.bind((host, port))
     return sock
 
 
@@ -95,11 +95,15 @@ def start(
     sabotage: Callable[[], object] = nothing,
     host: str = "127.0.0.1",
     log: str = "text",
+    port: int = 0,
 ) -> Server:
-    """Fork an engine that serves `folder`/root on `host` and ::1; `sabotage` runs in it before `prepare`."""
+    """Fork an engine that serves `folder`/root on `host` and ::1; `sabotage` runs in it before `prepare`.
+
+    `port`: of the listener on `host`; 0 is a free one.
+    """
     root, written = folder / "root", folder / "log"
     root.mkdir(exist_ok=True)
-    listeners = [listener(host), listener("::1")]
+    listeners = [listener(host, port), listener("::1")]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     table = tables.create("test")
     reader = tables.Reader(table)

@@ -40,6 +40,24 @@ def admission(**more: object) -> Admission:
     return Admission(**{**limits, **more})  # type: ignore[arg-type]
 
 
+def test_an_empty_bucket_says_so_and_saying_so_uses_nothing() -> None:
+    bucket = TokenBucket(2)
+    assert not any(bucket.empty(100.0) for _ in range(9))
+    assert bucket.take(100.0) and bucket.take(100.0) and bucket.empty(100.0)
+    assert bucket.empty(100.25) and not bucket.empty(100.5)
+
+
+def test_an_exhausted_budget_concerns_only_clients_neither_near_nor_known() -> None:
+    desk = admission()
+    assert not any(desk.exhausted("192.0.2.1", "192.0.2.1", 0.0) for _ in range(9))
+    assert sum(desk.answer("192.0.2.1", "192.0.2.1", 0.0) for _ in range(9)) == 5
+    assert desk.exhausted("192.0.2.1", "192.0.2.1", 0.0) and not desk.exhausted("192.0.2.1", "192.0.2.1", 0.5)
+    assert not desk.exhausted("10.1.2.3", "10.1.2.3", 0.0)
+    desk.begin("192.0.2.1")
+    desk.confirm("192.0.2.1", 0.0)
+    assert not desk.exhausted("192.0.2.1", "192.0.2.1", 0.0)
+
+
 def test_unknown_clients_share_a_budget_and_near_or_known_ones_need_none() -> None:
     desk = admission()
     assert sum(desk.answer("192.0.2.1", "192.0.2.1", 0.0) for _ in range(9)) == 5

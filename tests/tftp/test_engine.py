@@ -616,11 +616,11 @@ def test_a_crash_while_a_request_is_read_ends_nothing(start) -> None:
 
 
 def crash_on_a_name() -> None:
-    from appliance.tftp import reception
+    from appliance.tftp import lookup
 
-    plain = reception.open_file
+    plain = lookup.open_path
 
-    def open_file(name, **more):
-        return plain(name, **more) if name != b"bang" else 1 // 0
+    def open_path(path, **more):
+        return plain(path, **more) if path != b"bang" else 1 // 0
 
-    reception.open_file = open_file
+    lookup.open_path = open_path

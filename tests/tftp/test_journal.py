@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from appliance.observe.log import Log
+from appliance.observe.log import TurnLog
 from appliance.tftp.journal import QUIET_S, Journal, host_port
 
 PEER = ("192.0.2.1", 1069)
@@ -16,7 +16,13 @@ PEER = ("192.0.2.1", 1069)
 def lines(tmp_path):
     """A journal, and what it has written so far."""
     descriptor = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
-    yield Journal(Log("tftp", "text", descriptor)), lambda: (tmp_path / "log").read_text().splitlines()
+    journal = Journal(TurnLog("tftp", "text", descriptor))
+
+    def written() -> list[str]:
+        journal.flush()
+        return (tmp_path / "log").read_text().splitlines()
+
+    yield journal, written
     os.close(descriptor)
 
 
@@ -48,6 +54,16 @@ def test_transfers_are_always_written(lines) -> None:
     for _ in range(300):
         journal.finished(PEER, file=b"f", outcome="done")
     assert len(written()) == 300
+
+
+def test_transfers_wait_for_the_flush_but_no_longer_than_the_next_other_line(lines, tmp_path) -> None:
+    journal, written = lines
+    journal.finished(PEER, file=b"f", outcome="done")
+    assert (tmp_path / "log").read_bytes() == b""
+    journal.dropped(PEER, "cause", 1.0)
+    assert [": transfer " in line for line in (tmp_path / "log").read_text().splitlines()] == [True, False]
+    journal.finished(PEER, file=b"f", outcome="done")
+    assert len(written()) == 3
 
 
 def test_subjects_are_forgotten_not_collected(lines) -> None:

@@ -163,3 +163,10 @@ def test_every_answer_is_legal_and_no_more_than_was_asked(
     assert 1 <= agreed.window <= min(windowsize_max, 32767)
     assert agreed.window == 1 or agreed.window * (agreed.block_size + 4) <= IN_FLIGHT_MAX
     assert 0.01 <= agreed.timeout_s <= 255
+
+
+def test_a_refused_option_is_left_out_as_if_nobody_had_asked() -> None:
+    policy = Policy(None, 64, 1.0, frozenset({b"blksize", b"tsize"}))
+    wanted = (("BLKSIZE", 1024), ("tsize", 0), ("windowsize", 4), ("blksize2", 1024))
+    assert answer(*wanted, policy=policy) == {"windowsize": "4", "blksize2": "1024"}
+    assert asked(("blksize", 1024), policy=policy) == asked()

@@ -28,7 +28,7 @@ def test_the_address_that_was_asked_is_told_and_answered_from(pair) -> None:
     listener, client, host = pair
     client.sendto(b"request", (host, listener.getsockname()[1]))
     datagram = sockets.receive(listener)
-    assert datagram == (b"request", Local(host), client.getsockname())
+    assert datagram == (b"request", Local(host), client.getsockname(), None)
     sockets.reply(listener, b"answer", datagram.local, datagram.peer)
     answer, peer = client.recvfrom(100)
     assert (answer, peer[0]) == (b"answer", host)

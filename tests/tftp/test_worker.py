@@ -10,6 +10,10 @@ from dataclasses import replace
 import pytest
 
 from appliance import wire
+from appliance.child.context import Channel, Context
+from appliance.observe import tables
+from appliance.settings import plain
+from appliance.tftp import worker
 from tests.tftp.client import ack, fetch, rrq, udp
 from tests.tftp.server import SETTINGS, Server, listener, until
 
@@ -163,6 +167,22 @@ def test_a_transfer_ends_when_the_memory_of_the_settings_is_used_up(start) -> No
     for sock in running:
         sock.close()
     assert server.counters["crashes"] == 0
+
+
+def test_workers_share_the_budget_for_clients_never_heard_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_ROUTES", (os.devnull, os.devnull))  # near to nobody
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    table = tables.create("test")
+    counters = tables.Counters(table)
+    for workers, expected in ((1, 8), (4, 2), (16, 1)):
+        settings = plain.encode(replace(SETTINGS, limits=replace(SETTINGS.limits, unseen_per_second=8)))
+        shape = {"tftp": settings, "log": "text", "workers": workers}
+        made = worker.prepare(Context("tftp", 0, shape, Channel(theirs), counters))
+        answer = made._engine._admission.answer
+        assert sum(answer("192.0.2.1", "192.0.2.1", 100.0) for _ in range(20)) == expected
+    os.close(table)
+    ours.close()
+    theirs.close()
 
 
 def resident(pid: int) -> int:

@@ -1,0 +1,97 @@
+"""What holds for one client at one listener: caps, refused options, folders. Pure.
+
+Everything is worked out when the worker is made; a request costs one dictionary look-up for each prefix length in use.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from appliance.settings.tftp import TftpNetwork, TftpSettings
+from appliance.tftp.options import Policy
+
+Endpoint = tuple[str, int]  # address and port of a listener
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """`roots`: folders to look in, in order, b"" is the service's root. `site`, `network`: where it stands, or ""."""
+
+    policy: Policy
+    roots: tuple[bytes, ...]
+    site: str = ""
+    network: str = ""
+
+
+class _Table:
+    """Terms by network; the longest prefix counts, and of equal ones the one that came first."""
+
+    def __init__(self, entries: Iterable[tuple[str, Terms]], otherwise: Terms) -> None:
+        self._otherwise = otherwise
+        tables: dict[tuple[int, int], dict[int, Terms]] = {}
+        for text, terms in entries:
+            network = ipaddress.ip_network(text)
+            shift = network.max_prefixlen - network.prefixlen
+            tables.setdefault((network.version, shift), {}).setdefault(int(network.network_address) >> shift, terms)
+        self._tables = [(version, shift, tables[version, shift]) for version, shift in sorted(tables)]
+
+    def find(self, host: str) -> Terms:
+        if not self._tables:
+            return self._otherwise
+        address = ipaddress.ip_address(host.partition("%")[0])
+        number = int(address)
+        for version, shift, table in self._tables:
+            if version == address.version and (terms := table.get(number >> shift)) is not None:
+                return terms
+        return self._otherwise
+
+
+class TermsBook:
+    """The terms of every listener and network of one configuration."""
+
+    def __init__(self, settings: TftpSettings) -> None:
+        """Raises ValueError for settings that the settings reader cannot have made."""
+        base = Policy(_blksize(settings.blksize_max), settings.windowsize_max, settings.timeout)
+        shared = [(network, f"networks[{i}]") for i, network in enumerate(settings.networks)]
+        self._everywhere = _table(shared, Terms(base, (b"",)))
+        self._sites: dict[Endpoint, _Table] = {}
+        for number, site in enumerate(settings.sites):
+            name = f"sites[{number}]"
+            own = [(network, f"{name}.networks[{i}]") for i, network in enumerate(site.networks)]
+            self._sites[endpoint(site.listen)] = _table(own + shared, Terms(base, _roots(site.root, (b"",)), name))
+        self.has_sites = bool(self._sites)
+
+    def terms(self, listener: Endpoint | None, host: str) -> Terms:
+        """For a client at a listener, None where there are no sites."""
+        table = self._sites.get(listener, self._everywhere) if listener else self._everywhere
+        return table.find(host)
+
+
+def endpoint(text: str) -> Endpoint:
+    """Address, without the interface of a link-local one, and port of a canonical ADDRESS:PORT."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]").partition("%")[0], int(port)
+
+
+def _table(networks: list[tuple[TftpNetwork, str]], otherwise: Terms) -> _Table:
+    return _Table([(network.net, _special(network, name, otherwise)) for network, name in networks], otherwise)
+
+
+def _special(network: TftpNetwork, name: str, base: Terms) -> Terms:
+    policy = Policy(
+        base.policy.blksize_max if network.blksize_max is None else _blksize(network.blksize_max),
+        network.windowsize_max or base.policy.windowsize_max,
+        base.policy.timeout_s,
+        frozenset(option.encode() for option in network.refuse_options),
+    )
+    return Terms(policy, _roots(network.root, base.roots), base.site, name)
+
+
+def _blksize(setting: int | str) -> int | None:
+    return None if setting == "mtu" else int(setting)
+
+
+def _roots(first: str | None, then: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return then if first is None else (first.encode(), *(root for root in then if root != first.encode()))

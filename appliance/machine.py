@@ -22,11 +22,12 @@ _LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where facts come from: the /proc to read and the user to judge for."""
+    """Where facts come from: the /proc to read and the user to judge for; `ours`: addresses we serve on already."""
 
     proc: str = "/proc"
     uid: int = field(default_factory=os.geteuid)
     gid: int = field(default_factory=os.getegid)
+    ours: frozenset[str] = frozenset()  # such as "udp 127.0.0.1:69"
 
     def text(self, name: str) -> str:
         """A file below /proc, "" when it is not there."""

@@ -32,9 +32,13 @@ _ETHERNET = 1468  # blksize that fits a frame: 1500 bytes less the headers of IP
 Findings: TypeAlias = Iterator[Problem]
 
 
-def judge(settings: Settings, *, running: bool = False) -> list[Problem]:
-    """Errors and warnings about the world; `running`: the ports are not tried, an appliance serves on them now."""
-    return judged(settings, Machine(), _JUDGEMENTS if running else (*_JUDGEMENTS, ports))
+def judge(settings: Settings, *, ours: frozenset[str] | None = frozenset()) -> list[Problem]:
+    """Errors and warnings about the world.
+
+    ``ours``: addresses ("udp 127.0.0.1:69") that a running appliance of ours holds, which are not tried; None: one runs
+    and will not say, so that no address is tried.
+    """
+    return judged(settings, Machine(ours=ours or frozenset()), _JUDGEMENTS if ours is None else (*_JUDGEMENTS, ports))
 
 
 Judgement: TypeAlias = Callable[[Settings, Machine], Findings]
@@ -91,9 +95,7 @@ def accounts(settings: Settings, machine: Machine) -> Findings:
 def roots(settings: Settings, machine: Machine) -> Findings:
     """Root folders that are missing, unreadable for the worker, or that it could write."""
     for name, service in _services(settings):
-        who = _identity(machine, service.user)
-        if who:
-            yield from _root(f"{name}.root", service.root, who, machine, _box(settings))
+        yield from _root(f"{name}.root", service.root, _identity(machine, service.user), machine, _box(settings))
 
 
 def _box(settings: Settings) -> str:
@@ -102,7 +104,7 @@ def _box(settings: Settings) -> str:
     return f"{ftp.root}/{ftp.incoming.path}" if ftp.enabled and ftp.incoming.enabled else ""
 
 
-def _root(key: str, root: str, who: tuple[int, int], machine: Machine, box: str) -> Findings:
+def _root(key: str, root: str, who: tuple[int, int] | None, machine: Machine, box: str) -> Findings:
     try:
         found = os.stat(root)
     except FileNotFoundError:
@@ -113,6 +115,8 @@ def _root(key: str, root: str, who: tuple[int, int], machine: Machine, box: str)
         return
     if not stat.S_ISDIR(found.st_mode):
         yield _error(key, f"{root} is not a folder", f"name the folder that is served, like {os.path.dirname(root)}")
+        return
+    if who is None:  # the account is wrong and told elsewhere; whose rights to judge by is not known
         return
     if not _may_read(found, who):
         yield _error(key, f"{root} cannot be read by uid {who[0]}", f"chmod a+rx {root}")
@@ -235,6 +239,8 @@ def ports(settings: Settings, machine: Machine) -> Findings:
 
 
 def _port(key: str, kind: str, address: str, port: int, machine: Machine) -> Findings:
+    if (f"{kind} [{address}]:{port}" if ":" in address else f"{kind} {address}:{port}") in machine.ours:
+        return
     start = machine.first_free_port()
     if 0 < port < start:
         remedy = f"run as root, or write a port from {start}, or sysctl -w net.ipv4.ip_unprivileged_port_start={port}"

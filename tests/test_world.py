@@ -98,12 +98,20 @@ def made(folder: Path, files: dict[str, str], uid: int = 0) -> Machine:
     return Machine(str(folder), uid=uid, gid=uid)
 
 
+def test_an_unknown_account_does_not_hide_a_root_that_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = ftp_only(root=str(tmp_path / "file"), user="no-such-account-here")
+    assert "ftp.root" in [problem.key for problem in world.judge(settings)]
+
+
 def test_a_running_appliance_holds_its_own_ports(tree: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = ftp_only(root=str(tree), listen=(f"127.0.0.1:{port}",))
-        keys = [problem.key for problem in world.judge(settings, running=True)]
-        assert "ftp.listen[0]" not in keys
+        ours = frozenset({f"tcp 127.0.0.1:{port}"})
+        for known in (ours, None):
+            assert "ftp.listen[0]" not in [problem.key for problem in world.judge(settings, ours=known)]
+        assert "ftp.listen[0]" in [problem.key for problem in world.judge(settings, ours=frozenset({"tcp [::1]:1"}))]
         assert "ftp.listen[0]" in [problem.key for problem in world.judge(settings)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import json
 
 import typer
 
@@ -49,15 +49,17 @@ def _judge(found: configuration.Found) -> list[Problem]:
     from appliance.settings.load import located
 
     settings, warnings = found.load()
-    # Our own supervisor holds the ports then, and nobody can tell it from a stranger without root.
-    return [*warnings, *located(found.documents, world.judge(settings, running=_runs(settings.run_dir)))]
+    return [*warnings, *located(found.documents, world.judge(settings, ours=_held(settings.run_dir)))]
 
 
-def _runs(run_dir: str) -> bool:
+def _held(run_dir: str) -> frozenset[str] | None:
+    """Addresses that our own running appliance holds; None when it runs and cannot be asked."""
     try:
-        control.connect(run_dir, "status.sock", socket.SOCK_STREAM, 5.0).close()
+        services = json.loads(control.status(run_dir, 5.0))["services"]
+        kinds = {"tftp": "udp", "ftp": "tcp"}
+        listens = {kind: services.get(name, {}).get("listen", ()) for name, kind in kinds.items()}
+        return frozenset(f"{kind} {text}" for kind, texts in listens.items() for text in texts)
     except control.NotRunning:
-        return False
-    except control.NoAnswer:
-        return True
-    return True
+        return frozenset()
+    except (control.NoAnswer, ValueError, KeyError, TypeError, AttributeError):
+        return None

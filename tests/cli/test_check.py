@@ -16,8 +16,8 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """A world whose judgement the test sets; records whether our own supervisor was seen."""
     state: dict[str, object] = {"problems": []}
 
-    def judge(_settings: Settings, *, running: bool = False) -> object:
-        state["running"] = running
+    def judge(_settings: Settings, *, ours: frozenset[str] | None = frozenset()) -> object:
+        state["ours"] = ours
         return state["problems"]
 
     monkeypatch.setattr(world, "judge", judge)
@@ -91,10 +91,10 @@ def test_our_own_supervisor_does_not_count_as_a_stranger_on_the_port(
     call: Call, config: Path, run_dir: Path, judged: dict[str, object]
 ) -> None:
     call("check", "-c", config)
-    assert judged["running"] is False
+    assert judged["ours"] == frozenset()
     with status_server(run_dir, json.dumps(facts()).encode()):
         call("check", "-c", config)
-    assert judged["running"] is True
+    assert judged["ours"] == {"udp 127.0.0.1:6969", "udp [::]:6969"}
 
 
 @pytest.mark.usefixtures("judged")
@@ -104,4 +104,4 @@ def test_a_supervisor_that_may_not_be_asked_counts_as_running(
     config = tmp_path / "long.yaml"
     config.write_text(f"run_dir: /{'x' * 300}\n")  # too long a name for any file system: nobody can look
     assert call("check", "-c", config).code == 0
-    assert judged["running"] is True
+    assert judged["ours"] is None

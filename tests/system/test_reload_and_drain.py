@@ -154,7 +154,9 @@ def test_an_address_that_cannot_be_bound_refuses_the_reload(running: Appliance) 
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         running.write(running.config.read_text().replace('"127.0.0.1:0", "[::1]:0"', f'"127.0.0.1:{port}"'))
+        check = running.verb("check")
         done = running.verb("reload")
+    assert (check.returncode, "ftp.listen[0]: " in check.stdout) == (2, True)
     assert done.returncode == 1
     assert f"cannot listen on tcp 127.0.0.1:{port}" in done.stdout + done.stderr
     assert running.pids("tftp") | running.pids("ftp") == before

@@ -55,7 +55,9 @@ class FtpLimits:
     """What one server gives at most, to all and to one client. 0 is no limit where it is allowed."""
 
     sessions: Annotated[int, Ge(1), Le(100_000), Help("sessions at once, in all workers together")] = 4096
-    sessions_per_client: Annotated[int, Ge(1), Le(100_000), Help("sessions of one address (IPv6: one /64)")] = 8
+    sessions_per_client: Annotated[
+        int, Ge(1), Le(100_000), Help("sessions of one address (IPv6: one /64), in each worker")
+    ] = 8
     login_timeout: Annotated[float, Unit("duration", 1, 3600), Help("time from connect to logged in")] = 30.0
     idle_timeout: Annotated[
         float, Unit("duration", 1, 86400), Help("silence that ends a session without a transfer")

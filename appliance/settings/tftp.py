@@ -82,8 +82,8 @@ class TftpRemap:
 class TftpLimits:
     """What one server gives at most, to all and to one client."""
 
-    transfers: Annotated[int, Ge(1), Le(65536), Help("transfers under way at once, in all workers together")] = 4096
-    per_client: Annotated[int, Ge(1), Le(65536), Help("transfers under way for one address (IPv6: one /64)")] = 64
+    transfers: Annotated[int, Ge(1), Le(65536), Help("transfers under way at once, in each worker")] = 4096
+    per_client: Annotated[int, Ge(1), Le(65536), Help("transfers of one address (IPv6: one /64), in each worker")] = 64
     unseen_per_second: Annotated[
         int, Ge(1), Le(1_000_000), Help("first answers per second to clients never heard from")
     ] = 2000

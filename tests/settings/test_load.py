@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import time
 from pathlib import Path
@@ -482,7 +483,7 @@ def test_without_home_the_account_database_is_asked(monkeypatch: pytest.MonkeyPa
 
 def test_a_uid_without_account_has_no_home() -> None:
     assert load._home(4_000_000_000) == ""
-    assert load._home(0) == "/root"
+    assert load._home(0) == pwd.getpwuid(0).pw_dir
 
 
 def test_the_runtime_folder_is_used_when_it_is_ours(tmp_path: Path) -> None:

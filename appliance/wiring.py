@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.errors import ConfigError, Problem
+from appliance.settings import box
 from appliance.settings.ftp import FtpSettings
 from appliance.settings.main import Settings
 from appliance.settings.plain import encode
@@ -35,6 +36,8 @@ def services(settings: Settings, host: Host) -> list[Service]:
     found = [_status(settings, host)]
     if settings.ftp.enabled and settings.ftp.incoming.enabled:
         found.append(_custody(settings, host))
+    if settings.tftp.enabled and settings.tftp.uploads.mode != "none":
+        found.append(_tftp_custody(settings, host))
     if settings.tftp.enabled:
         found.append(_tftp(settings, host))
     if settings.ftp.enabled:
@@ -68,6 +71,8 @@ def _tftp(settings: Settings, host: Host) -> Service:
         jail=tftp.root,
         # a transfer holds its socket and its file, and ports that are kept for reuse are watched for strangers
         nofile=3 * (tftp.limits.transfers + min(tftp.limits.transfers, 2048)) + 512,
+        fsize=tftp.uploads.max_size if tftp.uploads.mode != "none" and not host.log_to_file else -1,
+        links=("tftp-custody",) if tftp.uploads.mode != "none" else (),
         settings={"tftp": encode(tftp), "log": settings.observe.log, "workers": workers},
     )
 
@@ -101,7 +106,23 @@ def _custody(settings: Settings, host: Host) -> Service:
         writes=True,
         owns=True,
         nofile=settings.ftp.limits.sessions + _SPARE,
-        settings={"incoming": encode(settings.ftp.incoming), "log": settings.observe.log},
+        settings={"box": encode(box.of_incoming(settings.ftp.incoming)), "log": settings.observe.log},
+    )
+
+
+def _tftp_custody(settings: Settings, host: Host) -> Service:
+    uploads = settings.tftp.uploads
+    return _service(
+        settings,
+        host,
+        ("tftp-custody", "appliance-custody", "tftp.uploads"),
+        main="appliance.custody.worker:prepare",
+        promise="custody",
+        jail=f"{settings.tftp.root}/{uploads.path}",
+        writes=True,
+        owns=True,
+        nofile=1000 + _SPARE,  # custody.worker.MOST_UPLOADS
+        settings={"box": encode(box.of_uploads(uploads)), "log": settings.observe.log},
     )
 
 

@@ -42,7 +42,7 @@ PURE = (
     "supervise.service", "supervise.change", "tftp.admission", "tftp.blocks", "tftp.lessons", "tftp.packet",
     "tftp.options", "tftp.netascii", "tftp.session", "tftp.terms", "ftp.addresses", "ftp.ascii", "ftp.policy",
     "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger", "custody.rules", "settings.types", "settings.tftp",
-    "settings.ftp", "settings.main", "settings.patterns", "settings.plain",
+    "settings.ftp", "settings.box", "settings.main", "settings.patterns", "settings.plain",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

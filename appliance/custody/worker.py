@@ -25,7 +25,7 @@ from appliance.custody.rules import NameRules
 from appliance.errors import WireError
 from appliance.observe.log import Log
 from appliance.settings import plain
-from appliance.settings.ftp import IncomingSettings
+from appliance.settings.box import Box
 
 MOST_UPLOADS = 1000  # under way at once; each holds a descriptor here
 _MESSAGES = 64  # taken from one link in one turn
@@ -57,9 +57,9 @@ class Custodian:
     """The loop over the supervisor's channel and the links."""
 
     def __init__(self, context: Context) -> None:
-        settings = plain.decode(IncomingSettings, context.settings["incoming"])
+        settings = plain.decode(Box, context.settings["box"])
         self._channel, self._counters = context.channel, context.counters
-        self._log = Log("custody", context.settings["log"], lost=lambda: self._counters.add("log_dropped"))
+        self._log = Log(context.service, context.settings["log"], lost=lambda: self._counters.add("log_dropped"))
         self._rules = NameRules(settings.deny_names)
         self._ledger = Ledger(Limits(settings.max_size, settings.quota, settings.per_client_quota, settings.max_files))
         self._retention = settings.retention
@@ -299,5 +299,5 @@ class Custodian:
 
 
 def prepare(context: Context) -> Custodian:
-    """The `main` of the custody service: settings `incoming` (IncomingSettings, plain) and `log`."""
+    """The `main` of the custody service: settings `box` (Box, plain) and `log`."""
     return Custodian(context)

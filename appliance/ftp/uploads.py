@@ -46,6 +46,9 @@ REPLIES = {
     Reason.BUSY: "450 Too many uploads at once. Try again later.",
     Reason.INCOMPLETE: "451 The upload is incomplete and was removed.",
     Reason.STORE: "451 The upload could not be stored.",
+    Reason.ABSENT: "550 There is no such file.",
+    Reason.UNDER_WAY: "450 This name is being uploaded already. Try again later.",
+    Reason.UNREADABLE: "550 Permission denied.",
 }
 AWAY = "450 Uploads are not possible right now."
 LOST = "451 The upload could not be stored."
@@ -194,6 +197,10 @@ class Upload(Transfer):
         elif isinstance(message, wire.Done):
             self._settled()
             self.end("226 Transfer complete.")
+        elif isinstance(message, wire.Opened):
+            for fd in fds:
+                os.close(fd)
+            raise WireError("nothing was fetched")
         elif not self._asked:  # answers come in order: an extension's stands before that of the commit
             self._settled()
             self.end(REPLIES[message.reason], message.reason.name.lower())

@@ -12,6 +12,7 @@ from appliance.settings.types import (
     Help,
     Network,
     Path,
+    Pattern,
     PortRange,
     Regex,
     RelativePath,
@@ -79,6 +80,37 @@ class TftpRemap:
 
 
 @dataclass(frozen=True, slots=True)
+class TftpUploads:
+    """Write requests: what a custodian of its own takes, in one folder."""
+
+    mode: Annotated[
+        Literal["none", "existing", "create", "replace"],
+        Help("none; existing: only names that are there already; create: only new names; replace: both"),
+    ] = "none"
+    path: Annotated[RelativePath, Help("folder of the uploads, inside the root")] = "uploads"
+    bare_names: Annotated[
+        Literal["refuse", "into_path"], Help("a name without a folder: refuse it, or put it into path")
+    ] = "refuse"
+    max_size: Annotated[int, Unit("size", 1, 1 << 60), Help("largest upload")] = 64 << 20
+    quota: Annotated[int, Unit("size", 1, 1 << 60), Help("bytes of all uploads and their versions together")] = 1 << 30
+    per_client_quota: Annotated[int, Unit("size", 1, 1 << 60), Help("bytes of the uploads of one client")] = 256 << 20
+    max_files: Annotated[int, Ge(1), Le(10_000_000), Help("uploads and versions kept at most")] = 10000
+    keep_versions: Annotated[
+        int, Ge(0), Le(1000), Help("earlier versions kept when a name is replaced, each under its time")
+    ] = 0
+    retention: Annotated[
+        float, Unit("duration", 60, 3650 * 86400, zero=True), Help("uploads older than this are swept; 0 keeps them")
+    ] = 0.0
+    deny_names: Annotated[tuple[Pattern, ...], Help("shell patterns of names that are refused")] = ()
+    readable: Annotated[
+        Literal["none", "same-client", "networks"],
+        Help("who may read uploads back: nobody, whoever uploaded the file, or the networks of readers"),
+    ] = "none"
+    readers: Annotated[tuple[Network, ...], Help("networks that read uploads back where readable is networks")] = ()
+    allow: Annotated[tuple[Network, ...], Help("networks that may upload; empty is everyone who is served")] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TftpLimits:
     """What one server gives at most, to all and to one client."""
 
@@ -131,6 +163,9 @@ class TftpSettings:
     world_readable_only: Annotated[bool, Help("serve only files that everyone may read, as tftpd-hpa does")] = True
     case_insensitive: Annotated[bool, Help("find a name that is not there in another spelling of ASCII letters")] = (
         False
+    )
+    uploads: Annotated[TftpUploads, Help("Write requests, as switches send them to save their configuration.")] = field(
+        default_factory=TftpUploads
     )
     limits: Annotated[TftpLimits, Help("What all workers together give at most.")] = field(default_factory=TftpLimits)
     allow: Annotated[tuple[Network, ...], Help("networks that are served; empty is everyone")] = ()

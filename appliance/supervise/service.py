@@ -73,10 +73,11 @@ def decode(plain: object) -> list[Service]:
 # name of a service: what its children run, and the system calls they keep. A reader that was taken over must not name
 # others: `main` is imported by a child that is still root.
 _KINDS = {
-    "status": "appliance.observe.control:prepare",
-    "custody": "appliance.custody.worker:prepare",
-    "tftp": "appliance.tftp.worker:prepare",
-    "ftp": "appliance.ftp.worker:prepare",
+    "status": ("appliance.observe.control:prepare", "status"),
+    "custody": ("appliance.custody.worker:prepare", "custody"),
+    "tftp-custody": ("appliance.custody.worker:prepare", "custody"),
+    "tftp": ("appliance.tftp.worker:prepare", "tftp"),
+    "ftp": ("appliance.ftp.worker:prepare", "ftp"),
 }
 _HINTS = typing.get_type_hints(Service)
 _SIMPLE = {name: hint for name, hint in _HINTS.items() if hint in (str, int, bool)}
@@ -100,7 +101,7 @@ def _service(plain: Any) -> Service:
         requests=tuple(_typed(item, str) for item in _typed(plain["requests"], list)),
         settings=_typed(plain["settings"], dict),
     )
-    if (service.main, service.promise) != (_KINDS.get(service.name), service.name):
+    if (service.main, service.promise) != _KINDS.get(service.name):
         raise ValueError(f"{service.name!r} is no service of ours")
     if not service.jail.startswith("/") or "\0" in service.jail or not 1 <= service.workers <= 64:
         raise ValueError(f"{service.name}: jail or workers out of range")

@@ -20,6 +20,7 @@ from appliance import wire
 from appliance.child.context import Channel, Context
 from appliance.observe import tables
 from appliance.settings import plain
+from appliance.settings.box import of_incoming
 from appliance.settings.ftp import FtpLimits, FtpSettings, IncomingSettings
 
 SECONDS = 15.0
@@ -295,7 +296,7 @@ def custodian(
     from appliance.custody.worker import prepare
 
     folder.mkdir(exist_ok=True, mode=0o700)
-    values = {"incoming": plain.encode(incoming), "log": "text"}
+    values = {"box": plain.encode(of_incoming(incoming)), "log": "text"}
     process = start("custody", prepare, values, folder, log, before=before)
     try:
         yield process

@@ -53,7 +53,7 @@ TOP = "the keys here are state_dir, run_dir, confinement, drain_timeout, tftp, f
             "a.yaml:2:3: tftp.blksize_maxx: unknown key (did you mean blksize_max?)",
         ),
         ("root: /srv\n", "a.yaml:1:1: root: unknown key (did you mean tftp.root or ftp.root?)"),
-        ("quota: 1GB\n", "a.yaml:1:1: quota: unknown key (did you mean ftp.incoming.quota?)"),
+        ("quota: 1GB\n", "a.yaml:1:1: quota: unknown key (did you mean tftp.uploads.quota or ftp.incoming.quota?)"),
         ("zzz: 1\n", f"a.yaml:1:1: zzz: unknown key ({TOP})"),
         ("observe:\n  lgo: {a: 1}\n", "a.yaml:2:3: observe.lgo: unknown key (did you mean log?)"),
         # units

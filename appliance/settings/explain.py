@@ -141,6 +141,8 @@ def _scalar(node: Node, hint: Any, kind: str, write: str) -> tuple[str, str]:
         return f"{text} without quotes is not a text", f"write {json.dumps(text)}"
     if wanted == "true or false" and node.text.lower() in _OLD_BOOLEANS:
         return f"{text} is not {wanted}", f"write {_OLD_BOOLEANS[node.text.lower()]}"
+    if wanted == "true or false" and node.text.lower() in ("true", "false"):
+        return f"{json.dumps(text)} in quotes is a text", f"write {node.text.lower()} without quotes"
     return f"{text} is not {wanted}", write
 
 

@@ -24,6 +24,8 @@ MOST = 50_000  # values in one file
 
 Scalar: TypeAlias = str | int | float | bool | None
 
+_ENDS = ("end of stream", "<stream end>")
+_OPENED = (("quoted scalar", "quote"), ("flow sequence", "bracket"), ("flow mapping", "brace"))
 _NOT_YAML = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # YAML 1.2 section 5.1
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NULL, _TRUE, _FALSE = ("", "~", "null", "Null", "NULL"), ("true", "True", "TRUE"), ("false", "False", "FALSE")
@@ -40,7 +42,6 @@ _REMEDIES = (  # part of the parser's sentence, what to do about it
     ("mapping values are not allowed", "quote a text that contains ': ', and check the indentation"),
     ("could not find expected ':'", "write KEY: VALUE"),
     ("expected the node content", 'write a value, close every bracket, and quote a text with brackets: "[::]:69"'),
-    ("found unexpected end of stream", "close the quote or the bracket"),
     ("expected <block end>", "check the indentation, and quote a text that begins with a quote or a bracket"),
     ("expected ',' or ']'", "close the list with ], and quote a text that contains brackets"),
     ("expected ',' or '}'", "close the mapping with }, and quote a text that contains braces"),
@@ -155,6 +156,10 @@ def _explained(name: str, error: yaml.MarkedYAMLError) -> Problem:
     what = str(error.problem)
     if "'\\t'" in what:
         return place.problem("a tab cannot be used here", "indent and separate with spaces")
+    opened = next((thing for part, thing in _OPENED if part in str(error.context)), "")
+    if opened and any(end in what for end in _ENDS):
+        where = _place(name, error.context_mark)  # where the file ends tells nobody what to close
+        return where.problem(f"not YAML: the {opened} that opens here is never closed", "close it")
     remedy = next((remedy for part, remedy in _REMEDIES if part in what), "check this line and the one above")
     return place.problem(f"not YAML: {what}", remedy)
 

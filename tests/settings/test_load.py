@@ -137,6 +137,10 @@ TOP = "the keys here are state_dir, run_dir, confinement, drain_timeout, tftp, f
         ("tftp: {enabled: Yes}\n", "a.yaml:1:17: tftp.enabled: Yes is not true or false (write true)"),
         ("tftp: {enabled: 1}\n", "a.yaml:1:17: tftp.enabled: 1 is not true or false (write true or false)"),
         (
+            'tftp: {enabled: "true"}\n',
+            'a.yaml:1:17: tftp.enabled: "true" in quotes is a text (write true without quotes)',
+        ),
+        (
             "observe: {log: syslog}\n",
             "a.yaml:1:16: observe.log: syslog is not one of the choices (write journal, json or text)",
         ),

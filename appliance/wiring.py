@@ -86,7 +86,9 @@ def _ftp(settings: Settings, host: Host) -> Service:
         host,
         ("ftp", ftp.user, "ftp.user"),
         workers=workers,
-        listen=tuple(_listen("tcp", text) for text in ftp.listen),
+        listen=tuple(
+            _listen("tcp", text) for text in (*ftp.listen, *(one for site in ftp.sites for one in site.listen))
+        ),
         jail=ftp.root,
         bind_tcp=(first, last),
         nofile=4 * ftp.limits.sessions + _SPARE,

@@ -166,6 +166,22 @@ def _may_write(found: os.stat_result, who: tuple[int, int], machine: Machine) ->
     return machine.uid == 0 and (found.st_uid == who[0] or in_group)
 
 
+def views(settings: Settings, _machine: Machine) -> Findings:
+    """Folders inside a root that some clients see as theirs, and that are not there."""
+    tftp, ftp = settings.tftp, settings.ftp
+    folders: list[tuple[str, str, str | None]] = []
+    for i, network in enumerate(tftp.networks if tftp.enabled else ()):
+        folders.append((f"tftp.networks[{i}].root", tftp.root, network.root))
+    for i, site in enumerate(tftp.sites if tftp.enabled else ()):
+        folders.append((f"tftp.sites[{i}].root", tftp.root, site.root))
+        folders += [(f"tftp.sites[{i}].networks[{j}].root", tftp.root, n.root) for j, n in enumerate(site.networks)]
+    for i, face in enumerate(ftp.sites if ftp.enabled else ()):
+        folders.append((f"ftp.sites[{i}].root", ftp.root, face.root))
+    for key, root, inside in folders:
+        if inside is not None and os.path.isdir(root) and not os.path.isdir(f"{root}/{inside}"):
+            yield _warning(key, f"there is no folder {root}/{inside}", f"install -d -m 0755 {root}/{inside}")
+
+
 def drop_box(settings: Settings, machine: Machine) -> Findings:
     """A drop box that the supervisor can neither make nor take over."""
     box, key = _box(settings), "ftp.incoming.path"
@@ -371,6 +387,7 @@ _JUDGEMENTS: tuple[Judgement, ...] = (
     accounts,
     folders,
     roots,
+    views,
     drop_box,
     addresses,
     source_port,

@@ -15,8 +15,9 @@ import pytest
 
 from appliance import world
 from appliance.machine import Machine
+from appliance.settings.ftp import FtpSite
 from appliance.settings.main import Settings
-from appliance.settings.tftp import TftpSite
+from appliance.settings.tftp import TftpNetwork, TftpSite
 
 ROOT_USER, ORDINARY = Machine(uid=0, gid=0), Machine(uid=1000, gid=1000)
 WORKER = 64610  # the fixed uid of the TFTP worker when its account does not exist
@@ -235,6 +236,24 @@ def test_the_drop_box_is_private_and_no_finding(tree: Path) -> None:
 
 def test_an_unknown_account_is_told_once(tree: Path) -> None:
     assert found(world.roots, tftp_only(root=str(tree), user="nonsuch")) == []
+
+
+# --- views
+
+
+def test_a_folder_that_some_clients_shall_see_and_that_is_not_there_is_a_warning(tree: Path) -> None:
+    networks = (TftpNetwork("10.0.0.0/8", root="none"), TftpNetwork("10.1.0.0/16"))
+    tftp = {"root": str(tree), "networks": networks, "sites": (TftpSite("127.0.0.1:69", "absent", networks),)}
+    settings = changed(tftp=tftp, ftp={"root": str(tree), "sites": (FtpSite(root="no/where"), FtpSite())})
+    assert found(world.views, settings) == [
+        f"warning: tftp.networks[0].root: there is no folder {tree}/none (install -d -m 0755 {tree}/none)",
+        f"warning: tftp.sites[0].root: there is no folder {tree}/absent (install -d -m 0755 {tree}/absent)",
+        f"warning: tftp.sites[0].networks[0].root: there is no folder {tree}/none (install -d -m 0755 {tree}/none)",
+        f"warning: ftp.sites[0].root: there is no folder {tree}/no/where (install -d -m 0755 {tree}/no/where)",
+    ]
+    for folder in ("none", "absent", "no/where"):
+        (tree / folder).mkdir(parents=True)
+    assert found(world.views, settings) == []
 
 
 # --- the drop box

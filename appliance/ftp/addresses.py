@@ -42,6 +42,30 @@ class Networks:
         return not self._allow or any(who in network for network in self._allow)
 
 
+class ByNetwork:
+    """An address for clients by their network; of several that fit, the most specific one counts."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """`pairs`: network and address."""
+        known = [(ipaddress.ip_network(network, strict=False), address) for network, address in pairs]
+        self._known = sorted(known, key=lambda pair: -pair[0].prefixlen)
+
+    def find(self, client: str) -> str | None:
+        """The address for a client at this `plain` address, None where no network fits."""
+        who = ipaddress.ip_address(client)
+        return next((address for network, address in self._known if who in network), None)
+
+
+def is_literal(name: str) -> bool:
+    """Whether a HOST argument is an address: IPv4, or IPv6 in brackets (RFC 7151 section 3.1)."""
+    try:
+        if name.startswith("[") and name.endswith("]"):
+            return ipaddress.IPv6Address(name[1:-1].lower().removeprefix("ipv6:")).version == 6
+        return ipaddress.IPv4Address(name).version == 4
+    except ValueError:
+        return False
+
+
 def parse_port(argument: str) -> tuple[str, int]:
     """Address and port of a PORT argument `h1,h2,h3,h4,p1,p2` (RFC 959 section 4.1.2). Raises AddressError."""
     fields = argument.split(",")

@@ -10,8 +10,8 @@ from appliance.ftp import addresses
 from appliance.ftp.handlers import Handler
 from appliance.ftp.house import House
 from appliance.ftp.loop import READ
+from appliance.ftp.site import NOT_SERVED
 
-_NOT_SERVED = "421 This service is not for your address."
 _LEAVING = "421 The service is going down."
 _IN_ONE_TURN = 64
 
@@ -23,6 +23,8 @@ class Door:
         self._house, self._sock = house, sock
         sock.setblocking(False)
         self._open = False
+        here = sock.getsockname()
+        self._site = house.sites.of_listener(here[0], here[1])
         self.open()
 
     def open(self) -> None:
@@ -67,22 +69,29 @@ class Door:
             _turn_away(sock, refusal)
             return
         try:
-            session = Handler(sock, house, address, client)
+            session = Handler(sock, house, self._site, address, client)
         except Exception:
             house.crashed(client)
             house.seats.leave(client)
+            self._site.leave()
             sock.close()
             return
         if not session.closed:
-            session.respond(f"220 {house.settings.banner}")
+            session.greet()
 
     def _judge(self, address: str, client: str) -> str:
         """The reply that refuses this client, or "" when its seat is taken."""
         if self._house.draining:
             return _LEAVING
         if not self._house.networks.permit(address):
-            return _NOT_SERVED
-        return self._house.seats.take(client)
+            return NOT_SERVED
+        refusal = self._site.take(address)
+        if refusal:
+            return refusal
+        refusal = self._house.seats.take(client)
+        if refusal:
+            self._site.leave()
+        return refusal
 
     def handle_write_event(self) -> None:
         """Never asked for."""

@@ -20,6 +20,7 @@ from appliance.ftp.policy import Rules
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SLICE = 500  # entries looked at in one turn of the loop: about 4 ms
 _NAMES = 5000  # names read from a folder in one turn
+_SHOWN, _SHOWN_LINE = 4096, 500  # bytes of a text that is shown, characters of one of its lines
 _BY_NAME = attrgetter("name")
 
 Line = Callable[[os.DirEntry[bytes]], bytes]  # b"" leaves the entry out
@@ -57,6 +58,16 @@ def open_file(path: str) -> OpenFile:
     return OpenFile(fd, found.st_size)
 
 
+def lines_of(path: str) -> list[str]:
+    """The lines of a small text that is shown to clients; what cannot be printed is left out. Raises OSError."""
+    file = open_file(path)
+    try:
+        text = os.pread(file.fd, _SHOWN, 0).decode("utf-8", "replace")
+    finally:
+        file.close()
+    return ["".join(filter(str.isprintable, line.expandtabs()))[:_SHOWN_LINE] for line in text.splitlines()]
+
+
 def look(path: str) -> os.stat_result:
     """What a path leads to, symbolic links followed. Raises OSError; only files and folders exist for a client."""
     found = os.stat(real(path))
@@ -87,8 +98,11 @@ def enter(path: str) -> None:
 class Listings:
     """Builds listings in slices: each generator yields bytes, or b"" where the loop may turn before there is more."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, root: str = "") -> None:
+        """`root`: the folder that clients see as /; paths that are given here begin with it."""
         self._rules = rules
+        self._box = None if rules.box is None else root + rules.box
+        self._skip = len(root)
 
     def long(self, path: str, now: float, pattern: str = "") -> Iterator[bytes]:
         """Lines of LIST. Raises OSError before the first slice when the path cannot be listed."""
@@ -109,8 +123,8 @@ class Listings:
         """Lines of MLSD. Raises NotADirectoryError for a file (RFC 3659 section 7.2: 501), else OSError."""
         if not stat.S_ISDIR(look(path).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "a file")
-        box = None if self._rules.box is None else real(self._rules.box)
-        base = b"" if path == "/" else real(path) + b"/"
+        box = None if self._box is None else real(self._box)
+        base = b"" if path == "/" else real(path).rstrip(b"/") + b"/"
 
         def line(entry: os.DirEntry[bytes]) -> bytes:
             try:
@@ -126,8 +140,8 @@ class Listings:
     def fact(self, path: str, lines: listing.FactLines) -> bytes:
         """The one line of MLST, with the full path (RFC 3659 section 7.3). Raises OSError."""
         found = look(path)
-        name = path.encode("utf-8", "surrogateescape")
-        return lines.line(name, found, path == self._rules.box)
+        name = path[self._skip :].encode("utf-8", "surrogateescape")
+        return lines.line(name, found, path == self._box)
 
     def names(self, path: str, pattern: str = "", typed: str = "") -> Iterator[bytes]:
         """Lines of NLST: names that serve as arguments of the next command (RFC 1123 section 4.1.2.7), so what was

@@ -41,11 +41,12 @@ class Handler(Session):
         if use in (Use.CONTROL, Use.SETUP):
             getattr(self, f"ftp_{command.verb}")(command.argument)
             return
+        path = self.site.real(verdict.path)
         try:
             if use is Use.LIST or (use is Use.STATUS and command.argument):
-                self._list(command.verb, verdict, policy.without_flags(command.argument))
+                self._list(command.verb, path, verdict.place, policy.without_flags(command.argument))
             else:
-                getattr(self, f"ftp_{command.verb}")(verdict.path)
+                getattr(self, f"ftp_{command.verb}")(path)
         except OSError as error:
             self._refuse_path(error)
         if use in (Use.FETCH, Use.STORE):
@@ -84,13 +85,13 @@ class Handler(Session):
         else:  # it starts when the custodian has granted it
             self.transfer = uploads.Upload(self, path, custodian, declared)
 
-    def _list(self, verb: str, verdict: Run, typed: str) -> None:
+    def _list(self, verb: str, whole: str, place: Place, typed: str) -> None:
         """LIST, NLST, MLSD, and STAT of a path. The drop box is always empty to see."""
-        path, pattern = verdict.path, ""
+        path, pattern = whole, ""
         if verb != "MLSD" and _GLOB.search(typed.rpartition("/")[2]) and not filesystem.exists(path):
             path, _slash, pattern = path.rpartition("/")  # RFC 959 leaves globbing to the server; mget needs it
         pieces: Iterator[bytes] | None = iter(())
-        if verdict.place is not Place.BOX:
+        if place is not Place.BOX:
             pieces = self._pieces(verb, path or "/", pattern, typed)
         if pieces is None:
             self.respond("501 MLSD lists folders only.")
@@ -98,10 +99,10 @@ class Handler(Session):
             self._source = pieces
             self.respond("213-Status follows:")
         else:
-            self.begin(Stream(self, verb, verdict.path, pieces, None))
+            self.begin(Stream(self, verb, whole, pieces, None))
 
     def _pieces(self, verb: str, path: str, pattern: str, typed: str) -> Iterator[bytes] | None:
-        listings = self.house.listings
+        listings = self.site.listings
         if verb == "NLST":
             return listings.names(path, pattern, typed)
         if verb != "MLSD":
@@ -129,7 +130,7 @@ class Handler(Session):
             self.respond("522 PASV is for IPv4; use EPSV.")  # RFC 2428 section 2: a 227 cannot tell an IPv6 address
         elif self._listen():
             assert self.listener is not None
-            here = self.house.settings.passive_address or self.local()[1][0]
+            here = self.house.passive_address(self.client_ip) or self.local()[1][0]
             self.respond(addresses.passive_reply(here, self.listener.port))
 
     def ftp_EPSV(self, argument: str) -> None:
@@ -189,6 +190,21 @@ class Handler(Session):
 
     # --- logging in
 
+    def ftp_HOST(self, name: str) -> None:
+        """RFC 7151: before the log-in a client names the site it wants; an address is that of the listener."""
+        if self.authenticated or self.username:
+            self.respond("503 HOST comes before USER.")
+            return
+        site = self._door if addresses.is_literal(name) else self.house.sites.of_host(name)
+        refusal = "" if site is None or site is self.site else site.take(self.client_ip)
+        if site is None or refusal:
+            self.respond("504 There is no such site for you.")
+            return
+        if site is not self.site:
+            self.site.leave()
+            self.site = site
+        self.respond(f"220 {site.banner}")
+
     def ftp_USER(self, line: str) -> None:
         if self.authenticated:
             self.flush_account()
@@ -201,7 +217,7 @@ class Handler(Session):
         elif self.username.lower() in ("anonymous", "ftp"):
             self.authenticated, self.password = True, line[:_SHOWN]
             self.fs = Cwd()
-            self.respond("230 Logged in.")
+            self.respond_lines(230, self._texts(self.house.settings.welcome_file), "Logged in.")
         else:
             self._waiting = True
             self.call_later(_LOGIN_DELAY_S, self._log_in_failed)
@@ -230,6 +246,9 @@ class Handler(Session):
     def ftp_REIN(self, _argument: str) -> None:
         self.flush_account()
         self._epsvall = False
+        if self.site is not self._door and not self._door.take(self.client_ip):  # RFC 7151 section 3.2.2: as if fresh
+            self.site.leave()
+            self.site = self._door
         self.born = self.house.now
         self.respond("220 Ready for a new user.")
 
@@ -239,12 +258,15 @@ class Handler(Session):
     # --- the rest
 
     def ftp_CWD(self, path: str) -> None:
-        if self.house.rules.place(path) is not Place.BOX:  # that one only the custodian can enter; its name is enough
+        seen = self.site.seen(path)
+        message: list[str] = []
+        if self.site.rules.place(seen) is not Place.BOX:  # that one only the custodian can enter; its name is enough
             filesystem.enter(path)
+            message = self._texts(self.house.settings.message_file, seen)
         assert self.fs is not None
-        self.fs.cwd = path
-        quoted = path.replace('"', '""')
-        self.respond(f'250 "{quoted}" is the current directory.')
+        self.fs.cwd = seen
+        quoted = seen.replace('"', '""')
+        self.respond_lines(250, message, f'"{quoted}" is the current directory.')
 
     ftp_CDUP = ftp_CWD
 
@@ -264,7 +286,7 @@ class Handler(Session):
         self.respond(f"213 {listing.timestamp(found.st_mtime)}")
 
     def ftp_MLST(self, path: str) -> None:
-        line = self.house.listings.fact(path, listing.FactLines(self._current_facts))
+        line = self.site.listings.fact(path, listing.FactLines(self._current_facts))
         self.push("250-Facts follow:\r\n " + line.decode("utf-8", "surrogateescape"))
         self.respond("250 End.")
 

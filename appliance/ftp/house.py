@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from appliance.ftp.addresses import Networks
-from appliance.ftp.filesystem import Listings
+from appliance.ftp.addresses import ByNetwork, Networks
 from appliance.ftp.loop import Loop
-from appliance.ftp.policy import Rules
 from appliance.ftp.seats import Seats
+from appliance.ftp.site import Sites
 from appliance.observe.log import Log
 from appliance.observe.tables import Counters
 from appliance.settings.ftp import FtpSettings
@@ -36,8 +35,7 @@ class House:
     loop: Loop
     log: Log
     counters: Counters
-    rules: Rules
-    listings: Listings
+    sites: Sites
     seats: Seats
     networks: Networks
     passive_ports: range
@@ -51,6 +49,16 @@ class House:
     draining: bool = False
     quiet: int = 0  # lines not written this second
     loud: int = 0
+    _told: ByNetwork | None = None
+
+    def passive_address(self, client: str) -> str | None:
+        """What PASV tells a client at this `plain` address; None: the address it reached."""
+        told = self.settings.passive_address
+        if told is None or isinstance(told, str):
+            return told
+        if self._told is None:
+            self._told = ByNetwork((network, item.address) for item in told for network in item.networks)
+        return self._told.find(client)
 
     def complain(self, event: str, client: str, reason: str) -> None:
         """Log something a stranger can cause at will: at most some lines a second, the rest as one number."""

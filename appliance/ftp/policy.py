@@ -65,6 +65,7 @@ VERBS: dict[str, Verb] = {
     "NOOP": Verb(Use.CONTROL, _MAY, login=False),
     "HELP": Verb(Use.CONTROL, _MAY, login=False),
     "SYST": Verb(Use.CONTROL, _NONE, login=False),
+    "HOST": Verb(Use.CONTROL, _MUST, login=False),  # RFC 7151
     "FEAT": Verb(Use.CONTROL, _NONE, login=False),
     "CLNT": Verb(Use.CONTROL, _MUST, login=False),
     "OPTS": Verb(Use.CONTROL, _MUST, login=False),

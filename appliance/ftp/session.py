@@ -20,12 +20,13 @@ import pyftpdlib.ioloop  # first of its package: it silences the DeprecationWarn
 # isort: split
 from pyftpdlib.handlers import FTPHandler
 
-from appliance.ftp import addresses, listing, policy
+from appliance.ftp import addresses, filesystem, listing, policy
 from appliance.ftp.connections import LISTEN_S, Passive
 from appliance.ftp.data import Transfer
 from appliance.ftp.house import House
 from appliance.ftp.loop import READ, WRITE
 from appliance.ftp.policy import Refuse, Run
+from appliance.ftp.site import Site
 
 LONGEST_LINE = 4096  # bytes of a command line
 _READ_SIZE = 4096
@@ -50,8 +51,9 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     authenticated: bool
     fs: Cwd | None
 
-    def __init__(self, conn: socket.socket, house: House, address: str, client: str) -> None:
+    def __init__(self, conn: socket.socket, house: House, site: Site, address: str, client: str) -> None:
         self.house = house
+        self.site = self._door = site  # what it sees, and what it came in by
         self.client_ip, self.client = address, client
         self.listener: Passive | None = None
         self.target = 0  # port of the client that PORT or EPRT named
@@ -68,6 +70,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self._ending = 0.0  # when a session that has said its last word is closed even if nobody reads
         self._events = READ
         super().__init__(conn, None, ioloop=house.loop)
+        self._extra_feats = ["HOST"]
         self._available_facts, self._current_facts = list(listing.FACTS), list(listing.DEFAULT_FACTS)
         if not self._closed:
             house.sessions.add(self)
@@ -170,7 +173,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             self._epsvall,
             self._restart_position > 0,
         )
-        verdict = policy.decide(command, state, self.house.rules)
+        verdict = policy.decide(command, state, self.site.rules)
         if isinstance(verdict, Run):
             self.perform(command, verdict)
         elif isinstance(verdict, Refuse):
@@ -192,6 +195,23 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     def respond(self, resp: str, logfun: Any = None) -> None:  # noqa: ARG002
         """Queue one reply line."""
         self.push(resp + "\r\n")
+
+    def greet(self) -> None:
+        """The first words (RFC 959 section 5.4)."""
+        self.respond_lines(220, self._texts(self.house.settings.banner_file), self.site.banner)
+
+    def respond_lines(self, code: int, lines: list[str], last: str) -> None:
+        """Queue a reply of several lines (RFC 959 section 4.2). None of them can pass for the last one."""
+        self.push("".join(f"{code}-{line}\r\n" for line in lines) + f"{code} {last}\r\n")
+
+    def _texts(self, name: str | None, folder: str = "/") -> list[str]:
+        """The lines of a file in a folder of the site; none where there is no such file."""
+        if name is None:
+            return []
+        try:
+            return filesystem.lines_of(self.site.real(policy.resolve(folder, name)))
+        except OSError:
+            return []
 
     def flush(self) -> None:
         """Send what is queued, and set what the loop watches for: once per turn for sessions in `house.dirty`."""
@@ -281,6 +301,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         house.dirty.discard(self)
         house.ready.discard(self)
         house.seats.leave(self.client)
+        self.site.leave()
         house.log.info(
             "session",
             client=self.client_ip,

@@ -11,11 +11,10 @@ from appliance import wire
 from appliance.child.context import ACTIVE, Context, take_listener
 from appliance.ftp.addresses import Networks
 from appliance.ftp.door import Door
-from appliance.ftp.filesystem import Listings
 from appliance.ftp.house import House
 from appliance.ftp.loop import READ, Loop, silence
-from appliance.ftp.policy import Rules
 from appliance.ftp.seats import Seats
+from appliance.ftp.site import Sites
 from appliance.ftp.uploads import Custodian
 from appliance.observe.log import Log
 from appliance.settings import plain
@@ -164,7 +163,6 @@ def _guarded(action: Callable[[], None], wall: Callable[[], None]) -> None:
 def _house(context: Context) -> House:
     settings = plain.decode(FtpSettings, context.settings["ftp"])
     counters = context.counters
-    rules = Rules(settings.hide, settings.incoming.path if settings.incoming.enabled else None)
     first, _dash, last = settings.passive_ports.partition("-")
     share = -(-settings.limits.sessions // int(context.settings["workers"]))
     silence()
@@ -173,8 +171,7 @@ def _house(context: Context) -> House:
         loop=Loop(),
         log=Log("ftp", context.settings["log"], lost=lambda: counters.add("log_dropped")),
         counters=counters,
-        rules=rules,
-        listings=Listings(rules),
+        sites=Sites(settings),
         seats=Seats(share, settings.limits.sessions_per_client),
         networks=Networks(settings.allow, settings.deny),
         passive_ports=range(int(first), int(last) + 1),

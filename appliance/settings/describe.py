@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 import textwrap
-import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,7 +59,7 @@ def _comment(hint: Any, pad: str, *, nested: bool) -> list[str]:
 
 def _keys_of_items(hint: Any, pad: str) -> Iterator[str]:
     """What the keys of a list's items mean, where they are sections."""
-    inner: Any = model.bare((typing.get_args(model.bare(hint)) or (None,))[0])
+    inner: Any = model.bare(model.item_of(hint))
     is_section = dataclasses.is_dataclass(inner)
     found = model.hints(inner) if is_section else {}
     for name, below in found.items():
@@ -70,7 +69,7 @@ def _keys_of_items(hint: Any, pad: str) -> Iterator[str]:
 
 def _written(hint: Any, value: Any) -> str:
     if isinstance(value, tuple):
-        item_hint = typing.get_args(model.bare(hint))[0]
+        item_hint = model.item_of(hint)
         return f"[{', '.join(_written(item_hint, item) for item in value)}]"
     if dataclasses.is_dataclass(value):
         return _item(value)
@@ -132,7 +131,7 @@ def _kinds(kind: Any) -> dict[str, Any]:
     """The dataclasses of all sections by name."""
     found: dict[str, Any] = {}
     for hint in model.hints(kind).values():
-        for below in (model.bare(hint), *map(model.bare, typing.get_args(model.bare(hint)))):
+        for below in (model.bare(hint), model.bare(model.item_of(hint)), *map(model.bare, model.arms(hint))):
             if dataclasses.is_dataclass(below):
                 found |= {getattr(below, "__name__", ""): below} | _kinds(below)
     return found

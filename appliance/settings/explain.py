@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import functools
 import json
-import typing
 from typing import Any, TypeAlias
 
 import pydantic
@@ -16,7 +15,7 @@ from appliance.errors import Problem
 from appliance.settings import words
 from appliance.settings.forms import CHECKS, Unfit
 from appliance.settings.main import Settings
-from appliance.settings.model import OutOfRange, arms, bare, hints, marker
+from appliance.settings.model import OutOfRange, arms, bare, hints, item_of, marker
 from appliance.settings.types import Form
 from appliance.settings.units import shown
 from appliance.settings.yamltext import Node
@@ -35,8 +34,8 @@ def explained(root: Node, error: pydantic.ValidationError) -> dict[Path, Problem
         path = _path_in(root, detail["loc"])
         if path not in found or detail["type"] in _BOUNDS:  # of a union's arms the one that came closest
             found[path] = detail
-    # To the validator a list is also too short when its items are wrong: it counts those that are left.
-    spoilt = {path[:-1] for path in found if path and isinstance(path[-1], int)}
+    # To the validator a list is also too short when its items are wrong (it counts those that are left), and no text.
+    spoilt = {path[:at] for path in found for at, part in enumerate(path) if isinstance(part, int)}
     return {path: _problem(root, path, detail) for path, detail in found.items() if path not in spoilt}
 
 
@@ -67,9 +66,14 @@ def _below(node: Node | None, part: str | int) -> Node | None:
 
 
 def _path_in(root: Node, loc: Path) -> Path:
-    """The part of a validator's location that exists in the configuration; the rest names an arm of a union."""
-    length = next((n for n in range(len(loc)) if node_at(root, loc[: n + 1]) is None), len(loc))
-    return loc[:length]
+    """The part of a validator's location that exists in the configuration; the rest names arms of unions."""
+    path: Path = ()
+    for part in loc:
+        if node_at(root, (*path, part)) is not None:
+            path = (*path, part)
+        elif not isinstance(part, str) or not isinstance((node_at(root, path) or root).value, list):
+            break
+    return path
 
 
 def _problem(root: Node, path: Path, detail: Any) -> Problem:
@@ -87,7 +91,7 @@ def _problem(root: Node, path: Path, detail: Any) -> Problem:
 def _hint_at(path: Path) -> Any:
     hint: Any = Settings
     for part in path:
-        hint = hints(bare(hint))[part] if isinstance(part, str) else typing.get_args(bare(hint))[0]
+        hint = hints(bare(hint))[part] if isinstance(part, str) else item_of(hint)
     return hint
 
 

@@ -16,6 +16,7 @@ from appliance.settings import patterns
 _ENDPOINT_LIKE = "write ADDRESS:PORT, like 0.0.0.0:69 or [::]:69"
 _LONGEST_PATH = 4000  # bytes; PATH_MAX less what is appended
 _INTERFACE = re.compile(r"[A-Za-z0-9._-]{1,15}", re.ASCII)
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _EVERYWHERE = {"": "0.0.0.0", "*": "0.0.0.0", "localhost": "127.0.0.1"}
 _EVERYWHERE6 = {"": "::", "*": "::", "localhost": "::1"}
 
@@ -165,12 +166,32 @@ def pattern(text: str) -> str:
     return text
 
 
+def name(text: str) -> str:
+    """The name of a file, without a folder."""
+    _printable(text, "a name like .message")
+    if "/" in text or text in (".", "..") or len(text.encode()) > 255:
+        raise Unfit(f"{text[:80]} is not the name of a file", "write a name like .message, without a folder")
+    return text
+
+
 def ipv4(text: str) -> str:
     """An IPv4 address."""
     try:
         return str(ipaddress.IPv4Address(text))
     except ValueError:
         raise Unfit(f"{text} is not an IPv4 address", "write an address like 192.0.2.7") from None
+
+
+def host_name(text: str) -> str:
+    """A DNS name (RFC 1123 section 2.1), in lower case and without the dot of the root."""
+    name = text.lower().removesuffix(".")
+    if (
+        len(name) > 253
+        or not all(_LABEL.fullmatch(label) for label in name.split("."))
+        or name.split(".")[-1].isdigit()
+    ):
+        raise Unfit(f"{text} is not a host name", "write a name like ftp.example.org")
+    return name
 
 
 def line(text: str) -> str:
@@ -208,7 +229,9 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "relative-path": relative_path,
     "user": user,
     "pattern": pattern,
+    "name": name,
     "ipv4": ipv4,
+    "host-name": host_name,
     "line": line,
     "regex": regex,
     "replacement": replacement,

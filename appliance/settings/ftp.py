@@ -10,8 +10,10 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from appliance.settings.types import (
     Endpoint,
     Help,
+    HostName,
     Ipv4,
     Line,
+    Name,
     Network,
     Path,
     Pattern,
@@ -51,6 +53,38 @@ class IncomingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PassiveAddress:
+    """What PASV tells the clients of some networks: inside and outside of a NAT differ."""
+
+    networks: Annotated[tuple[Network, ...], MinLen(1), MaxLen(64), Help("the clients")]
+    address: Annotated[Ipv4, Help("IPv4 address told to them")]
+
+
+@dataclass(frozen=True, slots=True)
+class FtpSite:
+    """One more face of the server: by its own listeners, by HOST names, or both."""
+
+    listen: Annotated[
+        tuple[Endpoint, ...], MinLen(0), MaxLen(16), Help("addresses and ports, besides those of ftp.listen")
+    ] = ()
+    hosts: Annotated[
+        tuple[HostName, ...], MinLen(0), MaxLen(32), Help("names that clients select it by (HOST, RFC 7151)")
+    ] = ()
+    root: Annotated[RelativePath | None, Help("folder inside the root that its clients see as /; null is the root")] = (
+        None
+    )
+    banner: Annotated[
+        Annotated[Line, MinLen(1), MaxLen(200)] | None, Help("greeting line; null is that of the server")
+    ] = None
+    sessions: Annotated[
+        Annotated[int, Ge(1), Le(100_000)] | None,
+        Help("sessions at once, in each worker; null is no limit but that of the server"),
+    ] = None
+    allow: Annotated[tuple[Network, ...], Help("networks that are served; empty is whoever the server serves")] = ()
+    deny: Annotated[tuple[Network, ...], Help("networks that are not served; wins over allow")] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FtpLimits:
     """What one server gives at most, to all and to one client. 0 is no limit where it is allowed."""
 
@@ -85,9 +119,19 @@ class FtpSettings:
     user: Annotated[User, Help("the account the workers run under")] = "appliance-ftp"
     workers: Annotated[Workers, Help("processes; auto is one per CPU")] = "auto"
     banner: Annotated[Line, MinLen(1), MaxLen(200), Help("greeting line; says no version")] = "Anonymous FTP ready."
+    banner_file: Annotated[
+        RelativePath | None, Help("file inside the root that is shown before the greeting line, at most 4 KiB")
+    ] = None
+    welcome_file: Annotated[
+        RelativePath | None, Help("file inside the root that is shown after the log-in, at most 4 KiB")
+    ] = None
+    message_file: Annotated[
+        Name | None, Help("name of a file that is shown when its folder is entered, at most 4 KiB; null shows none")
+    ] = ".message"
     passive_ports: Annotated[PortRange, Help("ports of passive data connections, inclusive")] = "61000-65535"
     passive_address: Annotated[
-        Ipv4 | None, Help("IPv4 address told in PASV replies; null is the one the client reached")
+        Ipv4 | Annotated[tuple[PassiveAddress, ...], MinLen(1), MaxLen(64)] | None,
+        Help("IPv4 address told in PASV replies, one or by the client's network; null is the one the client reached"),
     ] = None
     active: Annotated[ActiveSettings, Help("Active mode: the server connects to the client.")] = field(
         default_factory=ActiveSettings
@@ -101,6 +145,12 @@ class FtpSettings:
         ".git",
         ".ssh",
     )
+    sites: Annotated[
+        tuple[FtpSite, ...],
+        MinLen(0),
+        MaxLen(32),
+        Help("more faces of the server, with a folder and rules of their own"),
+    ] = ()
     limits: Annotated[FtpLimits, Help("What all workers together give at most.")] = field(default_factory=FtpLimits)
     allow: Annotated[tuple[Network, ...], Help("networks that are served; empty is everyone")] = ()
     deny: Annotated[tuple[Network, ...], Help("networks that are not served; wins over allow")] = ()

@@ -28,6 +28,8 @@ _PATTERNS = {
     "relative-path": "^[^/]",
     "user": r"^[a-z_][a-z0-9_.-]{0,30}\$?$",
     "pattern": "^[^/]+$",
+    "name": "^[^/]+$",
+    "host-name": r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\.?$",
     "ipv4": r"^[0-9]{1,3}(\.[0-9]{1,3}){3}$",
 }
 
@@ -91,6 +93,12 @@ def arms(hint: Any) -> tuple[Any, ...]:
     if typing.get_origin(bare(hint)) in (typing.Union, types.UnionType):
         return typing.get_args(bare(hint))
     return (hint,)
+
+
+def item_of(hint: Any) -> Any:
+    """What the items of a list are; of a union, those of the member that is a list. None where there is no list."""
+    lists = [bare(arm) for arm in arms(hint) if typing.get_origin(bare(arm)) is tuple]
+    return typing.get_args(lists[0])[0] if lists else None
 
 
 def _translated(hint: Any) -> Any:

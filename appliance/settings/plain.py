@@ -39,6 +39,12 @@ def _value(hint: Any, plain: Any) -> Any:
     origin = typing.get_origin(hint)
     if origin is tuple and isinstance(plain, (list, tuple)):
         return tuple(_value(typing.get_args(hint)[0], item) for item in plain)
-    if origin in (typing.Union, types.UnionType) and isinstance(plain, dict):
-        return next(_value(arm, plain) for arm in typing.get_args(hint) if dataclasses.is_dataclass(arm))
+    if origin in (typing.Union, types.UnionType) and isinstance(plain, (dict, list, tuple)):
+        arms = typing.get_args(hint)
+        return next(_value(arm, plain) for arm in arms if _takes(arm, plain))
     return plain
+
+
+def _takes(arm: Any, plain: Any) -> bool:
+    """Whether a member of a union is the one for a section, or for a list."""
+    return dataclasses.is_dataclass(arm) if isinstance(plain, dict) else typing.get_origin(arm) is tuple

@@ -49,6 +49,8 @@ def _listeners(settings: Settings) -> list[tuple[str, Path, str]]:
         found += [("udp", ("tftp", "sites", i, "listen"), site.listen) for i, site in enumerate(settings.tftp.sites)]
     if settings.ftp.enabled:
         found += [("tcp", ("ftp", "listen", i), text) for i, text in enumerate(settings.ftp.listen)]
+        for i, site in enumerate(settings.ftp.sites):
+            found += [("tcp", ("ftp", "sites", i, "listen", j), text) for j, text in enumerate(site.listen)]
     return found
 
 
@@ -73,7 +75,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _name(path: Path) -> str:
-    return f"{path[0]}.{path[1]}[{path[2]}]" + "".join(f".{part}" for part in path[3:])
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)[1:]
 
 
 def _passive_ports(settings: Settings) -> Iterator[Finding]:
@@ -114,6 +116,22 @@ def _sites(settings: Settings) -> Iterator[Finding]:
             if first.setdefault(str(ip_network(network.net)), i) != i:
                 what = f"{network.net} stands in the list twice; this one never counts"
                 yield Finding(what, "remove one of the two", ((*path, i, "net"),))
+
+
+def _ftp_sites(settings: Settings) -> Iterator[Finding]:
+    known: dict[str, int] = {}
+    for i, site in enumerate(settings.ftp.sites):
+        key: Path = ("ftp", "sites", i)
+        if not site.listen and not site.hosts:
+            yield Finding("no client can reach this site", "write listen, or hosts, or remove it", (key,))
+        for j, text in enumerate(site.listen):
+            if not endpoint_parts(text)[1]:
+                what = f"{text} is no fixed port, so the site could not be told from others"
+                yield Finding(what, "write the port", ((*key, "listen", j),))
+        for j, name in enumerate(site.hosts):
+            if (other := known.setdefault(name, i)) != i:
+                what = f"{name} is a name of ftp.sites[{other}] already"
+                yield Finding(what, "remove one of the two", ((*key, "hosts", j), ("ftp", "sites", other, "hosts")))
 
 
 def _remap(settings: Settings) -> Iterator[Finding]:
@@ -200,6 +218,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _passive_ports,
     _transfer_ports,
     _sites,
+    _ftp_sites,
     _remap,
     _patience,
     _quotas,

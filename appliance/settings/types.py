@@ -41,7 +41,9 @@ class Form:
         "relative-path",
         "user",
         "pattern",
+        "name",
         "ipv4",
+        "host-name",
         "line",
         "regex",
         "replacement",
@@ -55,7 +57,9 @@ Path = Annotated[str, Form("path")]  # absolute
 RelativePath = Annotated[str, Form("relative-path")]  # inside the service root, no ".."
 User = Annotated[str, Form("user")]
 Pattern = Annotated[str, Form("pattern")]  # shell pattern of a name
+Name = Annotated[str, Form("name")]  # of a file, without a folder
 Ipv4 = Annotated[str, Form("ipv4")]  # "192.0.2.7"
+HostName = Annotated[str, Form("host-name")]  # "ftp.example.org", lower case
 Regex = Annotated[str, Form("regex")]  # searched in a name, with a bound on its cost (settings.patterns)
 Replacement = Annotated[str, Form("replacement")]  # what takes the place of what a Regex found
 Line = Annotated[str, Form("line")]  # printable, so that it cannot become two lines of a protocol

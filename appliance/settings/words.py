@@ -21,6 +21,8 @@ _FORMS = {
     "user": "the name of an account",
     "pattern": "a shell pattern of a name, like *.tmp",
     "ipv4": "an IPv4 address like 192.0.2.7",
+    "name": "the name of a file",
+    "host-name": "a host name like ftp.example.org",
     "regex": "a regular expression",
     "replacement": r"a text, with \1, \g<name>, \i and \x",
 }

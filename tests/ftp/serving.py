@@ -323,8 +323,9 @@ def server(
     custody_before: Callable[[], None] = lambda: None,
     box: Path | None = None,
     workers: int = 1,
+    more: tuple[socket.socket, ...] = (),
 ) -> Iterator[Server]:
-    """An FTP worker over `root`, with a custodian when `incoming` is on."""
+    """An FTP worker over `root`, with a custodian when `incoming` is on, and `more` listeners than its own."""
     from appliance.ftp.worker import prepare
 
     config = config or settings()
@@ -340,7 +341,7 @@ def server(
         keeper_context = custodian(folder, config.incoming, logs / "custody.log", custody_before)
         keeper = keeper_context.__enter__()
         links["custody"] = link(keeper)
-    process = start("ftp", prepare, values, root, logs / "ftp.log", (sock,), links, before)
+    process = start("ftp", prepare, values, root, logs / "ftp.log", (sock, *more), links, before)
     for ours in links.values():
         ours.close()
     parent = ActiveParent(process.channel)

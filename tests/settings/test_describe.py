@@ -59,6 +59,8 @@ _FORMS: dict[str, st.SearchStrategy[str]] = {
     "relative-path": PRINTABLE,
     "user": st.from_regex(r"[a-z_][a-z0-9_.-]{0,30}", fullmatch=True),
     "pattern": PRINTABLE,
+    "name": PRINTABLE,
+    "host-name": st.from_regex(r"[a-z][a-z0-9]{0,9}(\.[a-z]{2,5}){0,2}", fullmatch=True),
     "ipv4": st.ip_addresses(v=4).map(str),
     "regex": PRINTABLE | st.sampled_from(["^(.*)/(.*)$", "^(?P<mac>[0-9a-f-]{17})", "a", "(a+)+", "x: [y]", "(.*)b"]),
     "replacement": PRINTABLE | st.sampled_from(["", r"\1", r"\g<mac>/\i", r"\x.cfg", "true", r"\q"]),

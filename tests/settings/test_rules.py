@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from appliance.settings import rules
+from appliance.settings.ftp import FtpSite
 from appliance.settings.main import Settings
 from appliance.settings.tftp import TftpNetwork, TftpRemap, TftpSite
 
@@ -234,3 +235,19 @@ def test_a_rule_refers_to_groups_that_it_has(match: str, to: str, absent: str) -
 def test_all_rules_together_are_bounded(count: int, fits: bool) -> None:
     settings = changed(tftp={"remap": (TftpRemap("^(.*)/(.*)$", ""),) * count})
     assert [finding.keys[0] for finding in rules.judge(settings)] == ([] if fits else [("tftp", "remap", 15, "match")])
+
+
+def test_a_site_of_ftp_is_reachable_and_can_be_told_from_others() -> None:
+    sites = (
+        FtpSite(root="a"),
+        FtpSite(listen=("127.0.0.1:0",), hosts=("a.example.org",)),
+        FtpSite(hosts=("b.example.org", "a.example.org")),
+        FtpSite(listen=("127.0.0.1:2120", "127.0.0.1:2121")),
+        FtpSite(listen=("127.0.0.1:2120",)),
+    )
+    assert [what for _severity, what, _remedy in found(changed(ftp={"sites": sites}))] == [
+        "127.0.0.1:2120 is taken by ftp.sites[3].listen[0], 127.0.0.1:2120",
+        "no client can reach this site",
+        "127.0.0.1:0 is no fixed port, so the site could not be told from others",
+        "a.example.org is a name of ftp.sites[1] already",
+    ]

@@ -19,6 +19,7 @@ from appliance.ftp.filesystem import OpenFile
 from appliance.ftp.loop import WRITE
 
 if TYPE_CHECKING:
+    from appliance.ftp.rates import Flow
     from appliance.ftp.session import Session
 
 PIECE = 1 << 20  # bytes per sendfile: 64 KiB pieces cost twice the CPU
@@ -42,6 +43,7 @@ class Transfer:
         self._said = False
         self._watched = False
         self._way: Passive | Active | None = None
+        self._flow: Flow | None = None
 
     def start(self) -> None:
         """Take the arranged connection, or wait for it."""
@@ -64,6 +66,9 @@ class Transfer:
         self._way = None
         self.sock = sock
         self.progress = self.house.now
+        if self.house.rates is not None:
+            assert self.session.bucket is not None
+            self._flow = self.house.rates.join(self.session.client, self.session.bucket, self.house.now, self._go_on)
         self._say()
         self.move()
         if not self.over and not self._watched:
@@ -86,6 +91,26 @@ class Transfer:
         """Move the next piece."""
         raise NotImplementedError
 
+    def may(self, count: int) -> int:
+        """How many of `count` bytes may be moved now; at 0 the transfer leaves the loop until it may move again."""
+        if self._flow is None:
+            return count
+        allowed = self._flow.may(count, self.house.now)
+        if not allowed:
+            self._watch(0)
+        return allowed
+
+    def took(self, count: int) -> None:
+        """So many bytes were moved."""
+        self.progress = self.house.now
+        self.moved += count
+        if self._flow is not None:
+            self._flow.took(count)
+
+    def _go_on(self) -> None:
+        if self.sock is not None:
+            self._watch(self.events)
+
     def end(self, reply: str, cause: str = "") -> None:
         """Close the data connection, then reply (RFC 959 section 3.3). `cause` is for the operator; "" is success."""
         if self.over:
@@ -96,6 +121,9 @@ class Transfer:
     def close(self) -> None:
         """Let everything go without a word; may be called twice."""
         self.over = True
+        if self._flow is not None:
+            self._flow.leave()
+            self._flow = None
         if self._way is not None:
             self._way.close()
             self._way = None
@@ -146,8 +174,11 @@ class Download(Transfer):
     def move(self) -> None:
         left = self._file.size - self._offset
         if left and self.sock is not None:
+            count = self.may(min(PIECE, left))
+            if not count:
+                return
             try:
-                sent = os.sendfile(self.sock.fileno(), self._file.fd, self._offset, min(PIECE, left))
+                sent = os.sendfile(self.sock.fileno(), self._file.fd, self._offset, count)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -156,9 +187,8 @@ class Download(Transfer):
             if not sent:
                 self.end("451 The file became shorter; transfer aborted.", "the file was cut while it was sent")
                 return
-            self.progress = self.house.now
+            self.took(sent)
             self._offset += sent
-            self.moved += sent
             left -= sent
         if not left:
             self.end("226 Transfer complete.")
@@ -192,17 +222,17 @@ class Stream(Transfer):
 
     def _send(self) -> bool:
         """Send what is left; True when all of it went."""
-        if self.sock is None:
+        count = 0 if self.sock is None else self.may(len(self._left))
+        if not count or self.sock is None:
             return False
         try:
-            sent = self.sock.send(self._left)
+            sent = self.sock.send(self._left[:count])
         except BlockingIOError:
             return False
         except OSError as error:
             _failed(self, error)
             return False
-        self.progress = self.house.now
-        self.moved += sent
+        self.took(sent)
         self._left = self._left[sent:]
         return not self._left
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from appliance.ftp.addresses import ByNetwork, Networks
 from appliance.ftp.loop import Loop
+from appliance.ftp.rates import Rates
 from appliance.ftp.seats import Seats
 from appliance.ftp.site import Sites
 from appliance.observe.log import Log
@@ -41,6 +42,7 @@ class House:
     passive_ports: range
     request_active: Callable[[int, int], int]
     custodian: Custodian | None = None
+    rates: Rates | None = None  # None: nothing is limited, and nothing is counted
     sessions: set[Session] = field(default_factory=set)
     dirty: set[Session] = field(default_factory=set)
     ready: set[Session] = field(default_factory=set)

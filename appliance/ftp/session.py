@@ -58,7 +58,8 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self.listener: Passive | None = None
         self.target = 0  # port of the client that PORT or EPRT named
         self.transfer: Transfer | None = None
-        self.born = self.heard = house.now
+        self.entered = self.born = self.heard = house.now
+        self.bucket = None if house.rates is None else house.rates.session(house.now)
         self.files = self.bytes = 0
         self.reason = ""
         self._declared = 0
@@ -318,6 +319,8 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         if self._ending:
             if now > self._ending:
                 self.close()
+        elif limits.session_timeout and now - self.entered > limits.session_timeout:
+            self.finish("session time-out", "421 The session has lasted long enough.")
         elif self.transfer is not None:
             self.transfer.check(now)
             self.heard = now

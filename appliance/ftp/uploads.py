@@ -225,6 +225,10 @@ class Upload(Transfer):
         if self.sock is not None and not self._committing:
             self._watch(READ)
 
+    def _go_on(self) -> None:
+        if not self._committing:
+            super()._go_on()
+
     # --- the data connection
 
     def move(self) -> None:
@@ -234,12 +238,15 @@ class Upload(Transfer):
             self._ask()
             self._watch(0)  # until the custodian has answered
             return
+        limit = self.may(max(1, min(room, len(_BUFFER))))
+        if not limit:
+            return
         by_hand = self._text or room <= 0  # TYPE A is translated; without room one byte tells whether there is more
         try:
             if by_hand:
-                count = self.sock.recv_into(_BUFFER, max(1, min(len(_BUFFER), room)))
+                count = self.sock.recv_into(_BUFFER, limit)
             else:
-                count = self._custodian.funnel.fill(self.sock.fileno(), room)
+                count = self._custodian.funnel.fill(self.sock.fileno(), limit if self._flow is not None else room)
         except BlockingIOError:
             return
         except OSError as error:
@@ -251,7 +258,7 @@ class Upload(Transfer):
         elif room <= 0 and self._enough is not None:
             self.end(REPLIES[self._enough], self._enough.name.lower())
         else:
-            self.moved += count
+            self.took(count)
             self._keep(count, by_hand)
         if not self.over and self._enough is None and self._allowed - self._written < ASK_AHEAD:
             self._ask()

@@ -13,6 +13,7 @@ from appliance.ftp.addresses import Networks
 from appliance.ftp.door import Door
 from appliance.ftp.house import House
 from appliance.ftp.loop import READ, Loop, silence
+from appliance.ftp.rates import Rates
 from appliance.ftp.seats import Seats
 from appliance.ftp.site import Sites
 from appliance.ftp.uploads import Custodian
@@ -62,10 +63,14 @@ class Worker:
         house = self._house
         soonest = house.loop.sched.poll()
         wait = max(0.0, self._next_second - time.monotonic())
+        if house.rates is not None:
+            wait = min(wait, house.rates.wait(house.now))
         if soonest is not None:
             wait = min(wait, soonest)
         house.loop.poll(0.0 if house.ready or house.dirty else wait)
         house.now = time.monotonic()
+        if house.rates is not None:
+            house.rates.tick(house.now)
         if house.ready:
             ready, house.ready = house.ready, set()
             for session in ready:
@@ -164,7 +169,8 @@ def _house(context: Context) -> House:
     settings = plain.decode(FtpSettings, context.settings["ftp"])
     counters = context.counters
     first, _dash, last = settings.passive_ports.partition("-")
-    share = -(-settings.limits.sessions // int(context.settings["workers"]))
+    workers = int(context.settings["workers"])
+    share = -(-settings.limits.sessions // workers)
     silence()
     house = House(
         settings=settings,
@@ -175,11 +181,24 @@ def _house(context: Context) -> House:
         seats=Seats(share, settings.limits.sessions_per_client),
         networks=Networks(settings.allow, settings.deny),
         passive_ports=range(int(first), int(last) + 1),
+        rates=_rates(settings, workers),
         request_active=lambda port, fd: context.channel.request(ACTIVE, port, fd),
     )
     if settings.incoming.enabled:
         house.custodian = Custodian(house)
     return house
+
+
+def _rates(settings: FtpSettings, workers: int) -> Rates | None:
+    limits = settings.limits
+    if not (limits.rate_per_session or limits.rate_per_client or limits.rate_total):
+        return None
+    return Rates(
+        per_session=limits.rate_per_session,
+        per_client=limits.rate_per_client,
+        total=-(-limits.rate_total // workers),
+        now=time.monotonic(),
+    )
 
 
 def prepare(context: Context) -> Worker:

@@ -96,6 +96,22 @@ class FtpLimits:
     idle_timeout: Annotated[
         float, Unit("duration", 1, 86400), Help("silence that ends a session without a transfer")
     ] = 300.0
+    session_timeout: Annotated[
+        float, Unit("duration", 10, 30 * 86400, zero=True), Help("longest session, transfers included; 0 is no limit")
+    ] = 0.0
+    rate_per_session: Annotated[
+        int, Unit("size", 1024, 1 << 40, zero=True), Help("bytes per second of one session; 0 is no limit")
+    ] = 0
+    rate_per_client: Annotated[
+        int,
+        Unit("size", 1024, 1 << 40, zero=True),
+        Help("bytes per second of all sessions of one client, in each worker; 0 is no limit"),
+    ] = 0
+    rate_total: Annotated[
+        int,
+        Unit("size", 1024, 1 << 40, zero=True),
+        Help("bytes per second of everybody, shared equally between clients; each worker has its part; 0 is no limit"),
+    ] = 0
     stall_timeout: Annotated[
         float, Unit("duration", 1, 86400), Help("a transfer that moves nothing for this long is ended")
     ] = 300.0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.ftp.serving import SECONDS, Server, read_all, server, settings, until
+from tests.ftp.serving import SECONDS, Server, read_all, server, settings, store, until
 
 
 def greeting(running: Server, source: str = "127.0.0.1") -> tuple[socket.socket, str]:
@@ -174,3 +175,37 @@ def test_a_worker_without_descriptors_recovers(tree: Path) -> None:
         assert first.get("NLST")
         first.close()
         assert running.worker.counters()["crashes"] == 0
+
+
+@pytest.mark.parametrize("rate", ["rate_per_session", "rate_per_client", "rate_total"])
+def test_a_rate_is_never_exceeded_by_what_is_sent_and_what_is_received(tree: Path, rate: str) -> None:
+    (tree / "big").write_bytes((b"x" * 98 + b"\r\n") * 4000)
+    with server(tree, settings(limits={rate: 400_000}, incoming={"enabled": True})) as running:
+        client = running.ftp()
+        began = time.monotonic()
+        content = bytearray()
+        client.retrbinary("RETR big", content.extend)
+        assert len(content) == 400_000
+        client.cwd("incoming")
+        assert store(client, "up", b"y" * 200_000).startswith("226")
+        client.cwd("/")
+        client.retrlines("RETR big", lambda _line: None)  # TYPE A goes another way
+        assert time.monotonic() - began >= (1_000_000 - 100_000) / 400_000
+        assert (running.box / "up").read_bytes() == b"y" * 200_000
+
+
+def test_a_rate_of_one_worker_is_its_part_of_the_total(tree: Path) -> None:
+    (tree / "big").write_bytes(b"x" * 200_000)
+    with server(tree, settings(limits={"rate_total": 400_000}), workers=4) as running:
+        began = time.monotonic()
+        running.ftp().retrbinary("RETR big", lambda _piece: None)
+        assert time.monotonic() - began >= (200_000 - 25_000) / 100_000
+
+
+def test_a_session_lasts_no_longer_than_allowed_not_even_with_a_transfer(tree: Path) -> None:
+    with server(tree, settings(limits={"session_timeout": 0.5})) as running, running.raw() as raw:
+        data = raw.passive()
+        raw.ask("RETR big")
+        assert raw.reply() == "421 The session has lasted long enough.\r\n"
+        assert raw.closed()
+        data.close()

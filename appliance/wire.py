@@ -11,6 +11,7 @@ Supervisor to child                          child to supervisor
   D  drain: finish within so many ms
   R  reply to a request (errno, descriptor)
   F  facts for the status child: JSON
+  B  ban: a client, and for how long            b  offence: a worker asks for a ban
 """
 
 from __future__ import annotations
@@ -104,7 +105,23 @@ class Query:
     """The status child asks for the facts."""
 
 
-Message: TypeAlias = Start | Adopt | Unadopt | Link | Drain | Reply | Facts | Ready | Request | Query
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """A client has misbehaved too often: it should not be served for so many seconds."""
+
+    seconds: int
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """Do not serve this client for so many seconds from now on; 0 lifts an earlier ban."""
+
+    seconds: int
+    client: str
+
+
+Message: TypeAlias = Start | Adopt | Unadopt | Link | Drain | Reply | Facts | Ready | Request | Query | Offence | Ban
 
 _FIXED: dict[type, tuple[bytes, struct.Struct]] = {
     Adopt: (b"A", struct.Struct("!H")),
@@ -118,6 +135,8 @@ _FIXED: dict[type, tuple[bytes, struct.Struct]] = {
 }
 _BY_KIND = {kind: (cls, form) for cls, (kind, form) in _FIXED.items()}
 FROM_CHILD = (Ready, Request, Query)
+CLIENT_MAX = 64  # bytes of a client's key: an address or a /64
+_SECONDS = struct.Struct("!I")
 
 
 def pack(message: Message) -> bytes:
@@ -127,6 +146,9 @@ def pack(message: Message) -> bytes:
         return b"S" + json.dumps(fields).encode()
     if isinstance(message, Facts):
         return b"F" + message.text
+    if isinstance(message, Offence | Ban):
+        kind = b"b" if isinstance(message, Offence) else b"B"
+        return kind + _SECONDS.pack(message.seconds) + message.client.encode("ascii")
     kind, form = _FIXED[type(message)]
     return kind + form.pack(*(getattr(message, name) for name in type(message).__slots__))
 
@@ -140,9 +162,23 @@ def parse(datagram: bytes, *, from_child: bool) -> Message:
             raise WireError(f"message {kind!r} of {len(body)} bytes does not fit")
         message: Message = cls(*form.unpack(body))
         return message
+    if kind in (b"b", b"B") and (kind == b"b") == from_child:
+        return Offence(*_client(body)) if from_child else Ban(*_client(body))
     if from_child or kind not in (b"S", b"F"):
         raise WireError(f"unknown message {kind!r}")
     return Facts(body) if kind == b"F" else _start(body)
+
+
+def client_key(text: str) -> bool:
+    """Whether this may be a client's key: nothing that a file name, a terminal or a log would take for more."""
+    return 0 < len(text) <= CLIENT_MAX and not set(text) - set("0123456789abcdef.:/")
+
+
+def _client(body: bytes) -> tuple[int, str]:
+    text = body[_SECONDS.size :].decode("latin-1")
+    if not client_key(text):
+        raise WireError("a ban of nobody")
+    return _SECONDS.unpack_from(body)[0], text
 
 
 def _start(body: bytes) -> Start:

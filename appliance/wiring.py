@@ -94,7 +94,7 @@ def _ftp(settings: Settings, host: Host) -> Service:
         nofile=4 * ftp.limits.sessions + _SPARE,
         fsize=ftp.incoming.max_size if ftp.incoming.enabled and not host.log_to_file else -1,
         links=("custody",) if ftp.incoming.enabled else (),
-        requests=("active",) if ftp.active.enabled else (),
+        requests=("active", "ban") if ftp.active.enabled else ("ban",),
         settings={"ftp": encode(ftp), "log": settings.observe.log, "workers": workers},
     )
 

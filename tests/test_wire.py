@@ -27,7 +27,10 @@ FROM_SUPERVISOR = st.one_of(
         st.lists(st.text()).map(tuple),
     ),
 )
+CLIENT = st.text("0123456789abcdef.:/", min_size=1, max_size=64)
+FROM_SUPERVISOR = FROM_SUPERVISOR | st.builds(wire.Ban, u32, CLIENT)
 FROM_CHILD = st.one_of(
+    st.builds(wire.Offence, u32, CLIENT),
     st.builds(wire.Ready, u32, st.integers(0, 255), u16),
     st.builds(wire.Request, u32, st.integers(0, 255), u16),
     st.just(wire.Query()),
@@ -68,3 +71,10 @@ def test_a_bad_start_message_is_a_wire_error(text: bytes) -> None:
 def test_a_message_of_the_wrong_length_is_a_wire_error(text: bytes) -> None:
     with pytest.raises(WireError):
         wire.parse(text, from_child=True)
+
+
+@pytest.mark.parametrize("client", ["", "x" * 65, "1" * 65, "192.0.2.1 ", "a\n", "192.0.2.1\0", "\xff", "G"])
+def test_a_ban_of_something_that_is_no_client_is_refused(client: str) -> None:
+    with pytest.raises(WireError):
+        wire.parse(b"b\0\0\0\1" + client.encode("latin-1"), from_child=True)
+    assert not wire.client_key(client)

@@ -55,9 +55,9 @@ def test_a_service_that_is_switched_off_is_not_there() -> None:
 
 
 def test_without_active_mode_no_privileged_request_is_granted() -> None:
-    assert wired()["ftp"].requests == ("active",)
+    assert wired()["ftp"].requests == ("active", "ban")
     passive = replace(DEFAULTS, ftp=replace(DEFAULTS.ftp, active=ActiveSettings(enabled=False)))
-    assert wired(passive)["ftp"].requests == ()
+    assert wired(passive)["ftp"].requests == ("ban",)
     assert wired()["tftp"].requests == ()
 
 

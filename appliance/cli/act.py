@@ -22,7 +22,7 @@ def reload(*, config: Config = None, as_json: Json = False, timeout: Patience = 
     Example:
       appliance check && appliance reload
     """
-    _act("reload", config, as_json, timeout)
+    give("reload", config, as_json, timeout)
 
 
 def drain(*, config: Config = None, as_json: Json = False, timeout: Patience = 60.0) -> None:
@@ -35,7 +35,7 @@ def drain(*, config: Config = None, as_json: Json = False, timeout: Patience = 6
     Example:
       appliance drain
     """
-    _act("drain", config, as_json, timeout)
+    give("drain", config, as_json, timeout)
 
 
 def stop(*, config: Config = None, as_json: Json = False, timeout: Patience = 60.0) -> None:
@@ -45,10 +45,11 @@ def stop(*, config: Config = None, as_json: Json = False, timeout: Patience = 60
     Example:
       appliance stop
     """
-    _act("stop", config, as_json, timeout)
+    give("stop", config, as_json, timeout)
 
 
-def _act(word: str, config: str | None, as_json: bool, timeout: float) -> None:
+def give(word: str, config: str | None, as_json: bool, timeout: float) -> None:
+    """Give the supervisor a word, print what it says, and raise typer.Exit with how it ended."""
     found = configuration.find(config, quiet=as_json)
     lines = []
     for line in control.order(found.run_dir(), word, timeout):

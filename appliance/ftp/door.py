@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 
-from appliance.ftp import addresses
+from appliance.ftp import addresses, bans
 from appliance.ftp.handlers import Handler
 from appliance.ftp.house import House
 from appliance.ftp.loop import READ
@@ -85,6 +85,8 @@ class Door:
             return _LEAVING
         if not self._house.networks.permit(address):
             return NOT_SERVED
+        if self._house.bans.banned(client, self._house.now):
+            return bans.REFUSAL
         refusal = self._site.take(address)
         if refusal:
             return refusal

@@ -183,6 +183,7 @@ class Handler(Session):
             self.house.counters.add("refused")
             self.house.complain("data connection refused", self.client, f"asked for {address} port {port}")
             self.respond(f"501 Refused: {why}.")
+            self.strike()
             return
         self.drop_data()
         self.target = port
@@ -225,6 +226,7 @@ class Handler(Session):
     def _log_in_failed(self) -> None:
         self._waiting = False
         self.attempted_logins += 1
+        self.strike()
         self.house.counters.add("refused")
         self.house.complain("log-in refused", self.client, f"user {self.username[:_SHOWN]}")
         self.username = ""

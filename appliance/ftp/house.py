@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from appliance.ftp.addresses import ByNetwork, Networks
+from appliance.ftp.bans import REFUSAL, Bans
 from appliance.ftp.loop import Loop
 from appliance.ftp.rates import Rates
 from appliance.ftp.seats import Seats
@@ -41,6 +42,8 @@ class House:
     networks: Networks
     passive_ports: range
     request_active: Callable[[int, int], int]
+    bans: Bans
+    ask_ban: Callable[[str], None]
     custodian: Custodian | None = None
     rates: Rates | None = None  # None: nothing is limited, and nothing is counted
     sessions: set[Session] = field(default_factory=set)
@@ -61,6 +64,17 @@ class House:
         if self._told is None:
             self._told = ByNetwork((network, item.address) for item in told for network in item.networks)
         return self._told.find(client)
+
+    def strike(self, client: str, address: str) -> None:
+        """A client has done what is counted against it."""
+        if self.bans.strike(client, address, self.now):
+            self.ask_ban(client)
+
+    def told_ban(self, client: str, seconds: int) -> None:
+        """The supervisor bans a client, or lifts its ban: its sessions end."""
+        self.bans.told(client, seconds, self.now)
+        for session in [session for session in self.sessions if seconds and session.client == client]:
+            session.finish("banned", REFUSAL)
 
     def complain(self, event: str, client: str, reason: str) -> None:
         """Log something a stranger can cause at will: at most some lines a second, the rest as one number."""

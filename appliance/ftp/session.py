@@ -32,6 +32,7 @@ LONGEST_LINE = 4096  # bytes of a command line
 _READ_SIZE = 4096
 _COMMANDS = 32  # of one session in one turn
 _BACKLOG = 16 << 10  # bytes of replies in one turn
+_NONSENSE = 10  # words that are no command: a strike
 _FLUSH_S = 10.0  # for the last reply
 
 
@@ -63,6 +64,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self.files = self.bytes = 0
         self.reason = ""
         self._declared = 0
+        self._nonsense = 0
         self._input = b""
         self._skipping = False  # the rest of a line that was too long
         self._waiting = False
@@ -181,10 +183,19 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             if verdict.code >= 530:
                 self.house.counters.add("refused")
             self.respond(f"{verdict.code} {verdict.text}")
+            if verdict is policy.UNKNOWN:
+                self._nonsense += 1
+                if self._nonsense % _NONSENSE == 0:
+                    self.strike()
         else:
+            self.strike()
             self.house.counters.add("dropped")
             self.house.complain("connection dropped", self.client, f"it speaks another protocol: {command.verb}")
             self.finish("another protocol")
+
+    def strike(self) -> None:
+        """Count something against the client."""
+        self.house.strike(self.client, self.client_ip)
 
     # --- output
 

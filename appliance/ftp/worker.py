@@ -10,6 +10,7 @@ from collections.abc import Callable
 from appliance import wire
 from appliance.child.context import ACTIVE, Context, take_listener
 from appliance.ftp.addresses import Networks
+from appliance.ftp.bans import Bans
 from appliance.ftp.door import Door
 from appliance.ftp.house import House
 from appliance.ftp.loop import READ, Loop, silence
@@ -130,6 +131,8 @@ class Worker:
                 door.close()
         elif isinstance(message, wire.Link) and house.custodian is not None and fds:
             house.custodian.attach(socket.socket(fileno=fds.pop(0)))
+        elif isinstance(message, wire.Ban):
+            house.told_ban(message.client, message.seconds)
         elif isinstance(message, wire.Drain):
             self._drain(message.milliseconds)
         for fd in fds:
@@ -181,12 +184,21 @@ def _house(context: Context) -> House:
         seats=Seats(share, settings.limits.sessions_per_client),
         networks=Networks(settings.allow, settings.deny),
         passive_ports=range(int(first), int(last) + 1),
+        bans=Bans(settings.bans.after, settings.bans.within, settings.bans.exempt),
+        ask_ban=lambda client: _ask_ban(context, client, int(settings.bans.duration)),
         rates=_rates(settings, workers),
         request_active=lambda port, fd: context.channel.request(ACTIVE, port, fd),
     )
     if settings.incoming.enabled:
         house.custodian = Custodian(house)
     return house
+
+
+def _ask_ban(context: Context, client: str, seconds: int) -> None:
+    try:
+        context.channel.send(wire.Offence(seconds, client))
+    except OSError:
+        pass  # its queue is full: the next strike asks again
 
 
 def _rates(settings: FtpSettings, workers: int) -> Rates | None:

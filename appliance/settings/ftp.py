@@ -118,6 +118,26 @@ class FtpLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class FtpBans:
+    """Clients that misbehave are not served for a while."""
+
+    after: Annotated[
+        int,
+        Ge(0),
+        Le(10_000),
+        Help(
+            "strikes that ban a client: log-ins that are not anonymous, data connections to others, other protocols, "
+            "ten unknown commands; in each worker; 0 never bans"
+        ),
+    ] = 20
+    within: Annotated[float, Unit("duration", 1, 86400), Help("time in which the strikes count")] = 600.0
+    duration: Annotated[float, Unit("duration", 1, 86400), Help("time that a ban lasts")] = 600.0
+    exempt: Annotated[
+        tuple[Network, ...], Help("networks that are never banned by themselves, like one behind a single address")
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FtpSettings:
     """The `ftp:` section."""
 
@@ -168,5 +188,8 @@ class FtpSettings:
         Help("more faces of the server, with a folder and rules of their own"),
     ] = ()
     limits: Annotated[FtpLimits, Help("What all workers together give at most.")] = field(default_factory=FtpLimits)
+    bans: Annotated[FtpBans, Help("Clients that misbehave are not served for a while; `appliance ban` shows them.")] = (
+        field(default_factory=FtpBans)
+    )
     allow: Annotated[tuple[Network, ...], Help("networks that are served; empty is everyone")] = ()
     deny: Annotated[tuple[Network, ...], Help("networks that are not served; wins over allow")] = ()

@@ -1,4 +1,4 @@
-"""`act.sock`: one word from an administrator, answered with lines of text. Nothing is parsed: a word is in the table.
+"""`act.sock`: one word from an administrator, answered with lines of text. A word is in the table, or fits a pattern.
 
 The peer's credentials come from the kernel (SO_PEERCRED); only root and the supervisor's own uid may act.
 """
@@ -6,11 +6,13 @@ The peer's credentials come from the kernel (SO_PEERCRED); only root and the sup
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable
 
 WORDS = (b"reload", b"drain", b"stop")
+_BAN = re.compile(rb"unban [0-9a-f.:/]{1,64}|ban [0-9a-f.:/]{1,64} [0-9]{1,9}")
 _MOST = 16
 
 
@@ -46,14 +48,14 @@ class Acts:
 
     def _read(self, asker: Asker) -> None:
         try:
-            word = asker.sock.recv(32)
+            word = asker.sock.recv(128)
         except BlockingIOError:
             return
         except OSError:
             word = b""
         if not word:
             self._close(asker)
-        elif word in WORDS:
+        elif word in WORDS or _BAN.fullmatch(word):
             self._act(word, asker)
         else:
             asker.end(False, "unknown word")

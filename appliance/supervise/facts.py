@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from appliance.supervise.bans import Entry
 from appliance.supervise.group import Group
 from appliance.supervise.slot import WorkerSlot
 from appliance.supervise.states import Slot
 
+_BANS_MAX = 500
 _SHOWN = ("active", "failed", "refused", "dropped", "crashes", "retransmits", "log_dropped")
 
 
@@ -48,6 +50,12 @@ def _worker(slot: WorkerSlot) -> dict[str, Any]:
         "bytes": slot.total("bytes"),
         **{name: counters[name] for name in _SHOWN},
     }
+
+
+def bans(active: Mapping[str, Entry], now: float) -> list[dict[str, Any]]:
+    """Who is not served now, the latest first; not all of them when there are very many."""
+    latest = list(active.items())[: -_BANS_MAX - 1 : -1]
+    return [{"client": client, "seconds": round(one.until - now), "cause": one.cause} for client, one in latest]
 
 
 def problems(groups: Iterable[Group], warnings: Iterable[str]) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from appliance.errors import StartError, WireError
 from appliance.observe.log import Log
 from appliance.supervise import folders, listeners, requests
 from appliance.supervise.acts import Acts, Asker
+from appliance.supervise.bans import Bans
 from appliance.supervise.group import Bound, Group
 from appliance.supervise.links import Links
 from appliance.supervise.notify import Notify
@@ -28,6 +29,7 @@ from appliance.supervise.states import Act, Do, Event, Run, Signal, Slot, run_st
 _TURN_S = 1.0
 _JAIL_LOOK_S = 2.0
 _MOST_CRASHES = 1000
+BAN = "ban"  # the right of a service to ask for bans, and to be told of them
 
 
 class Supervisor:
@@ -61,6 +63,7 @@ class Supervisor:
         self._links = Links(self._generations)
         self._active = requests.ActiveConnections(20, self._ftp_addresses)
         self._budgets: dict[int, requests.Budget] = {}
+        self.bans = Bans()
         self.snapshot = Snapshot(self)
 
     # -- starting
@@ -297,6 +300,10 @@ class Supervisor:
         for group in self._generations():
             group.lend()
         self._links.repair()
+        if event is Event.READY and BAN in slot.service.requests:
+            now = time.monotonic()
+            for client, entry in self.bans.active(now).items():
+                slot.send(wire.Ban(max(1, round(entry.until - now)), client))
         if self.reload is not None:
             self.reload.slot_changed(slot)
         self.old = [group for group in self.old if not group.gone]
@@ -316,13 +323,17 @@ class Supervisor:
             slot.send(wire.Facts(self.snapshot.text()))
         elif isinstance(message, wire.Request):
             self._request(slot, message, fds)
+        elif isinstance(message, wire.Offence) and BAN in slot.service.requests:
+            seconds = self.bans.offence(message.client, message.seconds, time.monotonic())
+            self.log.warning("client banned", client=message.client, service=slot.service.name, seconds=seconds)
+            self._tell_ban(message.client, seconds)
         else:
             raise WireError(f"{slot.service.name} may not ask this")
 
     # -- privileged requests
 
     def _request(self, slot: WorkerSlot, message: wire.Request, fds: list[int]) -> None:
-        allowed = {requests.NAMES[name] for name in slot.service.requests}
+        allowed = {requests.NAMES[name] for name in slot.service.requests if name in requests.NAMES}
         if message.kind not in allowed or len(fds) != 1:
             raise WireError(f"request {message.kind} with {len(fds)} descriptors is not in the table")
         budget = self._budgets.setdefault(slot.serial, requests.Budget())
@@ -340,6 +351,11 @@ class Supervisor:
             slot.send(wire.Reply(message.id, 0), [data.fileno()])
             self.selector.register(data, selectors.EVENT_WRITE, lambda: self._settle(data))
 
+    def _tell_ban(self, client: str, seconds: int) -> None:
+        for slot in self._slots():
+            if BAN in slot.service.requests and slot.state is Slot.SERVING:
+                slot.send(wire.Ban(seconds, client))
+
     def _settle(self, data: socket.socket) -> None:
         self.unwatch(data)
         self._active.settle(data)
@@ -351,6 +367,9 @@ class Supervisor:
     # -- acts
 
     def _act(self, word: bytes, asker: Asker | None) -> None:
+        if asker is not None and word.startswith((b"ban ", b"unban ")):
+            self._ban(word.decode("ascii").split(" "), asker)
+            return
         if word == b"reload":
             if self.state is not Run.SERVING:
                 self._read_again.append(asker)
@@ -364,6 +383,18 @@ class Supervisor:
             asker.end(
                 True, "draining: new clients are refused, running transfers finish" if word == b"drain" else "stopping"
             )
+
+    def _ban(self, words: list[str], asker: Asker) -> None:
+        client = words[1]
+        if words[0] == "unban":
+            done = self.bans.lift(client)
+            self._tell_ban(client, 0)
+            asker.end(done, f"{client} is served again" if done else f"{client} was not banned")
+            return
+        seconds = self.bans.by_hand(client, int(words[2]), time.monotonic())
+        self.log.warning("client banned", client=client, service="administrator", seconds=seconds)
+        self._tell_ban(client, seconds)
+        asker.end(True, f"{client} is not served for {seconds} s")
 
     def reload_over(self) -> None:
         """The reload is done or refused."""

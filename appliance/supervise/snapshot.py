@@ -42,11 +42,12 @@ class Snapshot:
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._born, 1),
             "services": facts.services(groups, supervisor.old),
+            "bans": facts.bans(supervisor.bans.active(time.monotonic()), time.monotonic()),
             "problems": facts.problems(groups, supervisor.wiring.warnings),
         }
         text = json.dumps(document).encode()
         if len(text) > _LARGEST:
-            text = json.dumps({**document, "services": {}, "problems": [_TOO_LARGE]}).encode()
+            text = json.dumps({**document, "services": {}, "bans": [], "problems": [_TOO_LARGE]}).encode()
         return text
 
     def summary(self) -> str:

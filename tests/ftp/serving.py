@@ -60,6 +60,12 @@ class Process:
     log: Path
     parent: ActiveParent | None = None
 
+    @property
+    def offences(self) -> list[wire.Offence]:
+        """What it has asked bans for."""
+        assert self.parent is not None
+        return self.parent.offences
+
     def counters(self) -> dict[str, int]:
         return self.reader.snapshot()
 
@@ -98,6 +104,7 @@ class ActiveParent:
     source: str = ""
     asked: int = 0
     errors: list[str] = field(default_factory=list)
+    offences: list[wire.Offence] = field(default_factory=list)
 
     def serve(self) -> None:
         while True:
@@ -110,6 +117,8 @@ class ActiveParent:
             message = wire.parse(data, from_child=True)
             if isinstance(message, wire.Request):
                 self._answer(message, fds)
+            elif isinstance(message, wire.Offence):
+                self.offences.append(message)
 
     def _answer(self, message: wire.Request, fds: list[int]) -> None:
         self.asked += 1

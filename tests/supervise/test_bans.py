@@ -1,0 +1,45 @@
+"""supervise.bans: the table of who is not served."""
+
+from __future__ import annotations
+
+from appliance.supervise.bans import LONGEST_S, MOST, Bans, Entry
+from appliance.supervise.facts import bans as shown
+
+
+def test_a_ban_is_in_force_until_it_has_passed() -> None:
+    bans = Bans()
+    assert bans.offence("192.0.2.1", 60, 100.0) == 60
+    assert bans.active(159.9) == {"192.0.2.1": Entry(160.0, "abuse")}
+    assert bans.active(160.0) == {}
+
+
+def test_a_worker_cannot_shorten_a_ban_nor_make_it_longer_than_a_day() -> None:
+    bans = Bans()
+    assert bans.by_hand("a", 7 * LONGEST_S, 0.0) == 7 * LONGEST_S
+    assert bans.offence("a", 1, 0.0) == 7 * LONGEST_S
+    assert bans.active(1.0)["a"].cause == "administrator"
+    assert bans.offence("b", 1 << 31, 0.0) == LONGEST_S
+
+
+def test_a_ban_is_lifted_once() -> None:
+    bans = Bans()
+    bans.by_hand("a", 60, 0.0)
+    assert bans.lift("a") and not bans.lift("a")
+    assert bans.active(0.0) == {}
+
+
+def test_the_table_is_bounded_and_the_oldest_goes_first() -> None:
+    bans = Bans()
+    for number in range(MOST + 1):
+        bans.offence(f"{number}", 60, 0.0)
+    active = bans.active(0.0)
+    assert len(active) == MOST and "0" not in active and "1" in active
+
+
+def test_status_shows_the_latest_first_and_not_all_of_very_many() -> None:
+    bans = Bans()
+    for number in range(600):
+        bans.offence(f"{number}", 60, 0.0)
+    found = shown(bans.active(0.0), 10.0)
+    assert len(found) == 500
+    assert found[0] == {"client": "599", "seconds": 50, "cause": "abuse"}

@@ -41,9 +41,9 @@ PURE = (
     "errors", "wire", "confine.plan", "confine.promises", "confine.report", "confine.syscalls", "supervise.states",
     "supervise.service", "supervise.change", "tftp.admission", "tftp.blocks", "tftp.lessons", "tftp.packet",
     "tftp.options", "tftp.netascii", "tftp.session", "tftp.terms", "ftp.addresses", "ftp.ascii", "ftp.policy",
-    "supervise.bans", "ftp.bans",
-    "ftp.rates", "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger", "custody.rules", "settings.types",
-    "settings.tftp", "settings.ftp", "settings.box", "settings.main", "settings.patterns", "settings.plain",
+    "supervise.bans", "ftp.bans", "ftp.rates", "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger",
+    "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",
+    "settings.patterns", "settings.plain", "custody.readers", "custody.versions",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

@@ -1,4 +1,4 @@
-"""The custodian: owns the drop box, hands out write-only descriptors, keeps the ledger. It has no network at all.
+"""The custodian: owns a box, hands out descriptors, keeps the ledger. It has no network at all.
 
 Invariant: an upload belongs to one link. When the link closes, for whatever reason, its uploads are removed; a message
 that does not fit closes the link it came from, and no other. Finishing a file waits for the disk, so one is finished
@@ -7,7 +7,6 @@ per turn of the loop and everything else is answered first.
 
 from __future__ import annotations
 
-import array
 import errno
 import os
 import select
@@ -15,13 +14,14 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from appliance import wire as control
 from appliance.child.context import Context
-from appliance.custody import store, wire
+from appliance.custody import store, versions, wire
 from appliance.custody.ledger import Ledger, Limits, Upload
-from appliance.custody.rules import NameRules
+from appliance.custody.link import Link, Work
+from appliance.custody.readers import Readers
+from appliance.custody.rules import LONGEST, NameRules
 from appliance.errors import WireError
 from appliance.observe.log import Log
 from appliance.settings import plain
@@ -29,28 +29,9 @@ from appliance.settings.box import Box
 
 MOST_UPLOADS = 1000  # under way at once; each holds a descriptor here
 _MESSAGES = 64  # taken from one link in one turn
-_BACKLOG = 4096  # answers waiting for a worker that does not read
 _SWEEP_S = 60.0
 _LOOK_AGAIN_S = 1.0  # least time between looks at the folder that a full box causes
-
-
-@dataclass(slots=True)
-class Work:
-    """One upload of one link."""
-
-    upload: Upload
-    partial: store.Partial
-    started: float
-
-
-@dataclass(slots=True)
-class Link:
-    """The channel to one FTP worker, with the uploads it has under way."""
-
-    sock: socket.socket
-    slot: int
-    works: dict[int, Work] = field(default_factory=dict)
-    answers: deque[tuple[bytes, int | None]] = field(default_factory=deque)  # and whose descriptor goes along
+_FULL = (wire.Reason.QUOTA, wire.Reason.CLIENT_QUOTA, wire.Reason.FILES)
 
 
 class Custodian:
@@ -60,9 +41,20 @@ class Custodian:
         settings = plain.decode(Box, context.settings["box"])
         self._channel, self._counters = context.channel, context.counters
         self._log = Log(context.service, context.settings["log"], lost=lambda: self._counters.add("log_dropped"))
-        self._rules = NameRules(settings.deny_names)
-        self._ledger = Ledger(Limits(settings.max_size, settings.quota, settings.per_client_quota, settings.max_files))
+        self._rules = NameRules(settings.deny_names, versioned=settings.keep_versions > 0)
+        self._readers = Readers(settings.readable, settings.readers)
+        self._ledger = Ledger(
+            Limits(
+                settings.max_size,
+                settings.quota,
+                settings.per_client_quota,
+                settings.max_files,
+                settings.mode,
+                settings.keep_versions,
+            )
+        )
         self._retention = settings.retention
+        self._unmarked = False  # this file system does not keep who uploaded a file; told once
         self._links: dict[int, Link] = {}
         self._poll = select.epoll()
         self._commits: deque[tuple[Link, wire.Commit]] = deque()
@@ -147,14 +139,15 @@ class Custodian:
     def _close(self, link: Link, why: str) -> None:
         self._links.pop(link.sock.fileno(), None)
         self._poll.unregister(link.sock.fileno())
-        link.sock.close()
+        link.close()
         for number in list(link.works):
             self._drop(link, number)
         self._log.info("link closed", worker=link.slot, reason=why)
 
     def _serve(self, link: Link, event: int) -> None:
         if event & select.EPOLLOUT:
-            self._answer(link)
+            link.flush()
+            self._watch(link)
         for _ in range(_MESSAGES):
             try:
                 datagram = link.sock.recv(wire.MAX_MESSAGE)
@@ -168,33 +161,22 @@ class Custodian:
                 return
             self._handle(link, wire.parse_from_worker(datagram))
 
-    def _say(self, link: Link, message: wire.FromCustodian) -> None:
-        if len(link.answers) >= _BACKLOG:
-            raise WireError("the worker reads no answers")
-        link.answers.append((wire.pack(message), message.id if isinstance(message, wire.Granted) else None))
-        self._answer(link)
+    def _say(self, link: Link, message: wire.FromCustodian, descriptor: int = -1) -> None:
+        link.say(message, descriptor)
+        self._watch(link)
 
-    def _answer(self, link: Link) -> None:
-        while link.answers:
-            datagram, number = link.answers[0]
-            rights = []
-            if number is not None:
-                if number not in link.works:  # aborted before it could be handed over
-                    link.answers.popleft()
-                    continue
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [link.works[number].partial.fd]))]
-            try:
-                link.sock.sendmsg([datagram], rights)
-            except OSError:
-                break  # full, or gone: then the end of file says it
-            link.answers.popleft()
-        self._poll.modify(link.sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if link.answers else 0))
+    def _watch(self, link: Link) -> None:
+        self._poll.modify(link.sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if link.behind else 0))
 
-    # --- uploads
+    # --- what a worker wants
 
     def _handle(self, link: Link, message: wire.FromWorker) -> None:
         if isinstance(message, wire.Reserve):
             self._reserve(link, message)
+        elif isinstance(message, wire.Ask):
+            self._ask(link, message)
+        elif isinstance(message, wire.Fetch):
+            self._fetch(link, message)
         elif message.id not in link.works:
             return  # refused or dropped while this was on its way
         elif isinstance(message, wire.Extend):
@@ -207,30 +189,77 @@ class Custodian:
     def _reserve(self, link: Link, message: wire.Reserve) -> None:
         if message.id in link.works:
             raise WireError("an id is used twice")
-        outcome = self._rules.judge(message.name) or self._admit(message)
-        if not isinstance(outcome, Upload):
-            self._refuse(link, message.id, outcome, Upload(message.name, message.client))
-            return
+        partial, trouble = None, ""
         try:
-            partial = store.create()
+            allowed, over = self._weigh(message)
+            if not isinstance(allowed, wire.Reason):
+                partial = store.create()
         except OSError as error:
-            self._ledger.cancel(outcome)
-            reason = wire.Reason.DISK if error.errno in (errno.ENOSPC, errno.EDQUOT) else wire.Reason.STORE
-            self._refuse(link, message.id, reason, outcome, os.strerror(error.errno or errno.EIO))
+            allowed, trouble = _because(error)
+        if partial is None:
+            self._refuse(link, message.id, wire.Reason(allowed), message, trouble)
             return
-        link.works[message.id] = Work(outcome, partial, time.monotonic())
+        upload = self._ledger.begin(message.name, message.client, allowed)
+        link.works[message.id] = Work(upload, partial, time.monotonic(), over)
         self._counters.set("active", len(self._ledger.uploads))
-        self._say(link, wire.Granted(message.id, outcome.allowed))
+        self._say(link, wire.Granted(message.id, allowed))
 
-    def _admit(self, message: wire.Reserve) -> Upload | wire.Reason:
+    def _ask(self, link: Link, message: wire.Ask) -> None:
+        trouble = ""
+        try:
+            allowed, _over = self._weigh(message)
+        except OSError as error:
+            allowed, trouble = _because(error)
+        if isinstance(allowed, wire.Reason):
+            self._refuse(link, message.id, allowed, message, trouble)
+        else:
+            self._say(link, wire.More(message.id, allowed))
+
+    def _weigh(self, message: wire.Reserve | wire.Ask) -> tuple[int | wire.Reason, store.Standing | None]:
+        """What the ledger would allow, or why it is refused; and what has the name. Raises OSError."""
+        reason = self._rules.judge(message.name)
+        if reason is not None:
+            return reason, None
         if len(self._ledger.uploads) >= MOST_UPLOADS or self._drained is not None:
-            return wire.Reason.BUSY
-        if store.exists(message.name):
-            return wire.Reason.EXISTS
-        outcome = self._ledger.reserve(message.name, message.client, message.declared, store.free())
-        if isinstance(outcome, Upload) or not self._look_again():
-            return outcome
-        return self._ledger.reserve(message.name, message.client, message.declared, store.free())
+            return wire.Reason.BUSY, None
+        over = self._see(message.name)
+        if over is not None and not over.ours:
+            return wire.Reason.EXISTS, over
+        allowed = self._ledger.assess(message.name, message.client, message.declared, store.free())
+        if isinstance(allowed, wire.Reason) and allowed in _FULL and self._look_again():
+            allowed = self._ledger.assess(message.name, message.client, message.declared, store.free())
+        return allowed, over
+
+    def _see(self, name: bytes) -> store.Standing | None:
+        """Look at a name, and have the ledger know what is there: an operator or the custodian before us may have been
+        at it. Raises OSError."""
+        there = store.look(name)
+        if there is None:
+            self._ledger.see(name, None)
+        elif there.ours:
+            self._ledger.see(name, there.size, there.client)
+        return there
+
+    def _fetch(self, link: Link, message: wire.Fetch) -> None:
+        found, trouble = None, ""
+        reason = self._readers.refuse(message.client)
+        if reason is None and self._rules.judge_known(message.name) is not None:
+            reason = wire.Reason.ABSENT
+        if reason is None and link.behind:
+            reason = wire.Reason.BUSY
+        try:
+            found = store.fetch(message.name) if reason is None else None
+        except OSError as error:
+            reason, trouble = _because(error)
+        if found is None:
+            self._refuse(link, message.id, reason or wire.Reason.ABSENT, message, trouble)
+            return
+        descriptor, size, owner = found
+        if not self._readers.permits(message.client, owner):
+            os.close(descriptor)
+            self._refuse(link, message.id, wire.Reason.UNREADABLE, message)
+            return
+        self._say(link, wire.Opened(message.id, size), descriptor)
 
     def _extend(self, link: Link, message: wire.Extend) -> None:
         upload = link.works[message.id].upload
@@ -246,25 +275,56 @@ class Custodian:
             return  # aborted while it waited for its turn
         upload = work.upload
         reason: wire.Reason | None = wire.Reason.INCOMPLETE
-        trouble = ""
+        version, trouble = b"", ""
         try:
             if message.size <= upload.allowed:
-                reason = work.partial.finish(upload.name, message.size)
+                reason, version = self._finish(work, message.size)
         except OSError as error:
-            trouble = os.strerror(error.errno or errno.EIO)
-            reason = wire.Reason.DISK if error.errno in (errno.ENOSPC, errno.EDQUOT) else wire.Reason.STORE
+            reason, trouble = _because(error)
         if reason is not None:
             self._drop(link, message.id)
             self._refuse(link, message.id, reason, upload, trouble)
             return
         del link.works[message.id]
-        self._ledger.commit(upload, message.size)
+        self._ledger.commit(upload, message.size, version)
+        self._prune(upload.name)
         self._counters.set("active", len(self._ledger.uploads))
         self._counters.add("transfers")
         self._counters.add("bytes", message.size)
         seconds = round(time.monotonic() - work.started, 3)
-        self._log.info("stored", client=upload.client, name=upload.name, bytes=message.size, seconds=seconds)
+        was = {"was": version} if version else {}
+        self._log.info("stored", client=upload.client, name=upload.name, bytes=message.size, seconds=seconds, **was)
         self._say(link, wire.Done(message.id))
+
+    def _finish(self, work: Work, size: int) -> tuple[wire.Reason | None, bytes]:
+        """Give an upload its name. Why not, or None; and what the file is called whose place it took. Raises OSError.
+
+        What has the name must be what had it when the upload began: of two that did not know of each other (the
+        custodian before us has one, or an operator edits the file) the first one wins.
+        """
+        upload, version = work.upload, b""
+        there = self._see(upload.name)
+        if there is not None and there != work.over:
+            created = self._ledger.limits.mode == "create"
+            return (wire.Reason.EXISTS if created else wire.Reason.UNDER_WAY), b""
+        if (reason := self._ledger.settle(upload)) is not None:
+            return reason, b""
+        if there is not None and self._ledger.limits.keep_versions:
+            version = versions.name(upload.name, there.stored_ns, self._ledger.latest(upload.name))
+        reason = work.partial.finish(upload.name, size, upload.client, there, version)
+        if reason is None and not work.partial.marked and not self._unmarked:
+            self._unmarked = True
+            self._log.warning("this file system does not keep who uploaded a file")
+        return reason, version
+
+    def _prune(self, name: bytes) -> None:
+        for version in self._ledger.surplus(name):
+            try:
+                store.remove(version)
+            except OSError as error:
+                self._log.warning("cannot remove a version", name=version, cause=_text(error))
+            else:
+                self._ledger.see(version, None)
 
     def _drop(self, link: Link, number: int) -> None:
         work = link.works.pop(number)
@@ -273,10 +333,21 @@ class Custodian:
         self._counters.set("active", len(self._ledger.uploads))
         self._counters.add("failed")
 
-    def _refuse(self, link: Link, number: int, reason: wire.Reason, upload: Upload, trouble: str = "") -> None:
+    def _refuse(
+        self,
+        link: Link,
+        number: int,
+        reason: wire.Reason,
+        who: Upload | wire.Reserve | wire.Ask | wire.Fetch,
+        trouble: str = "",
+    ) -> None:
+        """Say no. Asking and reading are the worker's to log, who knows the address: theirs may be forged by the
+        thousand."""
         self._counters.add("refused")
-        cause = {"cause": trouble} if trouble else {}
-        self._log.info("refused", client=upload.client, name=upload.name, reason=reason.name.lower(), **cause)
+        if trouble or isinstance(who, Upload | wire.Reserve):
+            name = who.name if len(who.name) <= LONGEST else who.name[:LONGEST] + b"..."
+            cause = {"cause": trouble} if trouble else {}
+            self._log.info("refused", client=who.client, name=name, reason=reason.name.lower(), **cause)
         self._say(link, wire.Refused(number, reason))
 
     # --- the folder
@@ -292,10 +363,22 @@ class Custodian:
     def _sweep(self, now: float) -> None:
         self._next_sweep, self._looked = now + _SWEEP_S, now
         oldest = time.time() - self._retention if self._retention else float("-inf")
-        found, removed = store.sweep(oldest)
-        self._ledger.rebuild(found)
-        if removed:
-            self._log.info("swept", files=len(removed))
+        own = {work.partial.hidden for link in self._links.values() for work in link.works.values()}
+        found = store.sweep(oldest, own)
+        self._ledger.rebuild(found.files, found.strangers)
+        if found.removed:
+            self._log.info("swept", files=len(found.removed))
+
+
+def _text(error: OSError) -> str:
+    return os.strerror(error.errno or errno.EIO)
+
+
+def _because(error: OSError) -> tuple[wire.Reason, str]:
+    """What the worker is told of an error, and what the log is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return wire.Reason.DISK, _text(error)
+    return (wire.Reason.UNREADABLE if error.errno == errno.EACCES else wire.Reason.STORE), _text(error)
 
 
 def prepare(context: Context) -> Custodian:

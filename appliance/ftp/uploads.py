@@ -47,7 +47,7 @@ REPLIES = {
     Reason.INCOMPLETE: "451 The upload is incomplete and was removed.",
     Reason.STORE: "451 The upload could not be stored.",
     Reason.ABSENT: "550 There is no such file.",
-    Reason.UNDER_WAY: "450 This name is being uploaded already. Try again later.",
+    Reason.UNDER_WAY: "553 This name is taken.",
     Reason.UNREADABLE: "550 Permission denied.",
 }
 AWAY = "450 Uploads are not possible right now."

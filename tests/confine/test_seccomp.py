@@ -130,6 +130,9 @@ def test_what_a_kind_of_child_must_never_do_is_not_promised(promise: str, call: 
         ("fchmod", (5, 0o4755)),
         ("fchmod", (5, 0o755)),  # of the drop box: it would be open to all
         ("ftruncate", (2, 0)),  # of the log
+        ("fsetxattr", (5, 0, 0, 28, 0)),  # an access list of the drop box: as many bytes as it has entries
+        ("fsetxattr", (5, 0, 0, 44, 0)),
+        ("fsetxattr", (5, 0, 0, 68, 0)),
     ],
 )
 def test_an_argument_that_reaches_beyond_the_child_is_refused(
@@ -140,7 +143,20 @@ def test_an_argument_that_reaches_beyond_the_child_is_refused(
 
 
 def test_only_the_custodian_may_change_files() -> None:
-    changing = {"renameat2", "unlink", "unlinkat", "linkat", "link", "ftruncate", "fchmod", "mkdir", "symlink"}
+    changing = {
+        "rename",
+        "renameat",
+        "fsetxattr",
+        "renameat2",
+        "unlink",
+        "unlinkat",
+        "linkat",
+        "link",
+        "ftruncate",
+        "fchmod",
+        "mkdir",
+        "symlink",
+    }
     for promise in PROMISES:
         assert promise == "custody" or not changing & names(promise)
 

@@ -13,6 +13,8 @@ FROM_WORKER = [
     wire.Reserve(1, 0, "192.0.2.1", b"name"),
     wire.Reserve(0xFFFFFFFF, 1 << 60, "2001:db8:1:2::/64", b"caf\xe9" * 20),
     wire.Reserve(1, 0, "c", b""),
+    wire.Ask(7, 5, "192.0.2.1", b"name"),
+    wire.Fetch(8, "192.0.2.1", b"name"),
     wire.Extend(2, 1 << 40),
     wire.Commit(3, 0),
     wire.Abort(4),
@@ -20,6 +22,7 @@ FROM_WORKER = [
 FROM_CUSTODIAN = [
     wire.Granted(1, 4096),
     wire.More(2, 1 << 50),
+    wire.Opened(5, 1 << 50),
     wire.Done(3),
     *(wire.Refused(4, r) for r in wire.Reason),
 ]
@@ -51,7 +54,9 @@ def test_an_answer_in_the_wrong_direction_does_not_fit(message: wire.FromCustodi
 def test_a_message_cut_short_does_not_fit(message: wire.FromWorker | wire.FromCustodian) -> None:
     parse = wire.parse_from_worker if message in FROM_WORKER else wire.parse_from_custodian
     whole = wire.pack(message)
-    fixed = len(whole) if not isinstance(message, wire.Reserve) else len(whole) - len(message.name)
+    fixed = (
+        len(whole) if not isinstance(message, wire.Reserve | wire.Ask | wire.Fetch) else len(whole) - len(message.name)
+    )
     for length in range(fixed):
         with pytest.raises(WireError):
             parse(whole[:length])

@@ -498,6 +498,19 @@ def set_an_attribute(_scene: Scene) -> object:
     return os.setxattr("writable", "user.x", b"1")
 
 
+@attempt
+def open_the_jail_by_an_access_list(_scene: Scene) -> object:
+    entries = ((1, 7, -1), (2, 7, 64610), (4, 0, -1), (16, 7, -1), (32, 7, -1))  # (tag, rights, uid): acl(5)
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    return os.setxattr(os.open(".", os.O_RDONLY), "system.posix_acl_access", value)
+
+
+@attempt
+def open_the_jail_by_an_access_list_that_is_a_mode(_scene: Scene) -> object:
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", tag, 7, -1) for tag in (1, 4, 32))
+    return os.setxattr(os.open(".", os.O_RDONLY), "system.posix_acl_access", value)
+
+
 # -- the kernel's larger doors
 
 

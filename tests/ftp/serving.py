@@ -20,7 +20,7 @@ from appliance import wire
 from appliance.child.context import Channel, Context
 from appliance.observe import tables
 from appliance.settings import plain
-from appliance.settings.box import of_incoming
+from appliance.settings.box import Box, of_incoming
 from appliance.settings.ftp import FtpLimits, FtpSettings, IncomingSettings
 
 SECONDS = 15.0
@@ -299,13 +299,14 @@ def store(client: ftplib.FTP, name: str, content: bytes) -> str:
 
 @contextmanager
 def custodian(
-    folder: Path, incoming: IncomingSettings, log: Path, before: Callable[[], None] = lambda: None
+    folder: Path, incoming: IncomingSettings | Box, log: Path, before: Callable[[], None] = lambda: None
 ) -> Iterator[Process]:
     """A custodian over `folder`."""
     from appliance.custody.worker import prepare
 
     folder.mkdir(exist_ok=True, mode=0o700)
-    values = {"box": plain.encode(of_incoming(incoming)), "log": "text"}
+    box = of_incoming(incoming) if isinstance(incoming, IncomingSettings) else incoming
+    values = {"box": plain.encode(box), "log": "text"}
     process = start("custody", prepare, values, folder, log, before=before)
     try:
         yield process

@@ -18,6 +18,7 @@ import pytest
 
 from appliance import wire
 from appliance.observe import tables
+from appliance.settings.box import of_incoming
 from appliance.settings.ftp import FtpSettings, IncomingSettings
 from appliance.settings.plain import encode
 from appliance.settings.tftp import TftpSettings
@@ -95,7 +96,7 @@ def test_an_ftp_session_with_an_upload_imports_nothing(tree: Path) -> None:
         watched(
             "appliance.custody.worker:prepare",
             "custody",
-            {"incoming": encode(incoming)},
+            {"box": encode(of_incoming(incoming))},
             tree / "incoming",
             ("link:0", theirs),
             writes=True,

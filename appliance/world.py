@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import pwd
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
+from appliance.boxes import Findings, boxes, caution, drop_boxes, fault, folders_of, identity, listed, uploads
 from appliance.confine import landlock
 from appliance.errors import Problem
 from appliance.machine import MOST, Machine, free_bytes, held_bytes, nearest, receive_buffer, try_bind
@@ -22,14 +22,11 @@ from appliance.settings.ftp import FtpSettings
 from appliance.settings.main import Settings
 from appliance.settings.tftp import TftpSettings
 from appliance.settings.units import format_size
-from appliance.wiring import FIXED_UIDS
 
 GIB, MIB = 1 << 30, 1 << 20
 BUFFER, ENOUGH_BUFFER = 8 * MIB, MIB  # bytes: what a TFTP listener asks for, and what a room of machines needs
 LEAST_SHARE = 4 * MIB  # bytes of cache below which one worker reads every file again and again
 _ETHERNET = 1468  # blksize that fits a frame: 1500 bytes less the headers of IPv4, UDP and TFTP
-
-Findings: TypeAlias = Iterator[Problem]
 
 
 def judge(settings: Settings, *, ours: frozenset[str] | None = frozenset()) -> list[Problem]:
@@ -52,16 +49,8 @@ def judged(settings: Settings, machine: Machine, judgements: tuple[Judgement, ..
             found += judgement(settings, machine)
         except (OSError, ValueError) as error:
             what = f"{judgement.__name__.replace('_', ' ')}: cannot be judged: {error}"
-            found.append(_warning("", what, "run the check as root"))
+            found.append(caution("", what, "run the check as root"))
     return found
-
-
-def _error(key: str, what: str, remedy: str) -> Problem:
-    return Problem("error", what, remedy, key)
-
-
-def _warning(key: str, what: str, remedy: str) -> Problem:
-    return Problem("warning", what, remedy, key)
 
 
 def _services(settings: Settings) -> list[tuple[str, TftpSettings | FtpSettings]]:
@@ -69,22 +58,11 @@ def _services(settings: Settings) -> list[tuple[str, TftpSettings | FtpSettings]
     return [(name, service) for name, service in both if service.enabled]
 
 
-def _identity(machine: Machine, user: str) -> tuple[int, int] | None:
-    """Who a worker runs as: ourselves, or as root its account, or for a missing default account its fixed uid."""
-    if machine.uid:
-        return machine.uid, machine.gid
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        return (FIXED_UIDS[user], FIXED_UIDS[user]) if user in FIXED_UIDS else None
-    return entry.pw_uid, entry.pw_gid
-
-
 def accounts(settings: Settings, machine: Machine) -> Findings:
     """An account that was named and does not exist, or is root."""
     for name, service in _services(settings):
-        found = _identity(Machine(uid=0), service.user)
-        say = _warning if machine.uid else _error  # an ordinary user's workers run as that user anyway
+        found = identity(Machine(uid=0), service.user)
+        say = caution if machine.uid else fault  # an ordinary user's workers run as that user anyway
         if found is None:
             remedy = f"useradd --system --no-create-home --shell /usr/sbin/nologin {service.user}"
             yield say(f"{name}.user", f"there is no account {service.user}", remedy)
@@ -95,45 +73,40 @@ def accounts(settings: Settings, machine: Machine) -> Findings:
 def roots(settings: Settings, machine: Machine) -> Findings:
     """Root folders that are missing, unreadable for the worker, or that it could write."""
     for name, service in _services(settings):
-        yield from _root(f"{name}.root", service.root, _identity(machine, service.user), machine, _box(settings))
+        yield from _root(f"{name}.root", service.root, identity(machine, service.user), machine, folders_of(settings))
 
 
-def _box(settings: Settings) -> str:
-    """The drop box's folder, "" without one."""
-    ftp = settings.ftp
-    return f"{ftp.root}/{ftp.incoming.path}" if ftp.enabled and ftp.incoming.enabled else ""
-
-
-def _root(key: str, root: str, who: tuple[int, int] | None, machine: Machine, box: str) -> Findings:
+def _root(key: str, root: str, who: tuple[int, int] | None, machine: Machine, boxes: tuple[str, ...]) -> Findings:
     try:
         found = os.stat(root)
     except FileNotFoundError:
-        yield _error(key, f"there is no folder {root}", f"install -d -m 0755 {root}")
+        yield fault(key, f"there is no folder {root}", f"install -d -m 0755 {root}")
         return
     except OSError as error:
-        yield _error(key, f"{root} cannot be looked at: {error.strerror}", f"namei -l {root}")
+        yield fault(key, f"{root} cannot be looked at: {error.strerror}", f"namei -l {root}")
         return
     if not stat.S_ISDIR(found.st_mode):
-        yield _error(key, f"{root} is not a folder", f"name the folder that is served, like {os.path.dirname(root)}")
+        yield fault(key, f"{root} is not a folder", f"name the folder that is served, like {os.path.dirname(root)}")
         return
     if who is None:  # the account is wrong and told elsewhere; whose rights to judge by is not known
         return
     if not _may_read(found, who):
-        yield _error(key, f"{root} cannot be read by uid {who[0]}", f"chmod a+rx {root}")
+        yield fault(key, f"{root} cannot be read by uid {who[0]}", f"chmod a+rx {root}")
         return
     if _may_write(found, who, machine):
-        yield _error(
+        yield fault(
             key, f"{root} can be written by its worker (uid {who[0]})", f"chown root:root {root}; chmod go-w {root}"
         )
-    yield from _first_level(key, root, who, machine, box)
+    yield from _first_level(key, root, who, machine, boxes)
 
 
-def _first_level(key: str, root: str, who: tuple[int, int], machine: Machine, box: str) -> Findings:
+def _first_level(key: str, root: str, who: tuple[int, int], machine: Machine, boxes: tuple[str, ...]) -> Findings:
     unreadable: list[str] = []
     writable: list[str] = []
     with os.scandir(root) as entries:
         for entry in itertools.islice(entries, MOST):
-            if entry.name.startswith(".") or entry.is_symlink() or f"{box}/".startswith(f"{entry.path}/"):
+            private = any(f"{box}/".startswith(f"{entry.path}/") for box in boxes)
+            if entry.name.startswith(".") or entry.is_symlink() or private:
                 continue
             found = entry.stat(follow_symlinks=False)
             if not _may_read(found, who):
@@ -141,15 +114,10 @@ def _first_level(key: str, root: str, who: tuple[int, int], machine: Machine, bo
             if _may_write(found, who, machine):
                 writable.append(entry.name)
     if unreadable:
-        yield _warning(key, f"uid {who[0]} cannot read {_listed(unreadable)}", f"chmod -R a+rX {root}")
+        yield caution(key, f"uid {who[0]} cannot read {listed(unreadable)}", f"chmod -R a+rX {root}")
     if writable:
-        what = f"uid {who[0]} can write {_listed(writable)}"
-        yield _warning(key, what, f"chown -R root:root {root}; chmod -R go-w {root}")
-
-
-def _listed(names: list[str]) -> str:
-    first = ascii(min(names))[1:-1]
-    return first if len(names) == 1 else f"{first} and {len(names) - 1} more in it"
+        what = f"uid {who[0]} can write {listed(writable)}"
+        yield caution(key, what, f"chown -R root:root {root}; chmod -R go-w {root}")
 
 
 def _may_read(found: os.stat_result, who: tuple[int, int]) -> bool:
@@ -179,31 +147,7 @@ def views(settings: Settings, _machine: Machine) -> Findings:
         folders.append((f"ftp.sites[{i}].root", ftp.root, face.root))
     for key, root, inside in folders:
         if inside is not None and os.path.isdir(root) and not os.path.isdir(f"{root}/{inside}"):
-            yield _warning(key, f"there is no folder {root}/{inside}", f"install -d -m 0755 {root}/{inside}")
-
-
-def drop_box(settings: Settings, machine: Machine) -> Findings:
-    """A drop box that the supervisor can neither make nor take over."""
-    box, key = _box(settings), "ftp.incoming.path"
-    if not box or not os.path.isdir(settings.ftp.root):
-        return  # a missing root is told by itself
-    try:
-        found = os.lstat(box)
-    except FileNotFoundError:
-        if not os.access(os.path.dirname(box), os.W_OK | os.X_OK, effective_ids=True):
-            yield _error(key, f"{box} cannot be made", f"install -d -o {machine.uid} -m 0700 {box}")
-        return
-    if not stat.S_ISDIR(found.st_mode):
-        kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a folder"
-        yield _error(key, f"{box} is {kind}", f"rm {box}: it is made anew at the start")
-    elif not _is_keepers(found.st_uid, machine):
-        owner = "root:root" if machine.uid == 0 else str(machine.uid)
-        yield _error(key, f"{box} belongs to uid {found.st_uid}", f"chown -R {owner} {box}")
-
-
-def _is_keepers(uid: int, machine: Machine) -> bool:
-    keeper = _identity(machine, "appliance-custody")
-    return uid in (0, machine.uid, keeper[0] if keeper else 0)
+            yield warning(key, f"there is no folder {root}/{inside}", f"install -d -m 0755 {root}/{inside}")
 
 
 def folders(settings: Settings, machine: Machine) -> Findings:
@@ -213,30 +157,31 @@ def folders(settings: Settings, machine: Machine) -> Findings:
         found = os.stat(above)
         mine = f"install -d -o {machine.uid} -m 0755 {path}"
         if not stat.S_ISDIR(found.st_mode):
-            yield _error(key, f"{above} is not a folder", "name another folder, or move that file away")
+            yield fault(key, f"{above} is not a folder", "name another folder, or move that file away")
         elif above == path and found.st_uid not in (0, machine.uid):
-            yield _error(
+            yield fault(
                 key, f"{path} belongs to uid {found.st_uid}", f"chown {machine.uid} {path}, or name another folder"
             )
         elif above == path and found.st_mode & stat.S_IWOTH:
-            yield _error(key, f"{path} can be written by everybody", f"chmod go-w {path}")
+            yield fault(key, f"{path} can be written by everybody", f"chmod go-w {path}")
         elif not os.access(above, os.W_OK | os.X_OK, effective_ids=True):
             what = f"{path} cannot be written" if above == path else f"{path} cannot be made in {above}"
-            yield _error(key, f"{what} by uid {machine.uid}", f"as root: {mine}")
+            yield fault(key, f"{what} by uid {machine.uid}", f"as root: {mine}")
 
 
 def disk(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (the judgements share one signature)
-    """Room for the state and for what the drop box may hold."""
+    """Room for the state and for what may be uploaded."""
     free = free_bytes(settings.state_dir)
     if free < GIB:
         what = f"{_round(free)} are free for {settings.state_dir}"
-        yield _warning("state_dir", what, f"df -h {nearest(settings.state_dir)}; free 1GiB, or name another folder")
-    if box := _box(settings):
-        needed = max(GIB, settings.ftp.incoming.quota - held_bytes(box))
-        free = free_bytes(box)
+        yield caution("state_dir", what, f"df -h {nearest(settings.state_dir)}; free 1GiB, or name another folder")
+    for box in boxes(settings):
+        needed = max(GIB, box.quota - held_bytes(box.folder))
+        free = free_bytes(box.folder)
         if free < needed:
-            what = f"{_round(free)} are free for the drop box, which may take {_round(needed)} more"
-            yield _warning("ftp.incoming.quota", what, f"df -h {nearest(box)}; free as much, or write a smaller quota")
+            what = f"{_round(free)} are free for {box.name}, which may take {_round(needed)} more"
+            remedy = f"df -h {nearest(box.folder)}; free as much, or write a smaller quota"
+            yield caution(f"{box.section}.quota", what, remedy)
 
 
 def _round(size: int) -> str:
@@ -260,7 +205,7 @@ def _port(key: str, kind: str, address: str, port: int, machine: Machine) -> Fin
     start = machine.first_free_port()
     if 0 < port < start:
         remedy = f"run as root, or write a port from {start}, or sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
-        yield _error(key, f"port {port} needs root", remedy)
+        yield fault(key, f"port {port} needs root", remedy)
         return
     try:
         try_bind(kind, address, port, absent=True)
@@ -268,18 +213,18 @@ def _port(key: str, kind: str, address: str, port: int, machine: Machine) -> Fin
         if error.errno == errno.EADDRINUSE:
             yield _taken(key, kind, address, port, machine)
         elif error.errno == errno.EAFNOSUPPORT:
-            yield _error(key, "this machine has no IPv6", f"take [{address}]:{port} out")
+            yield fault(key, "this machine has no IPv6", f"take [{address}]:{port} out")
         else:
-            yield _error(key, f"port {port} at {address} cannot be bound: {error.strerror}", "ip -brief address")
+            yield fault(key, f"port {port} at {address} cannot be bound: {error.strerror}", "ip -brief address")
 
 
 def _taken(key: str, kind: str, address: str, port: int, machine: Machine) -> Problem:
     holder = machine.holder(kind, address, port)
     if not holder:
         remedy = f"as root: ss -l{kind[0]}np sport = :{port}"
-        return _error(key, f"{kind} port {port} is taken", f"{remedy} shows by whom; stop it, or write another port")
+        return fault(key, f"{kind} port {port} is taken", f"{remedy} shows by whom; stop it, or write another port")
     pid = holder.rpartition(" ")[2].rstrip(")")
-    return _error(key, f"{kind} port {port} is taken by {holder}", f"kill {pid}, or write another port")
+    return fault(key, f"{kind} port {port} is taken by {holder}", f"kill {pid}, or write another port")
 
 
 def addresses(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (judgements share one signature)
@@ -292,7 +237,7 @@ def addresses(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001
             except OSError as error:
                 if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV):
                     what = f"{address} is not an address of this machine; it is served as soon as it is"
-                    yield _warning(f"{name}.listen[{i}]", what, "ip -brief address shows those it has")
+                    yield caution(f"{name}.listen[{i}]", what, "ip -brief address shows those it has")
 
 
 def source_port(settings: Settings, machine: Machine) -> Findings:
@@ -300,7 +245,7 @@ def source_port(settings: Settings, machine: Machine) -> Findings:
     active = settings.ftp.active
     if settings.ftp.enabled and active.enabled and 0 < active.source_port < machine.first_free_port():
         what = f"port {active.source_port} needs root, so active mode fails"
-        yield _warning("ftp.active.source_port", what, "run as root, or write 0")
+        yield caution("ftp.active.source_port", what, "run as root, or write 0")
 
 
 def receive_buffers(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001
@@ -309,7 +254,7 @@ def receive_buffers(settings: Settings, machine: Machine) -> Findings:  # noqa: 
         got = receive_buffer(BUFFER)
         if got < ENOUGH_BUFFER:
             what = f"a listener gets a receive buffer of {_round(got)}, too little for many machines at once"
-            yield _warning("tftp.listen", what, f"sysctl -w net.core.rmem_max={BUFFER}, or run as root")
+            yield caution("tftp.listen", what, f"sysctl -w net.core.rmem_max={BUFFER}, or run as root")
 
 
 def passive_ports(settings: Settings, machine: Machine) -> Findings:
@@ -320,12 +265,12 @@ def passive_ports(settings: Settings, machine: Machine) -> Findings:
     passive = port_range_parts(ftp.passive_ports)
     if len(passive) < ftp.limits.sessions:
         what = f"{len(passive)} ports are fewer than {ftp.limits.sessions} sessions"
-        yield _warning(key, what, f"write a wider range, or ftp.limits.sessions: {len(passive)}")
+        yield caution(key, what, f"write a wider range, or ftp.limits.sessions: {len(passive)}")
     own = [int(word) for word in machine.text("sys/net/ipv4/ip_local_port_range").split()]
     if own and passive[0] <= own[1] and own[0] <= passive[-1]:
         what = f"{ftp.passive_ports} overlaps {own[0]}-{own[1]}, which the kernel gives out to other connections"
         mend = f'sysctl -w net.ipv4.ip_local_port_range="{own[0]} {passive[0] - 1}"'
-        yield _warning(key, what, mend if passive[0] > own[0] else f"write a range outside {own[0]}-{own[1]}")
+        yield caution(key, what, mend if passive[0] > own[0] else f"write a range outside {own[0]}-{own[1]}")
 
 
 def memory(settings: Settings, machine: Machine) -> Findings:
@@ -339,15 +284,15 @@ def memory(settings: Settings, machine: Machine) -> Findings:
     if needed > bound:
         window = f"{tftp.windowsize_max} blocks of {block} bytes"
         what = f"{tftp.limits.transfers} transfers with {window} need {_round(needed)}, more than {format_size(bound)}"
-        yield _warning(key, what, "raise it, or lower tftp.windowsize_max, tftp.blksize_max or tftp.limits.transfers")
+        yield caution(key, what, "raise it, or lower tftp.windowsize_max, tftp.blksize_max or tftp.limits.transfers")
     workers = len(os.sched_getaffinity(0)) if tftp.workers == "auto" else int(tftp.workers)
     if bound // workers < LEAST_SHARE:
         what = f"each of {workers} workers gets {_round(bound // workers)} of it"
-        yield _warning(key, what, f"write {format_size(workers * LEAST_SHARE)}, or fewer tftp.workers")
+        yield caution(key, what, f"write {format_size(workers * LEAST_SHARE)}, or fewer tftp.workers")
     total = machine.memory()
     if total and bound > total * 3 // 4:
         what = f"{format_size(bound)} is more than three quarters of this machine's {_round(total)}"
-        yield _warning(key, what, f"write {_round(total // 2)}")
+        yield caution(key, what, f"write {_round(total // 2)}")
 
 
 _USER_NAMESPACE_SWITCHES = (  # file below /proc/sys, the value that closes them, the one that opens them
@@ -364,23 +309,23 @@ def kernel(settings: Settings, machine: Machine) -> Findings:
         return  # without /proc/sys there is nothing to judge by; the workers try it anyway
     if not machine.text("sys/kernel/seccomp/actions_avail"):
         remedy = "use a kernel with CONFIG_SECCOMP_FILTER, or write best-effort"
-        yield _error(key, "this kernel has no system call filter", remedy)
+        yield fault(key, "this kernel has no system call filter", remedy)
     if machine.uid == 0:
         return
     if machine.number("sys/user/max_user_namespaces") is None:
-        yield _error(key, "this kernel has no user namespaces", "run as root, or write best-effort")
+        yield fault(key, "this kernel has no user namespaces", "run as root, or write best-effort")
     for name, closed, opened in _USER_NAMESPACE_SWITCHES:
         if machine.number(f"sys/{name}") == closed:
             switch = name.replace("/", ".")
             remedy = f"sysctl -w {switch}={opened}, or run as root, or write best-effort"
-            yield _error(key, f"an ordinary user may not make user namespaces ({switch} = {closed})", remedy)
+            yield fault(key, f"an ordinary user may not make user namespaces ({switch} = {closed})", remedy)
 
 
 def landlock_layer(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001
     """The one layer that a confinement does without when the kernel lacks it, required or not."""
     if landlock.abi() == 0:
         what = "this kernel has no Landlock, so one layer of the confinement is missing"
-        yield _warning("confinement", what, "boot it with lsm=landlock, before the modules of /sys/kernel/security/lsm")
+        yield caution("confinement", what, "boot it with lsm=landlock, before the modules of /sys/kernel/security/lsm")
 
 
 _JUDGEMENTS: tuple[Judgement, ...] = (
@@ -388,7 +333,8 @@ _JUDGEMENTS: tuple[Judgement, ...] = (
     folders,
     roots,
     views,
-    drop_box,
+    drop_boxes,
+    uploads,
     addresses,
     source_port,
     receive_buffers,

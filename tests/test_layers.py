@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "wiring": {"settings", "supervise.service"},
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
-    "world": {"machine", "wiring", "settings", "confine.landlock"},
+    "boxes": {"machine", "wiring", "settings"},
+    "world": {"boxes", "machine", "wiring", "settings", "confine.landlock"},
     "cli.tftp": {"cli", "settings", "observe.log", "tftp"},
     "cli": {"cli", "settings", "world", "wiring", "observe.log", "supervise.spawn", "__init__"},
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from appliance.confine.promises import PROMISES
+from appliance.custody.worker import MOST_UPLOADS
 from appliance.errors import ConfigError
 from appliance.settings.ftp import ActiveSettings, IncomingSettings
 from appliance.settings.main import Settings
@@ -37,10 +39,28 @@ def test_a_drop_box_brings_the_custodian_before_the_ftp_workers_that_lean_on_it(
     assert made["ftp"].fsize == ftp.incoming.max_size
 
 
-def test_only_the_custodian_writes_and_every_promise_exists() -> None:
+def test_uploads_by_tftp_bring_a_custodian_of_their_own() -> None:
+    tftp = replace(DEFAULTS.tftp, uploads=replace(DEFAULTS.tftp.uploads, mode="replace", keep_versions=3))
+    made = wired(replace(DEFAULTS, tftp=tftp))
+    assert list(made) == ["status", "tftp-custody", "tftp", "ftp"]
+    keeper = made["tftp-custody"]
+    assert (keeper.jail, keeper.main) == ("/srv/appliance/tftp/uploads", "appliance.custody.worker:prepare")
+    assert (keeper.owns, keeper.writes, keeper.listen, keeper.promise) == (True, True, (), "custody")
+    assert (made["tftp"].links, made["tftp"].fsize) == (("tftp-custody",), 64 << 20)
+    assert (keeper.settings["box"]["mode"], keeper.settings["box"]["keep_versions"]) == ("replace", 3)
+    assert service.decode(json.loads(json.dumps(service.encode(list(made.values())))))
+
+
+def test_a_custodian_has_descriptors_for_all_it_may_hold_at_once() -> None:
+    tftp = replace(DEFAULTS.tftp, uploads=replace(DEFAULTS.tftp.uploads, mode="replace"))
+    assert wired(replace(DEFAULTS, tftp=tftp))["tftp-custody"].nofile >= MOST_UPLOADS + 2 * 64 + 16
+
+
+def test_only_custodians_write_and_every_promise_exists() -> None:
     ftp = replace(DEFAULTS.ftp, incoming=IncomingSettings(enabled=True))
-    for name, made in wired(replace(DEFAULTS, ftp=ftp)).items():
-        assert made.writes == (name == "custody")
+    tftp = replace(DEFAULTS.tftp, uploads=replace(DEFAULTS.tftp.uploads, mode="replace"))
+    for name, made in wired(replace(DEFAULTS, ftp=ftp, tftp=tftp)).items():
+        assert made.writes == (name in ("custody", "tftp-custody"))
         assert made.promise in PROMISES
 
 

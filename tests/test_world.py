@@ -264,14 +264,14 @@ def boxed(tree: Path, path: str = "incoming") -> Settings:
 
 
 def test_a_missing_drop_box_is_made_at_the_start(tree: Path) -> None:
-    assert found(world.drop_box, boxed(tree)) == []
-    assert found(world.drop_box, boxed(tree / "none")) == []
-    assert found(world.drop_box, ftp_only(root=str(tree))) == []
+    assert found(world.drop_boxes, boxed(tree)) == []
+    assert found(world.drop_boxes, boxed(tree / "none")) == []
+    assert found(world.drop_boxes, ftp_only(root=str(tree))) == []
 
 
 def test_a_drop_box_that_cannot_be_made_is_an_error(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_args, **_kwargs: False)
-    assert found(world.drop_box, boxed(tree), ORDINARY) == [
+    assert found(world.drop_boxes, boxed(tree), ORDINARY) == [
         f"ftp.incoming.path: {tree}/incoming cannot be made (install -d -o 1000 -m 0700 {tree}/incoming)"
     ]
 
@@ -279,10 +279,10 @@ def test_a_drop_box_that_cannot_be_made_is_an_error(tree: Path, monkeypatch: pyt
 def test_a_drop_box_that_is_a_link_or_a_file_is_an_error(tree: Path) -> None:
     (tree / "link").symlink_to("/tmp")
     (tree / "file").touch()
-    assert found(world.drop_box, boxed(tree, "link")) == [
+    assert found(world.drop_boxes, boxed(tree, "link")) == [
         f"ftp.incoming.path: {tree}/link is a symbolic link (rm {tree}/link: it is made anew at the start)"
     ]
-    assert found(world.drop_box, boxed(tree, "file")) == [
+    assert found(world.drop_boxes, boxed(tree, "file")) == [
         f"ftp.incoming.path: {tree}/file is not a folder (rm {tree}/file: it is made anew at the start)"
     ]
 
@@ -294,14 +294,117 @@ def test_a_drop_box_of_a_third_account_is_an_error(tree: Path) -> None:
     box.mkdir()
     for keeper in (0, 64612):
         os.chown(box, keeper, 0)
-        assert found(world.drop_box, boxed(tree)) == []
+        assert found(world.drop_boxes, boxed(tree)) == []
     os.chown(box, 777, 0)
-    assert found(world.drop_box, boxed(tree)) == [
+    assert found(world.drop_boxes, boxed(tree)) == [
         f"ftp.incoming.path: {box} belongs to uid 777 (chown -R root:root {box})"
     ]
-    assert found(world.drop_box, boxed(tree), ORDINARY) == [
+    assert found(world.drop_boxes, boxed(tree), ORDINARY) == [
         f"ftp.incoming.path: {box} belongs to uid 777 (chown -R 1000 {box})"
     ]
+
+
+def test_a_drop_box_below_a_folder_that_others_write_is_an_error(tree: Path) -> None:
+    (tree / "in").mkdir()
+    (tree / "in" / "box").mkdir(mode=0o700)
+    ours = Machine(uid=os.geteuid(), gid=os.getegid())
+    assert found(world.drop_boxes, boxed(tree, "in/box"), ours) == []
+    (tree / "in").chmod(0o777)
+    assert found(world.drop_boxes, boxed(tree, "in/box"), ours) == [
+        f"ftp.incoming.path: {tree}/in can be written by everybody (chmod go-w {tree}/in)"
+    ]
+    (tree / "in").chmod(0o1777)
+    assert found(world.drop_boxes, boxed(tree, "in/box"), ours) == []
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_drop_box_below_a_folder_of_a_third_account_is_an_error(tree: Path) -> None:
+    (tree / "in" / "box").mkdir(parents=True)
+    os.chown(tree / "in", 777, 0)
+    assert found(world.drop_boxes, boxed(tree, "in/box")) == [
+        f"ftp.incoming.path: {tree}/in belongs to uid 777 (chown 0 {tree}/in)"
+    ]
+
+
+# --- uploads by TFTP
+
+
+def uploading(tree: Path, path: str = "uploads", ftp: dict[str, Any] | None = None, **keys: Any) -> Settings:
+    box = {"mode": "replace", "path": path, **keys}
+    return changed(tftp={"root": str(tree), "uploads": box}, ftp=ftp or {"enabled": False})
+
+
+OURSELVES = Machine(uid=os.geteuid(), gid=os.getegid())
+
+
+def test_uploads_that_are_off_or_not_made_yet_are_no_finding(tree: Path) -> None:
+    for judgement in (world.drop_boxes, world.uploads):
+        assert found(judgement, uploading(tree), OURSELVES) == []
+        assert found(judgement, uploading(tree, mode="none", readable="same-client"), OURSELVES) == []
+    (tree / "uploads").mkdir(mode=0o700)
+    assert found(world.roots, uploading(tree)) == []
+    assert len(found(world.roots, uploading(tree, mode="none"))) == 1
+
+
+def test_a_folder_of_uploads_is_judged_as_a_drop_box(tree: Path) -> None:
+    (tree / "file").touch()
+    assert found(world.drop_boxes, uploading(tree, "file"), OURSELVES) == [
+        f"tftp.uploads.path: {tree}/file is not a folder (rm {tree}/file: it is made anew at the start)"
+    ]
+
+
+def test_little_room_for_uploads_is_a_warning(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "free_bytes", space(5 << 30))
+    assert found(world.disk, uploading(tree, quota=6 << 30)) == [
+        "warning: tftp.uploads.quota: 5GiB are free for uploads by TFTP, which may take 6GiB more "
+        f"(df -h {tree}; free as much, or write a smaller quota)"
+    ]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_files_that_the_custodian_would_never_replace_are_warned_of(tree: Path) -> None:
+    (tree / "uploads").mkdir()
+    for name in ("b", "a", "mine"):
+        (tree / "uploads" / name).touch()
+    os.chown(tree / "uploads" / "mine", 64612, 64612)
+    (tree / "uploads" / "folder").mkdir()
+    expected = [
+        "warning: tftp.uploads.mode: uid 64612, which keeps it, does not own a and 1 more in it, "
+        f"and replaces its own files only (chown -R 64612:64612 {tree}/uploads)"
+    ]
+    assert found(world.uploads, uploading(tree)) == expected
+    assert found(world.uploads, uploading(tree, mode="existing")) == expected
+    assert found(world.uploads, uploading(tree, mode="create")) == []
+
+
+def test_same_client_needs_a_file_system_that_keeps_who_it_was(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = uploading(tree, readable="same-client")
+    assert found(world.uploads, settings, OURSELVES) == []
+
+    def getxattr(path: str, _name: str) -> bytes:
+        raise OSError(errno.ENOTSUP, "Operation not supported", path)
+
+    monkeypatch.setattr(os, "getxattr", getxattr)
+    assert found(world.uploads, settings, OURSELVES) == [
+        f"tftp.uploads.readable: the file system of {tree} has no user attributes, so nobody knows who uploaded a file "
+        "(put it on ext4, xfs or btrfs, or write networks or none)"
+    ]
+    assert found(world.uploads, uploading(tree), OURSELVES) == []
+
+
+def test_uploads_below_the_root_of_ftp_are_open_where_all_children_are_one_user(tree: Path) -> None:
+    ftp = {"root": str(tree)}
+    assert found(world.uploads, uploading(tree, "deep/uploads", ftp), ORDINARY) == [
+        f"tftp.uploads.path: {tree}/deep/uploads lies inside ftp.root, and the FTP workers of an ordinary user may "
+        "read it (add uploads to ftp.hide, or name a root of its own, or run as root)"
+    ]
+    assert found(world.uploads, uploading(tree, "deep/uploads", ftp)) == []
+    for hidden in (("uploads",), ("de*",)):
+        assert found(world.uploads, uploading(tree, "deep/uploads", {**ftp, "hide": hidden}), ORDINARY) == []
+    assert found(world.uploads, uploading(tree, ".uploads", ftp), ORDINARY) == []
+    assert found(world.uploads, uploading(tree, ftp={"root": f"{tree}/ftp"}), ORDINARY) == []
 
 
 # --- state_dir and run_dir

@@ -14,8 +14,9 @@ from typing import TypeAlias
 
 from appliance.settings import patterns
 from appliance.settings.forms import endpoint_parts, port_range_parts
+from appliance.settings.ftp import IncomingSettings
 from appliance.settings.main import Settings
-from appliance.settings.tftp import TftpNetwork
+from appliance.settings.tftp import TftpNetwork, TftpUploads
 from appliance.settings.units import format_duration, format_size
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -160,11 +161,22 @@ def _patience(settings: Settings) -> Iterator[Finding]:
         yield Finding(what, f"write at least {least}", (("tftp", "give_up_after"), ("tftp", "timeout")))
 
 
+def _boxes(settings: Settings) -> list[tuple[Path, str, IncomingSettings | TftpUploads]]:
+    """The folders that are uploaded into: section, absolute path, settings."""
+    found: list[tuple[Path, str, IncomingSettings | TftpUploads]] = []
+    if settings.ftp.enabled and settings.ftp.incoming.enabled:
+        found.append((("ftp", "incoming"), settings.ftp.root, settings.ftp.incoming))
+    if settings.tftp.enabled and settings.tftp.uploads.mode != "none":
+        found.append((("tftp", "uploads"), settings.tftp.root, settings.tftp.uploads))
+    return [(base, f"{root.rstrip('/')}/{box.path}", box) for base, root, box in found]
+
+
 def _quotas(settings: Settings) -> Iterator[Finding]:
-    box = settings.ftp.incoming
-    if not (settings.ftp.enabled and box.enabled):
-        return
-    base: Path = ("ftp", "incoming")
+    for base, _folder, box in _boxes(settings):
+        yield from _quotas_of(base, box)
+
+
+def _quotas_of(base: Path, box: IncomingSettings | TftpUploads) -> Iterator[Finding]:
     size, quota, share = format_size(box.max_size), format_size(box.quota), format_size(box.per_client_quota)
     if box.max_size > box.quota:
         keys = ((*base, "max_size"), (*base, "quota"))
@@ -212,6 +224,71 @@ def _drop_box(settings: Settings) -> Iterator[Finding]:
             yield Finding(what, "write a name that is not hidden, like incoming", keys)
 
 
+def _upload_folders(settings: Settings) -> Iterator[Finding]:
+    """Each custodian owns its folder alone, and what is looked up for everybody is not in it."""
+    boxes = _boxes(settings)
+    for base, folder, _box in boxes:
+        for other, outer, _box in boxes:
+            if base != other and f"{folder}/".startswith(f"{outer}/"):
+                same = "the same folder as" if folder == outer else "inside"
+                what = f"{folder} is {same} that of {other[0]}.{other[1]}, {outer}"
+                yield Finding(what, "name a folder beside it", ((*base, "path"), (*other, "path")))
+                if folder == outer:
+                    return
+    uploads = settings.tftp.uploads.path
+    for key, root in _lookup_folders(settings) if boxes and boxes[-1][0][0] == "tftp" else ():
+        if f"{root}/".startswith(f"{uploads}/"):
+            what = f"{root} is in the folder of the uploads, {uploads}, which is not served"
+            yield Finding(what, "name another folder", (key, ("tftp", "uploads", "path")))
+
+
+def _lookup_folders(settings: Settings) -> Iterator[tuple[Path, str]]:
+    lists: list[tuple[Path, tuple[TftpNetwork, ...]]] = [(("tftp", "networks"), settings.tftp.networks)]
+    for i, site in enumerate(settings.tftp.sites):
+        lists.append((("tftp", "sites", i, "networks"), site.networks))
+        if site.root:
+            yield ("tftp", "sites", i, "root"), site.root
+    for path, networks in lists:
+        yield from (((*path, i, "root"), network.root) for i, network in enumerate(networks) if network.root)
+
+
+def _uploads(settings: Settings) -> Iterator[Finding]:
+    box, base = settings.tftp.uploads, ("tftp", "uploads")
+    if not settings.tftp.enabled or box.mode == "none":
+        return
+    size = format_size(box.max_size)
+    if box.mode != "create" and box.max_size <= min(box.quota, box.per_client_quota) < 2 * box.max_size:
+        which = "quota" if box.quota <= box.per_client_quota else "per_client_quota"
+        what = f"a file of {size} could not be replaced: the old and the new one count until the new one is complete"
+        yield Finding(what, f"write at least {format_size(2 * box.max_size)}", ((*base, which),), "warning")
+    if box.keep_versions and box.mode == "create":
+        remedy = "write mode: replace, or take keep_versions out"
+        keys = ((*base, "keep_versions"), (*base, "mode"))
+        yield Finding("create replaces nothing, so there are no versions", remedy, keys, "warning")
+    if box.keep_versions >= box.max_files and box.mode != "create":
+        what = f"{box.keep_versions} versions and the file itself are more than the {box.max_files} files of max_files"
+        keys = ((*base, "keep_versions"), (*base, "max_files"))
+        yield Finding(what, f"write at most {box.max_files - 1}, or raise max_files", keys)
+
+
+def _readers(settings: Settings) -> Iterator[Finding]:
+    box, key = settings.tftp.uploads, ("tftp", "uploads", "readers")
+    if not settings.tftp.enabled or box.mode == "none":
+        return
+    if box.readable == "networks" and not box.readers:
+        remedy = "write them, like [192.0.2.0/24], or readable: none"
+        yield Finding("readable is networks, and there are none", remedy, (key, ("tftp", "uploads", "readable")))
+    if box.readable != "networks" and box.readers:
+        what = f"readable is {box.readable}, so these networks count for nothing"
+        yield Finding(what, "write readable: networks", (key, ("tftp", "uploads", "readable")), "warning")
+    for i, text in enumerate(box.readers):
+        network = ip_network(text, strict=False)
+        if network.version == 6 and network.prefixlen > 64:
+            what = f"{text} is part of a /64, and IPv6 clients are told apart by their /64 only"
+            whole = ip_network((network.network_address, 64), strict=False)
+            yield Finding(what, f"write {whole}", ((*key, i),))
+
+
 _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _one_service,
     _clashes,
@@ -225,4 +302,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _roots,
     _folders,
     _drop_box,
+    _upload_folders,
+    _uploads,
+    _readers,
 )

@@ -1,4 +1,4 @@
-"""Negotiate the options of a read request (RFC 2347, 2348, 2349, 7440; utimeout, blksize2, rollover as tftpd-hpa).
+"""Negotiate the options of a request (RFC 2347, 2348, 2349, 7440; utimeout, blksize2, rollover as tftpd-hpa).
 
 Invariant: whatever a client asks, negotiate() returns; what it acknowledges is legal, never more than was asked, and
 answers each option once, under the name as it was written. One that cannot be honoured is left out, never refused.
@@ -15,6 +15,8 @@ BLOCK_DEFAULT = 512  # RFC 1350 section 5
 IN_FLIGHT_MAX = 1 << 20  # bytes of one window: what a client may make us send for one ACK
 # Above half of the 16-bit number space an ACK that was delayed by one window would pass for a new one.
 WINDOW_LIMIT = 32767
+UPLOAD_WINDOW_MAX = 256 * 1024  # bytes of one window of an upload: it is held in memory until the custodian answers
+_QUEUE = 212_992  # bytes that a socket queues where nobody raised net.core.rmem_default, as the kernel counts them
 _DIGITS_MAX = 20
 _TERMS = {  # two names for one thing: the first that can be honoured counts
     b"blksize": "block",
@@ -55,13 +57,15 @@ def negotiate(request: Request, policy: Policy, room: int, size: int | None) -> 
     """Decide every option of `request`.
 
     `room`: bytes of data that one packet carries on this path without fragments. `size`: bytes on the wire, for tsize
-    (RFC 2349); None where nobody knows (netascii), then tsize is left out.
+    (RFC 2349): of the file to be read, or `declared` by who writes; None where nobody knows (reading in netascii), then
+    tsize is left out.
     """
     asked = _asked(request, policy.refused)
     block = _block(asked, policy, room)
+    most = _window_max(block, policy, request.write)
     answers: dict[bytes, int] = {}
     for folded, (_name, number) in asked.items():
-        answer = _answer(folded, number, block, policy, size)
+        answer = _answer(folded, number, block, most, size)
         if answer is not None and _TERMS[folded] not in {_TERMS[other] for other in answers}:
             answers[folded] = answer
     return Agreed(
@@ -98,13 +102,28 @@ def _block(asked: dict[bytes, tuple[bytes, int]], policy: Policy, room: int) -> 
     return BLOCK_DEFAULT
 
 
-def _answer(folded: bytes, number: int, block: int, policy: Policy, size: int | None) -> int | None:
+def declared(request: Request, refused: frozenset[bytes]) -> int:
+    """The size that a write request announces (RFC 2349), 0 where it does not, at most 2^63 - 1."""
+    _name, number = _asked(request, refused).get(b"tsize", (b"", 0))
+    return min(number, (1 << 63) - 1)
+
+
+def _window_max(block: int, policy: Policy, write: bool) -> int:
+    most = min(policy.windowsize_max, WINDOW_LIMIT)
+    stride = block + HEADER.size
+    if not write:
+        return min(most, max(1, IN_FLIGHT_MAX // stride))
+    # What the socket cannot queue is lost: a packet counts there as its bytes and headers, rounded up to a power of 2.
+    queued = (1 << (stride + 420).bit_length()) + 320
+    return min(most, max(1, UPLOAD_WINDOW_MAX // stride), max(1, _QUEUE // queued))
+
+
+def _answer(folded: bytes, number: int, block: int, window_max: int, size: int | None) -> int | None:
     """The number to acknowledge, or None to leave the option out."""
     if folded in (b"blksize", b"blksize2"):
         return block if number >= BLOCK_MIN else None
     if folded == b"windowsize":
-        most = min(policy.windowsize_max, WINDOW_LIMIT, max(1, IN_FLIGHT_MAX // (block + HEADER.size)))
-        return min(number, most) if 1 <= number <= 65535 else None
+        return min(number, window_max) if 1 <= number <= 65535 else None
     if folded == b"timeout":
         return number if 1 <= number <= 255 else None
     if folded == b"utimeout":

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.tftp.options import IN_FLIGHT_MAX, Agreed, Policy, negotiate
-from appliance.tftp.packet import Request
+from appliance.tftp.options import IN_FLIGHT_MAX, Agreed, Policy, declared, negotiate
+from appliance.tftp.packet import Request, oack
 
 POLICY = Policy(blksize_max=None, windowsize_max=64, timeout_s=1.0)
 ROOM = 1468
@@ -170,3 +170,41 @@ def test_a_refused_option_is_left_out_as_if_nobody_had_asked() -> None:
     wanted = (("BLKSIZE", 1024), ("tsize", 0), ("windowsize", 4), ("blksize2", 1024))
     assert answer(*wanted, policy=policy) == {"windowsize": "4", "blksize2": "1024"}
     assert asked(("blksize", 1024), policy=policy) == asked()
+
+
+def write_request(**options: object) -> Request:
+    pairs = tuple((name.encode(), str(value).encode()) for name, value in options.items())
+    return Request(True, b"f", b"octet", pairs)
+
+
+@pytest.mark.parametrize(
+    ("block", "asked", "agreed"),
+    [(8, 65535, 256), (512, 65535, 158), (1428, 65535, 89), (1428, 64, 64), (8192, 64, 12), (65464, 16, 1)],
+)
+def test_the_window_of_an_upload_is_what_fits_memory_and_the_queue_of_its_socket(
+    block: int, asked: int, agreed: int
+) -> None:
+    policy = Policy(65464, 65535, 1.0)
+    found = negotiate(write_request(blksize=block, windowsize=asked), policy, 65464, 0)
+    assert (found.block_size, found.window) == (block, agreed)
+    assert found.window * (block + 4) <= 256 * 1024
+    assert negotiate(write_request(windowsize=64), Policy(65464, 3, 1.0), 65464, 0).window == 3
+
+
+def test_the_size_that_a_write_announces_is_repeated_to_it() -> None:
+    request = write_request(tsize=1234)
+    assert declared(request, frozenset()) == 1234
+    assert negotiate(request, Policy(None, 64, 1.0), 1428, 1234).oack == ((b"tsize", b"1234"),)
+    assert declared(request, frozenset({b"tsize"})) == declared(write_request(), frozenset()) == 0
+    assert declared(write_request(tsize=10**20 - 1), frozenset()) == (1 << 63) - 1
+
+
+ASKED = ("blksize", "BlkSize2", "windowsize", "timeout", "utimeout", "tsize", "rollover")
+
+
+@given(st.dictionaries(st.sampled_from(ASKED), st.integers(0, 10**12).map(str)))
+def test_the_answer_to_a_write_is_never_longer_than_the_request(options: dict[str, str]) -> None:
+    request = write_request(**options)
+    found = negotiate(request, Policy(None, 64, 1.0), 1428, declared(request, frozenset()))
+    length = 2 + len(b"f\0octet\0") + sum(len(name) + len(value) + 2 for name, value in request.options)
+    assert len(oack(found.oack)) < length

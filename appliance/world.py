@@ -147,7 +147,7 @@ def views(settings: Settings, _machine: Machine) -> Findings:
         folders.append((f"ftp.sites[{i}].root", ftp.root, face.root))
     for key, root, inside in folders:
         if inside is not None and os.path.isdir(root) and not os.path.isdir(f"{root}/{inside}"):
-            yield warning(key, f"there is no folder {root}/{inside}", f"install -d -m 0755 {root}/{inside}")
+            yield caution(key, f"there is no folder {root}/{inside}", f"install -d -m 0755 {root}/{inside}")
 
 
 def folders(settings: Settings, machine: Machine) -> Findings:

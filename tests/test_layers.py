@@ -23,8 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "child": {"child", "wire", "confine", "observe"},
     "supervise": {"supervise", "wire", "confine.report", "observe.tables", "observe.log", "__init__"},
     "supervise.reading": {"supervise", "wire", "confine.plan", "observe.tables"},
-    "tftp": {"tftp", "settings", "observe"},
-    "tftp.worker": {"tftp", "settings", "observe", "child", "wire"},
+    "tftp": {"tftp", "settings", "observe", "custody.wire"},
+    "tftp.worker": {"tftp", "settings", "observe", "child", "wire", "custody.wire"},
     "ftp": {"ftp", "settings", "observe", "custody.wire"},
     "ftp.worker": {"ftp", "settings", "observe", "child", "wire", "custody.wire"},
     "custody": {"custody", "settings", "observe"},
@@ -44,7 +44,7 @@ PURE = (
     "tftp.options", "tftp.netascii", "tftp.session", "tftp.terms", "ftp.addresses", "ftp.ascii", "ftp.policy",
     "supervise.bans", "ftp.bans", "ftp.rates", "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger",
     "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",
-    "settings.patterns", "settings.plain", "custody.readers", "custody.versions",
+    "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

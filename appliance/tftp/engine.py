@@ -17,6 +17,7 @@ from appliance.settings.forms import port_range_parts
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp import packet, sockets
 from appliance.tftp.admission import Admission, Networks, TokenBucket
+from appliance.tftp.custodian import Custodian
 from appliance.tftp.journal import Journal
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.ports import Port, Ports
@@ -24,6 +25,7 @@ from appliance.tftp.reception import REPLACED, Reception
 from appliance.tftp.session import NO_ANSWER, PROBE, Done, Failed
 from appliance.tftp.supply import Supply
 from appliance.tftp.transfer import GONE, Transfer
+from appliance.tftp.uploads import Uploads
 
 BATCH = 16  # requests taken per wake-up of a listener
 HALF_OPEN_MAX = 2048
@@ -70,6 +72,20 @@ class Engine:
         numbers = port_range_parts(settings.port_range) if settings.port_range else None
         self._ports = Ports(self._watch, self._unwatch, numbers)
         supply = Supply(memory)
+        self._custodian = Custodian(journal, self.handle, self._unhandle)
+        self._uploads = Uploads(
+            custodian=self._custodian,
+            admission=self._admission,
+            supply=supply,
+            per_client=limits.per_client,
+            give_up_s=settings.give_up_after,
+            journal=journal,
+            counters=counters,
+            give=self._ports.give,
+            watch=self.handle,
+            unwatch=self._unhandle,
+            changed=self._count,
+        )
         self._reception = Reception(
             settings,
             admission=self._admission,
@@ -78,6 +94,9 @@ class Engine:
             journal=journal,
             counters=counters,
             end=self._finish,
+            begin=self._begin,
+            custodian=self._custodian,
+            uploads=self._uploads,
         )
         self._strangers = TokenBucket(_STRANGERS_PER_SECOND)
         self._transfers: dict[int, Transfer] = {}
@@ -120,8 +139,13 @@ class Engine:
     def drain(self, seconds: float) -> None:
         """Take no more requests; `run` returns when the transfers are done, at the latest after `seconds`."""
         self._drained_by = time.monotonic() + seconds
+        self._reception.desk.clear()
         for listener in list(self._listeners):
             self.unlisten(listener)
+
+    def attach(self, link: socket.socket) -> None:
+        """Uploads go through the custodian behind this link from now on."""
+        self._custodian.attach(link)
 
     def leave(self) -> None:
         """`run` returns after this turn."""
@@ -130,7 +154,7 @@ class Engine:
     def _finished(self) -> bool:
         if self._drained_by is None:
             return False
-        return not self._transfers or time.monotonic() >= self._drained_by
+        return not (self._transfers or self._uploads.active) or time.monotonic() >= self._drained_by
 
     def _turn(self) -> None:
         ready = self._epoll.poll(self._wait(), 256)
@@ -138,6 +162,7 @@ class Engine:
         if now >= self._tick_at:
             self._tick_at = now + _TICK_S
             self._counters.tick()
+            self._custodian.flush()
         transfers = self._transfers
         for descriptor, _events in ready:
             transfer = transfers.get(descriptor)
@@ -151,6 +176,8 @@ class Engine:
                 self._crashed(transfer)
         if self._timers and self._timers[0][0] <= now:
             self._ring(now)
+        if self._uploads.due <= now:
+            self._uploads.ring(now)
         self._journal.flush()
 
     def _wait(self) -> float:
@@ -161,6 +188,7 @@ class Engine:
         until = self._now + _TURN_S
         if timers and timers[0][0] < until:
             until = timers[0][0]
+        until = min(until, self._uploads.due)
         if self._drained_by is not None and self._drained_by < until:
             until = self._drained_by
         return until - self._now if until > self._now else 0.0
@@ -183,7 +211,7 @@ class Engine:
         self._transfers[transfer.sock.fileno()] = transfer
         self._half_open[transfer] = None
         self._reception.live[transfer.call.peer] = transfer
-        self._counters.set("active", len(self._transfers))
+        self._count()
         try:
             self._epoll.register(transfer.sock.fileno(), select.EPOLLIN)
             transfer.start(now)
@@ -232,7 +260,7 @@ class Engine:
     def _record(self, transfer: Transfer, how: Done | Failed, now: float) -> None:
         counters, session = self._counters, transfer.session
         sent_bytes = transfer.delivered
-        counters.set("active", len(self._transfers))
+        self._count()
         counters.add("bytes", sent_bytes)
         counters.add("retransmits", session.retransmits)
         if isinstance(how, Failed):
@@ -254,6 +282,9 @@ class Engine:
             windowsize=transfer.agreed.window,
             outcome=how.outcome,
         )
+
+    def _count(self) -> None:
+        self._counters.set("active", len(self._transfers) + self._uploads.active)
 
     def _crashed(self, transfer: Transfer) -> None:
         """The wall: a bug met by one transfer ends that one."""
@@ -325,6 +356,7 @@ class Engine:
     def _close(self) -> None:
         for transfer in list(self._transfers.values()):
             self._abort(transfer, *_STOPPING)
+        self._uploads.close(*_STOPPING)
         self.drain(0)
         self._ports.close_idle()
         self._epoll.close()

@@ -21,6 +21,7 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENXIO, errno.ENODEV}
+Folder = tuple[int, int]  # its device and inode
 OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 
@@ -75,10 +76,15 @@ def open_file(name: bytes, *, world_readable_only: bool, chrooted: bool) -> Open
     return open_path(path, world_readable_only=world_readable_only, chrooted=chrooted)
 
 
-def open_path(path: bytes, *, world_readable_only: bool, chrooted: bool) -> OpenFile | Refusal:
-    """As `open_file`, for a path that `clean` has made, or that stands in the settings."""
+def open_path(
+    path: bytes, *, world_readable_only: bool, chrooted: bool, keep_out: Folder | None = None
+) -> OpenFile | Refusal:
+    """As `open_file`, for a path that `clean` has made, or that stands in the settings.
+
+    `keep_out`: the one folder that nothing is opened in, whichever links and spellings lead there.
+    """
     try:
-        descriptor = os.open(path, _READ) if chrooted else _walk(path.split(b"/"))
+        descriptor = os.open(path, _READ) if chrooted and keep_out is None else _walk(path.split(b"/"), keep_out)
     except OSError as error:
         if error.errno in OURS:
             raise
@@ -93,6 +99,20 @@ def open_folder(path: bytes, *, chrooted: bool) -> int:
         os.close(descriptor)
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     return descriptor
+
+
+def adopt(descriptor: int) -> OpenFile | Refusal:
+    """The file behind a descriptor that was handed over; takes it over."""
+    return _judge(descriptor, world_readable_only=False)
+
+
+def folder_at(path: bytes) -> Folder | None:
+    """Which folder has this path now; None where there is none."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def is_chrooted() -> bool:
@@ -126,7 +146,7 @@ def _judge(descriptor: int, world_readable_only: bool) -> OpenFile | Refusal:
     return OpenFile(descriptor, facts.st_size, (facts.st_dev, facts.st_ino, facts.st_size, *times), max(times))
 
 
-def _walk(parts: list[bytes]) -> int:
+def _walk(parts: list[bytes], keep_out: Folder | None = None) -> int:
     """Open the path of these parts as a chroot at the working directory would. Raises OSError."""
     pending = parts[::-1]
     folders = [os.open(b".", _LOOK)]
@@ -139,7 +159,11 @@ def _walk(parts: list[bytes]) -> int:
                     os.close(folders.pop())
                 continue
             found = os.open(part, _LOOK, dir_fd=folders[-1])
-            if not stat.S_ISLNK(os.fstat(found).st_mode):
+            facts = os.fstat(found)
+            if (facts.st_dev, facts.st_ino) == keep_out:
+                os.close(found)
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            if not stat.S_ISLNK(facts.st_mode):
                 if not pending:
                     os.close(found)
                     return os.open(part, _READ | os.O_NOFOLLOW, dir_fd=folders[-1])

@@ -32,6 +32,15 @@ class Journal:
         """A transfer that was under way is over."""
         self._log.info("transfer", client=host_port(peer), **fields)
 
+    def uploaded(self, peer: Peer, **fields: Any) -> None:
+        """An upload that was under way is over."""
+        self._log.info("upload", client=host_port(peer), **fields)
+
+    def custodian_gone(self, reason: str, lost: int) -> None:
+        """The link to the custodian is lost; `lost` uploads and questions waited on it."""
+        self._log.warning("the custodian is gone", reason=reason, lost=lost)
+        self.flush()
+
     def unanswered(self, peer: Peer, name: bytes, now: float) -> None:
         """A request was answered, and nobody was heard."""
         self._seldom("unanswered", (peer[0],), now, client=host_port(peer), file=name)

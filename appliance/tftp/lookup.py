@@ -5,6 +5,7 @@ The server and `appliance tftp explain` both ask here, so that what is explained
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp.admission import Networks
-from appliance.tftp.files import OpenFile, Refusal, clean, open_path
+from appliance.tftp.files import Folder, OpenFile, Refusal, clean, folder_at, is_chrooted, open_folder, open_path
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.remap import Hit, Remap
 from appliance.tftp.spelling import Spellings
@@ -23,13 +24,23 @@ from appliance.tftp.terms import Endpoint, Terms, TermsBook
 class Found:
     """What came of a name. `file` is the caller's to close; `tried` are the paths that were opened, the last is `file`.
 
-    `respelled`: the path of `file` differs from the name in case.
+    `respelled`: the path of `file` differs from the name in case. `upload`: the name in the box of an upload that only
+    the custodian can open; `file` is then what is said where it cannot be asked.
     """
 
     file: OpenFile | Refusal
     hits: tuple[Hit, ...] = ()
     tried: tuple[tuple[bytes, OpenFile | Refusal], ...] = ()
     respelled: bool = False
+    upload: bytes | None = None
+
+
+NO_UPLOADS = Refusal(ErrorCode.ACCESS, "uploads are not accepted here", "upload")
+_ELSEWHERE = Refusal(ErrorCode.ACCESS, "uploads are not accepted here", "upload outside of uploads.path")
+_KEPT = Refusal(ErrorCode.ACCESS, "Access violation", "an upload, which nobody reads back (uploads.readable)")
+_READABLE = Refusal(
+    ErrorCode.UNDEFINED, "File cannot be read right now", "an upload, which the custodian gives out (uploads.readable)"
+)
 
 
 class Lookup:
@@ -43,6 +54,48 @@ class Lookup:
         self._spellings = Spellings(ambiguous) if settings.case_insensitive else None
         self._world_readable_only = settings.world_readable_only
         self.chrooted = False
+        uploads = settings.uploads
+        self._box = uploads.path.encode() if uploads.mode != "none" else None
+        self._bare = self._box is not None and uploads.bare_names == "into_path"
+        self._readable = uploads.readable != "none"
+        self._writers = Networks(uploads.allow)
+        self._guarded = self._box is not None
+
+    def settle_in(self) -> None:
+        """Called once in the jail: learn what the kernel sees to, because it is cheaper than looking oneself."""
+        self.chrooted = is_chrooted()
+        if self.chrooted and self._box is not None:
+            try:
+                os.close(open_folder(self._box, chrooted=True))
+            except PermissionError:
+                self._guarded = False  # the custodian's folder, and we are somebody else
+            except OSError:
+                pass  # not there, or no descriptor: we look ourselves
+
+    def destination(self, name: bytes, host: str) -> bytes | Refusal:
+        """The name in the box that a write request means; rules count before the folder is looked at."""
+        if self._box is None or (self._writers and host not in self._writers):
+            return NO_UPLOADS
+        path = clean(name)
+        if not isinstance(path, Refusal):
+            path, _hits = self._remap.rename(path, host)
+        if isinstance(path, Refusal):
+            return path
+        inner = self._in_the_box(path)
+        if inner is None and self._bare and b"/" not in path:
+            inner = path
+        return inner or _ELSEWHERE
+
+    def _in_the_box(self, path: bytes) -> bytes | None:
+        """The name in the box of a path that leads into it, b"" for one that leads deeper; None for any other."""
+        folder, _slash, inner = path.rpartition(b"/")
+        if self._box is None or not self._same(folder + b"/", self._box + b"/"):
+            return None
+        return inner if len(folder) == len(self._box) else b""
+
+    def _same(self, path: bytes, start: bytes) -> bool:
+        path = path[: len(start)]
+        return path == start or (self._spellings is not None and path.lower() == start.lower())
 
     def serves(self, host: str) -> bool:
         """Whether the lists let a client in at all."""
@@ -65,27 +118,48 @@ class Lookup:
         path, hits = self._remap.rename(path, host)
         if isinstance(path, Refusal):
             return Found(path, tuple(hits))
+        keep_out = None
+        if self._box is not None:
+            inner = self._in_the_box(path)
+            if inner is not None:
+                return self._kept(inner, hits)
+            keep_out = folder_at(self._box) if self._guarded else None
         tried: list[tuple[bytes, OpenFile | Refusal]] = []
         for root in terms.roots:
-            respelled = self._look(root, path, now, tried)
+            respelled = self._look(root, path, now, tried, keep_out)
             if not _missing(tried[-1][1]):
                 break
-        return Found(tried[-1][1], tuple(hits), tuple(tried), respelled)
+        file = tried[-1][1]
+        saved = self._bare and self._readable and b"/" not in path and _missing(file)
+        return Found(file, tuple(hits), tuple(tried), respelled, path if saved else None)
 
-    def _look(self, root: bytes, path: bytes, now: float, tried: list[tuple[bytes, OpenFile | Refusal]]) -> bool:
+    def _kept(self, inner: bytes, hits: list[Hit]) -> Found:
+        """Never from the file system: to an ordinary user, who has one uid for everything, the folder is open."""
+        if not self._readable or not inner:
+            return Found(_KEPT, tuple(hits))
+        return Found(_READABLE, tuple(hits), upload=inner)
+
+    def _look(
+        self,
+        root: bytes,
+        path: bytes,
+        now: float,
+        tried: list[tuple[bytes, OpenFile | Refusal]],
+        keep_out: Folder | None,
+    ) -> bool:
         """Try one folder; whether what was found last has another spelling."""
         wanted = root + b"/" + path if root else path
-        tried.append((wanted, self._open(wanted)))
+        tried.append((wanted, self._open(wanted, keep_out)))
         if self._spellings is None or not _missing(tried[-1][1]):
             return False
         spelled = self._spellings.find(root, path, chrooted=self.chrooted, now=now, now_ns=time.time_ns())
         if spelled is None or spelled == wanted:
             return False
-        tried.append((spelled, self._open(spelled)))
+        tried.append((spelled, self._open(spelled, keep_out)))
         return True
 
-    def _open(self, path: bytes) -> OpenFile | Refusal:
-        return open_path(path, world_readable_only=self._world_readable_only, chrooted=self.chrooted)
+    def _open(self, path: bytes, keep_out: Folder | None) -> OpenFile | Refusal:
+        return open_path(path, world_readable_only=self._world_readable_only, chrooted=self.chrooted, keep_out=keep_out)
 
 
 def _missing(found: OpenFile | Refusal) -> bool:

@@ -18,11 +18,13 @@ from appliance.settings.tftp import TftpSettings
 from appliance.tftp import packet, sockets
 from appliance.tftp.admission import Admission, client_of
 from appliance.tftp.blocks import last_block
-from appliance.tftp.files import OpenFile, Refusal, is_chrooted
+from appliance.tftp.custodian import AWAY, Custodian
+from appliance.tftp.desk import Desk, Waiting
+from appliance.tftp.files import OpenFile, Refusal
 from appliance.tftp.journal import Journal
 from appliance.tftp.lessons import Lessons
-from appliance.tftp.lookup import Lookup
-from appliance.tftp.options import Agreed, Policy, negotiate
+from appliance.tftp.lookup import NO_UPLOADS, Lookup
+from appliance.tftp.options import Agreed, Policy, declared, negotiate
 from appliance.tftp.packet import ErrorCode, PacketError, Request
 from appliance.tftp.ports import Port, Ports, PortsFull
 from appliance.tftp.session import Done, Failed, Session
@@ -30,12 +32,13 @@ from appliance.tftp.sockets import Datagram, Peer
 from appliance.tftp.supply import Supply
 from appliance.tftp.terms import Terms
 from appliance.tftp.transfer import Call, Transfer
+from appliance.tftp.uploads import Uploads
 
-_NO_UPLOADS = Refusal(ErrorCode.ACCESS, "uploads are not accepted here", "upload")
 _NO_PORT = Refusal(ErrorCode.UNDEFINED, "Server is busy, try again", "every port of port_range is taken")
 _NO_MODE = Refusal(ErrorCode.ILLEGAL, "mode is neither octet nor netascii", "mode")
 REPLACED = Failed("replaced by a new request")
 _Ender = Callable[[Transfer, Done | Failed], None]
+_Beginner = Callable[[Transfer, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,14 @@ class Reception:
         journal: Journal,
         counters: Counters,
         end: _Ender,
+        begin: _Beginner,
+        custodian: Custodian,
+        uploads: Uploads,
     ) -> None:
+        """`begin` and `end` start and end a transfer; writes are started at `uploads`."""
         self._admission, self._supply, self._ports = admission, supply, ports
-        self._journal, self._counters, self._end = journal, counters, end
+        self._journal, self._counters, self._end, self._start = journal, counters, end, begin
+        self._uploads, self.desk = uploads, Desk(custodian, self._conclude)
         self._lookup = Lookup(settings, journal.ambiguous)
         self._answers_broadcast = settings.broadcast == "answer"
         self._give_up_s = settings.give_up_after
@@ -75,13 +83,17 @@ class Reception:
 
     def settle_in(self) -> None:
         """Called once in the jail: learn whether the kernel keeps look-ups inside it."""
-        self._lookup.chrooted = is_chrooted()
+        self._lookup.settle_in()
 
     def receive(self, listener: socket.socket, datagram: Datagram, now: float) -> Transfer | None:
         """Judge one datagram; returns the transfer that it starts."""
         if datagram.local is None and self._answers_broadcast:
             datagram = datagram._replace(local=datagram.nearest)
-        verdict = self._judge(listener, datagram, now)
+        return self._carry_out(listener, datagram, self._judge(listener, datagram, now), now)
+
+    def _carry_out(
+        self, listener: socket.socket, datagram: Datagram, verdict: Transfer | _Refused | Drop | None, now: float
+    ) -> Transfer | None:
         if isinstance(verdict, Transfer):
             return verdict
         if isinstance(verdict, Drop):
@@ -126,7 +138,7 @@ class Reception:
             return None
         if not self._admission.answer(host, call.client, now):
             return Drop("too many unknown clients")
-        verdict = self._take(call, self._lookup.terms(listener, host))
+        verdict = self._take(call, self._lookup.terms(listener, host), listener, datagram)
         return _Refused(request.name, verdict) if isinstance(verdict, Refusal) else verdict
 
     def _is_repeat(self, call: Call) -> bool:
@@ -136,6 +148,8 @@ class Reception:
         duplicate). Other bytes are a new transfer, at once: lpxelinux asks for everything from one port. The old one is
         not ended for it unless only its last ACK was missing: anybody can forge a request.
         """
+        if self.desk.is_repeat(call) or self._uploads.is_repeat(call):
+            return True
         transfer = self.live.get(call.peer)
         if transfer is None:
             return False
@@ -149,22 +163,83 @@ class Reception:
             self._end(transfer, REPLACED)
         return False
 
-    def _take(self, call: Call, terms: Terms) -> Transfer | Refusal | Drop:
+    def _take(
+        self, call: Call, terms: Terms, listener: socket.socket, datagram: Datagram
+    ) -> Transfer | Refusal | Drop | None:
         request = call.request
         if request.write:
-            return _NO_UPLOADS
+            return self._take_write(call, terms.policy, listener, datagram)
         if request.mode not in (b"octet", b"netascii"):
             return _NO_MODE
         cause = self._admission.refusal(call.client)
         if cause:
             return Drop(cause)
         try:
-            file = self._lookup.find(request.name, call.peer[0], terms, call.at).file
+            found = self._lookup.find(request.name, call.peer[0], terms, call.at)
+            if found.upload is not None and not self.desk.overrun:
+                self.desk.fetch(Waiting(listener, datagram, call, terms.policy, found.upload))
+                return None
+            file = found.file
             return file if isinstance(file, Refusal) else self._begin(file, call, terms.policy)
         except PortsFull:
             return _NO_PORT
         except OSError as error:  # out of descriptors, address gone, no route: the client asks again
             return Drop(os.strerror(error.errno or 0))
+
+    def _take_write(
+        self, call: Call, policy: Policy, listener: socket.socket, datagram: Datagram
+    ) -> Refusal | Drop | None:
+        """A write request that may be granted is asked about; nothing is held for it until then."""
+        request = call.request
+        name = self._lookup.destination(request.name, call.peer[0])
+        if name is NO_UPLOADS:
+            return NO_UPLOADS
+        if request.mode not in (b"octet", b"netascii"):
+            return _NO_MODE
+        if isinstance(name, Refusal):
+            return name
+        cause = self._admission.refusal(call.client) or self._uploads.over_cap(call.client)
+        if cause:
+            return Drop(cause)
+        if self.desk.overrun:
+            return AWAY
+        self.desk.ask(Waiting(listener, datagram, call, policy, name, declared(request, policy.refused)))
+        return None
+
+    def _conclude(self, waiting: Waiting, answer: OpenFile | Refusal | None, now: float) -> None:
+        """The custodian has answered."""
+        verdict = self._proceed(waiting, answer, now)
+        if isinstance(verdict, Refusal):
+            verdict = _Refused(waiting.call.request.name, verdict)
+        transfer = self._carry_out(waiting.listener, waiting.datagram, verdict, now)
+        if transfer is not None:
+            self._start(transfer, now)
+
+    def _proceed(
+        self, waiting: Waiting, answer: OpenFile | Refusal | None, now: float
+    ) -> Transfer | Refusal | _Refused | Drop | None:
+        try:
+            if answer is None:
+                self._begin_write(waiting, now)
+                return None
+            return answer if isinstance(answer, Refusal) else self._begin(answer, waiting.call, waiting.policy)
+        except PortsFull:
+            return _NO_PORT
+        except OSError as error:
+            return Drop(os.strerror(error.errno or 0))
+
+    def _begin_write(self, waiting: Waiting, now: float) -> None:
+        """Raises OSError or PortsFull; then nothing is left behind."""
+        call = waiting.call
+        sock, port = self._connect(call)
+        try:
+            agreed = self._agree(call, waiting.policy, sock, waiting.declared)
+            self._uploads.begin(call, sock, port, agreed, name=waiting.name, declared=waiting.declared, now=now)
+        except BaseException:
+            sock.close()
+            if port is not None:
+                self._ports.give(port)
+            raise
 
     def _begin(self, file: OpenFile, call: Call, policy: Policy) -> Transfer:
         """Build the transfer. Raises OSError or PortsFull; then nothing is left behind."""

@@ -57,6 +57,25 @@ class Supply:
         self.used -= source.footprint
         source.close()
 
+    @property
+    def crowd(self) -> int:
+        """Transfers that hold memory now."""
+        return self._crowd
+
+    def borrow(self, footprint: int) -> bool:
+        """Memory for a write; False when there is none. What was borrowed is paid back once."""
+        if self.used + footprint > self._capacity:
+            return False
+        self.used += footprint
+        self._crowd += 1
+        return True
+
+    def repay(self, footprint: int) -> None:
+        """The memory of a write is free again; of one that has borrowed nothing, nothing."""
+        if footprint:
+            self.used -= footprint
+            self._crowd -= 1
+
     def _slots(self, file: OpenFile, agreed: Agreed, confirmed: bool) -> int:
         """Packets to hold: whole windows; one where memory is short, so that it becomes slow instead of failing."""
         stride = stride_of(agreed.block_size)

@@ -15,6 +15,7 @@ from appliance.tftp.admission import Networks, near_networks
 from appliance.tftp.engine import Engine
 from appliance.tftp.journal import Journal
 
+_CUSTODY = "tftp-custody"
 _ROUTES = ("/proc/net/route", "/proc/net/ipv6_route")
 
 
@@ -23,8 +24,11 @@ class TftpWorker:
 
     def __init__(self, context: Context, engine: Engine) -> None:
         self._context, self._engine = context, engine
+        self._uploads = context.settings["tftp"]["uploads"]["mode"] != "none"
         self._adopted: dict[int, list[socket.socket]] = {}
         engine.handle(context.channel.fileno(), self._on_channel)
+        if _CUSTODY in context.links:
+            engine.attach(context.links[_CUSTODY])
         for listener in context.listeners:  # now, not in run(): what is queued before that does not tell where it went
             engine.listen(listener)
 
@@ -46,6 +50,8 @@ class TftpWorker:
                 adopted.append(listener)
                 self._engine.listen(listener)
             return
+        if isinstance(message, wire.Link) and self._uploads and descriptors:
+            self._engine.attach(socket.socket(fileno=descriptors.pop(0)))
         for descriptor in descriptors:
             os.close(descriptor)
         if isinstance(message, wire.Unadopt):

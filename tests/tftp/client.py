@@ -144,3 +144,104 @@ class Fetch:
 def fetch(server: tuple[str, int], name: bytes | str, options: dict[str, object] | None = None, **more) -> bytes:
     """The content of one file."""
     return Fetch(server, name, options, **more).run()
+
+
+class Put:
+    """One upload. `lose(block, try_number)` drops a DATA instead of sending it; `sent` and `acks` count what went by.
+
+    A sender as RFC 7440 has it: a whole window from the last acknowledged block on; after silence the window again.
+    """
+
+    def __init__(
+        self,
+        server: tuple[str, int],
+        name: bytes | str,
+        content: bytes,
+        options: dict[str, object] | None = None,
+        *,
+        mode: str = "octet",
+        lose: Callable[[int, int], bool] = lambda block, times: False,
+        sock: socket.socket | None = None,
+    ) -> None:
+        self.server, self.content, self.lose = server, content, lose
+        self.request = rrq(name, options, mode=mode, opcode=2)
+        self.sock = sock or udp("::1" if ":" in server[0] else "127.0.0.1")
+        self.owned = sock is None
+        self.agreed: dict[str, str] = {}
+        self.sent = self.acks = 0
+        self.seen: dict[int, int] = {}
+        self.tid: tuple = ()
+
+    def run(self) -> None:
+        try:
+            self._run()
+        finally:
+            if self.owned:
+                self.sock.close()
+
+    def begin(self) -> tuple:
+        """Ask, and take the answer; returns the server's TID."""
+        packet = self._receive(PATIENCE_S, send=self.request)
+        if packet[:2] == b"\0\6":
+            self.agreed = options_of(packet)
+        else:
+            assert packet == ack(0), packet[:20]
+        return self.tid
+
+    def _receive(self, seconds: float, send: bytes = b"") -> bytes:
+        if send:
+            self.sock.sendto(send, self.server)
+        self.sock.settimeout(seconds)
+        packet, peer = self.sock.recvfrom(2048)
+        self.tid = self.tid or peer
+        if packet[:2] == b"\0\5":
+            raise RefusedError(packet)
+        assert peer == self.tid, f"{peer} is not {self.tid}"
+        return packet
+
+    def data(self, block: int) -> bytes:
+        agreed = {key.lower(): value for key, value in self.agreed.items()}
+        size, rollover = int(agreed.get("blksize") or agreed.get("blksize2") or 512), int(agreed.get("rollover", 0))
+        number = block if not rollover or block == 0 else (block - 1) % 65535 + 1
+        return struct.pack("!HH", 3, number & 0xFFFF) + self.content[(block - 1) * size : block * size]
+
+    def send(self, block: int) -> None:
+        times = self.seen[block] = self.seen.get(block, 0) + 1
+        if not self.lose(block, times):
+            self.sent += 1
+            self.sock.sendto(self.data(block), self.tid)
+
+    def _run(self) -> None:
+        self.begin()
+        agreed = {key.lower(): value for key, value in self.agreed.items()}
+        size = int(agreed.get("blksize") or agreed.get("blksize2") or 512)
+        window = int(agreed.get("windowsize", 1))
+        last, base = len(self.content) // size + 1, 0
+        deadline = time.monotonic() + PATIENCE_S
+        again = True
+        while base < last:
+            assert time.monotonic() < deadline, f"stuck after block {base}"
+            if again:
+                for block in range(base + 1, min(base + window, last) + 1):
+                    self.send(block)
+            try:
+                packet = self._receive(WAIT_S)
+            except TimeoutError:
+                again = True
+                continue
+            if packet[:2] != b"\0\4":
+                again = False
+                continue
+            self.acks += 1
+            number = struct.unpack_from("!H", packet, 2)[0]
+            acked = next((b for b in range(base, base + window + 1) if self.data(b)[2:4] == packet[2:4]), None)
+            again = acked is not None and (acked > base or window > 1)
+            base = acked if acked is not None else base
+            assert acked is not None or number != base
+
+
+def put(server: tuple[str, int], name: bytes | str, content: bytes, options: dict[str, object] | None = None, **more):
+    """Upload one file; returns what was agreed."""
+    upload = Put(server, name, content, options, **more)
+    upload.run()
+    return upload.agreed

@@ -57,6 +57,7 @@ class Server:
     address: tuple[str, int]
     address6: tuple[str, int]
     ended: int | None = None
+    link: socket.socket | None = None
 
     @property
     def counters(self) -> dict[str, int]:
@@ -77,6 +78,8 @@ class Server:
     def stop(self) -> int:
         """Close the channel, as a dead supervisor would; returns the exit code."""
         self.channel.close()
+        if self.link is not None:
+            self.link.close()
         try:
             until(lambda: not self.alive(), "the end of the engine")
         except AssertionError:
@@ -96,33 +99,38 @@ def start(
     host: str = "127.0.0.1",
     log: str = "text",
     port: int = 0,
+    linked: bool = False,
 ) -> Server:
     """Fork an engine that serves `folder`/root on `host` and ::1; `sabotage` runs in it before `prepare`.
 
-    `port`: of the listener on `host`; 0 is a free one.
+    `port`: of the listener on `host`; 0 is a free one. `linked`: `Server.link` is our end of its link to a custodian.
     """
     root, written = folder / "root", folder / "log"
     root.mkdir(exist_ok=True)
     listeners = [listener(host, port), listener("::1")]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link, its_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     table = tables.create("test")
     reader = tables.Reader(table)
     pid = os.fork()
     if not pid:
         ours.close()
-        _be_the_engine(root, written, settings, listeners, theirs, table, sabotage, log)
+        link.close()
+        links = {"tftp-custody": its_link} if linked else {}
+        _be_the_engine(root, written, settings, listeners, theirs, table, sabotage, log, links)
     theirs.close()
+    its_link.close()
     os.close(table)
     addresses = [sock.getsockname()[:2] for sock in listeners]
     for sock in listeners:
         sock.close()
-    server = Server(root, written, pid, ours, reader, addresses[0], addresses[1])
+    server = Server(root, written, pid, ours, reader, addresses[0], addresses[1], link=link)
     until(lambda: server.counters["tick"] or not server.alive(), "the first turn of the loop")
     assert server.alive(), "the engine did not start"
     return server
 
 
-def _be_the_engine(root, written, settings, listeners, channel, table, sabotage, log):
+def _be_the_engine(root, written, settings, listeners, channel, table, sabotage, log, links):
     code = 1
     try:
         os.dup2(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
@@ -130,7 +138,7 @@ def _be_the_engine(root, written, settings, listeners, channel, table, sabotage,
         shape = {"tftp": plain.encode(settings), "log": log, "workers": 1}
         sabotage()
         taken = [take_listener(sock.detach()) for sock in listeners]
-        context = Context("tftp", 0, shape, Channel(channel), tables.Counters(table), taken)
+        context = Context("tftp", 0, shape, Channel(channel), tables.Counters(table), taken, links)
         made = worker.prepare(context)
         context.counters.tick()
         made.run()

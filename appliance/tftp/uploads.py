@@ -1,0 +1,270 @@
+"""The running writes of one worker: their timers, caps and ends, and one exception wall per write and turn.
+
+A write is half-open until its first DATA, then it runs and counts against the caps, and once its file is stored it only
+lingers, without buffer, file or place under a cap, for a client whose last ACK was lost. All three are bounded.
+"""
+
+from __future__ import annotations
+
+import heapq
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+
+from appliance.custody import wire
+from appliance.observe.tables import Counters
+from appliance.tftp import packet
+from appliance.tftp.admission import Admission
+from appliance.tftp.custodian import Custodian, Hearer
+from appliance.tftp.journal import Journal
+from appliance.tftp.options import Agreed
+from appliance.tftp.packet import ErrorCode
+from appliance.tftp.ports import Port
+from appliance.tftp.receiver import Receiver
+from appliance.tftp.receiving import Write
+from appliance.tftp.session import NO_ANSWER, Done, Failed
+from appliance.tftp.sockets import Peer
+from appliance.tftp.supply import Supply
+from appliance.tftp.transfer import GONE, Call
+
+_HALF_OPEN_MAX = 512
+_LINGERING_MAX = 64
+_EVICTED = Failed("evicted")
+_REPLACED = Failed("replaced by a new request")
+_BROKEN = Failed("crash")
+_NOBODY = {NO_ANSWER, GONE, _EVICTED.outcome, _REPLACED.outcome}
+_NEVER = float("inf")
+
+
+class Uploads:
+    """Keeps the writes; `watch` and `unwatch` are the loop's."""
+
+    def __init__(
+        self,
+        *,
+        custodian: Custodian,
+        admission: Admission,
+        supply: Supply,
+        per_client: int,
+        give_up_s: float,
+        journal: Journal,
+        counters: Counters,
+        give: Callable[[Port], None],
+        watch: Callable[[int, Callable[[float], None]], None],
+        unwatch: Callable[[int], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """`per_client`: half-open writes of one client. `give`: takes ports back. `changed`: `active` is another."""
+        self._custodian, self._admission, self._supply = custodian, admission, supply
+        self._per_client, self._give_up_s = per_client, give_up_s
+        self._journal, self._counters = journal, counters
+        self._give, self._watch, self._unwatch, self._changed = give, watch, unwatch, changed
+        self._half_open: dict[Write, None] = {}  # in the order they came
+        self._running: dict[Write, None] = {}
+        self._lingering: dict[Write, None] = {}
+        self._unheard: dict[str, int] = {}  # half-open writes by client
+        self._live: dict[Peer, Write] = {}  # the newest of a client's address and port
+        self._timers: list[tuple[float, int, Write]] = []
+        self._sequence = 0
+        self.due = _NEVER  # when `ring` has something to do; an attribute, because every turn of the loop looks
+
+    @property
+    def active(self) -> int:
+        """Writes under way."""
+        return len(self._half_open) + len(self._running)
+
+    def over_cap(self, client: str) -> str:
+        """Why one more half-open write of a client is over a cap; "" when it is not."""
+        return "too many unanswered requests of this client" if self._unheard.get(client, 0) >= self._per_client else ""
+
+    def is_repeat(self, call: Call) -> bool:
+        """Whether a request belongs to a write that is there already: the rule for reads, in `reception`."""
+        write = self._live.get(call.peer)
+        if write is None:
+            return False
+        receiver = write.receiver
+        if write.call.payload == call.payload:
+            silence = call.at - receiver.silent_since
+            waits = receiver.held or (receiver.complete and not receiver.stored)  # it is us who are silent
+            if waits or (silence < receiver.patience_s if receiver.heard else not receiver.budget_spent):
+                return True
+            self._finish(write, _REPLACED)
+        elif not receiver.heard:
+            self._finish(write, _REPLACED)
+        return False
+
+    def begin(
+        self,
+        call: Call,
+        sock: socket.socket,
+        port: Port | None,
+        agreed: Agreed,
+        *,
+        name: bytes,
+        declared: int,
+        now: float,
+    ) -> None:
+        """A write may begin, says the custodian; `name` is that in the box, `declared` bytes or 0. Raises OSError."""
+        write = Write(
+            call,
+            sock=sock,
+            port=port,
+            agreed=agreed,
+            receiver=Receiver(agreed, give_up_s=self._give_up_s),
+            name=name,
+            declared=declared,
+            custodian=self._custodian,
+            supply=self._supply,
+            keeper=self,
+        )
+        self._watch(sock.fileno(), partial(self._guarded, write, write.readable))
+        self._half_open[write] = None
+        self._unheard[call.client] = self._unheard.get(call.client, 0) + 1
+        self._live[call.peer] = write
+        self._changed()
+        self._guarded(write, write.start, now)
+        if len(self._half_open) > _HALF_OPEN_MAX:
+            self._finish(next(iter(self._half_open)), _EVICTED)
+
+    def ring(self, now: float) -> None:
+        """See to what is due."""
+        while self._timers and self._timers[0][0] <= now:
+            due, _sequence, write = heapq.heappop(self._timers)
+            if write.over is None and due == write.due:
+                write.due = 0.0
+                self._guarded(write, write.on_timer, now)
+        self.due = self._timers[0][0] if self._timers else _NEVER
+
+    def close(self, text: str, outcome: str) -> None:
+        """End every write; clients are told the constant `text`."""
+        for write in [*self._half_open, *self._running, *self._lingering]:
+            self._guarded(write, partial(_abort, write, text, outcome), time.monotonic())
+
+    # -- what a running write asks for
+
+    def admit(self, write: Write, now: float) -> str:
+        """Its first DATA came; returns the cap that it is over, or ""."""
+        client = write.call.client
+        why = self._admission.refusal(client)
+        if not why:
+            self._less_unheard(write)
+            write.confirmed = True
+            self._running[write] = None
+            self._admission.begin(client)
+            self._admission.confirm(client, now)
+        return why
+
+    def hearer(self, write: Write) -> Hearer:
+        """Who hears the custodian's answers about a write."""
+        return partial(self._hear, write)
+
+    def _hear(self, write: Write, message: wire.FromCustodian | None, descriptors: list[int]) -> None:
+        def heard(now: float) -> None:
+            if message is None:
+                write.lost()
+            else:
+                write.hear(message, descriptors, now)
+
+        self._guarded(write, heard, time.monotonic())
+
+    # -- the turns of one write
+
+    def _guarded(self, write: Write, action: Callable[[float], None], now: float) -> None:
+        """The wall: a bug met by one write ends that one."""
+        try:
+            action(now)
+            self._after(write, now)
+        except Exception:
+            self._counters.add("crashes")
+            self._journal.crash(file=write.call.request.name)
+            if write.over is None:
+                write.say(packet.error(ErrorCode.UNDEFINED, "Internal error"))
+            self._finish(write, _BROKEN)
+
+    def _after(self, write: Write, now: float) -> None:
+        """See to whatever an event may have changed."""
+        if write.refused:
+            write.last_words(now)
+        if write.receiver.stored and write in self._running:
+            self._stored(write, now)
+        if write.over is not None:
+            self._finish(write, write.over)
+            return
+        due = write.receiver.deadline
+        if due < write.due or not write.due:
+            self._schedule(write, due)
+
+    def _schedule(self, write: Write, due: float) -> None:
+        write.due = due
+        self._sequence += 1
+        heapq.heappush(self._timers, (due, self._sequence, write))
+        self.due = min(self.due, due)
+        if len(self._timers) > 1024 + 4 * (self.active + len(self._lingering)):
+            self._timers = [entry for entry in self._timers if entry[2].over is None and entry[0] == entry[2].due]
+            heapq.heapify(self._timers)
+
+    def _stored(self, write: Write, now: float) -> None:
+        """The file is safe, and all that the write held goes but its port."""
+        self._let_go(write)
+        self._record(write, Done(), now)
+        self._lingering[write] = None
+        if len(self._lingering) > _LINGERING_MAX:
+            self._finish(next(iter(self._lingering)), Done())
+
+    def _finish(self, write: Write, how: Done | Failed) -> None:
+        """End a write, for whatever reason: the one place where its socket and port go."""
+        if write.sock.fileno() < 0:
+            return
+        now = time.monotonic()
+        write.over = how
+        self._unwatch(write.sock.fileno())
+        write.sock.close()
+        if write.port is not None:
+            self._give(write.port)
+        if self._live.get(write.call.peer) is write:
+            del self._live[write.call.peer]
+        if write in self._lingering:
+            del self._lingering[write]
+        else:
+            self._let_go(write)
+            self._record(write, how, now)
+
+    def _let_go(self, write: Write) -> None:
+        if write in self._running:
+            del self._running[write]
+            self._admission.end(write.call.client, confirmed=True)
+        else:
+            self._less_unheard(write)
+        write.settle()
+        self._changed()
+
+    def _less_unheard(self, write: Write) -> None:
+        del self._half_open[write]
+        client = write.call.client
+        self._unheard[client] -= 1
+        if not self._unheard[client]:
+            del self._unheard[client]
+
+    def _record(self, write: Write, how: Done | Failed, now: float) -> None:
+        receiver, request = write.receiver, write.call.request
+        self._counters.add("bytes", write.written)
+        self._counters.add("retransmits", receiver.retransmits)
+        self._counters.add("transfers" if isinstance(how, Done) else "failed")
+        if not receiver.heard and how.outcome in _NOBODY:
+            self._journal.unanswered(write.call.peer, request.name, now)
+            return
+        self._journal.uploaded(
+            write.call.peer,
+            file=request.name,
+            bytes=write.written,
+            ms=round((now - write.call.at) * 1000),
+            retransmits=receiver.retransmits,
+            blksize=write.agreed.block_size,
+            windowsize=write.agreed.window,
+            outcome=how.outcome,
+        )
+
+
+def _abort(write: Write, text: str, outcome: str, _now: float) -> None:
+    write.perform(write.receiver.abort(ErrorCode.UNDEFINED, text, outcome))

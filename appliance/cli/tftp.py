@@ -133,6 +133,7 @@ def _outcome(found: Found, terms: Terms, why: str, settings: TftpSettings, host:
         "options": _agreed(terms, host, found.file.size),
         "refused_options": sorted(option.decode() for option in terms.policy.refused),
         "port_range": settings.port_range,
+        "single_port": settings.single_port,
     }
     return facts | agreed | {"served": not why, "why": why, "told": None}
 

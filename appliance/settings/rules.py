@@ -104,6 +104,19 @@ def _transfer_ports(settings: Settings) -> Iterator[Finding]:
         yield Finding(what, remedy, (key, ("tftp", "limits", "transfers")), "warning")
 
 
+def _single_port(settings: Settings) -> Iterator[Finding]:
+    tftp, key = settings.tftp, ("tftp", "single_port")
+    if not (tftp.enabled and tftp.single_port):
+        return
+    if tftp.port_range:
+        what = "every packet leaves from the listener's port, so port_range has no use"
+        yield Finding(what, "remove port_range, or write single_port: false", (key, ("tftp", "port_range")))
+    if not tftp.allow:
+        what = "without tftp.allow everybody gets windowsize 1 and no uploads through a single port"
+        remedy = "write the networks of your clients into tftp.allow"
+        yield Finding(what, remedy, (key, ("tftp", "allow")), "warning")
+
+
 def _sites(settings: Settings) -> Iterator[Finding]:
     lists: list[tuple[Path, tuple[TftpNetwork, ...]]] = [(("tftp", "networks"), settings.tftp.networks)]
     for i, site in enumerate(settings.tftp.sites):
@@ -294,6 +307,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _clashes,
     _passive_ports,
     _transfer_ports,
+    _single_port,
     _sites,
     _ftp_sites,
     _remap,

@@ -157,6 +157,13 @@ class TftpSettings:
     port_range: Annotated[PortRange | None, Help("ports that transfers run on, for firewalls; null: any free one")] = (
         None
     )
+    single_port: Annotated[
+        bool,
+        Help(
+            "every packet leaves from the listener's port, for NAT and containers; without allow everybody gets"
+            " windowsize 1 and no uploads, because whoever forges an address could then lead a whole transfer"
+        ),
+    ] = False
     broadcast: Annotated[
         Literal["ignore", "answer"], Help("requests sent to an IPv4 broadcast address (RFC 1123 section 4.2.3.5)")
     ] = "ignore"

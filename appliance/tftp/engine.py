@@ -21,8 +21,10 @@ from appliance.tftp.custodian import Custodian
 from appliance.tftp.journal import Journal
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.ports import Port, Ports
+from appliance.tftp.receiving import Write
 from appliance.tftp.reception import REPLACED, Reception
 from appliance.tftp.session import NO_ANSWER, PROBE, Done, Failed
+from appliance.tftp.singleport import Gate, Shared
 from appliance.tftp.supply import Supply
 from appliance.tftp.transfer import GONE, Transfer
 from appliance.tftp.uploads import Uploads
@@ -60,6 +62,8 @@ class Engine:
         """
         self._counters, self._journal = counters, journal
         self._listeners: list[socket.socket] = []
+        self._single_port = settings.single_port
+        self._gates: dict[socket.socket, Gate] = {}  # by listener, in single-port mode only
         limits = settings.limits
         self._transfers_max = limits.transfers
         self._half_open_max = min(limits.transfers, HALF_OPEN_MAX)
@@ -84,6 +88,7 @@ class Engine:
             give=self._ports.give,
             watch=self.handle,
             unwatch=self._unhandle,
+            through=self._through,
             changed=self._count,
         )
         self._reception = Reception(
@@ -122,14 +127,31 @@ class Engine:
         """Take requests from this socket too. Raises OSError."""
         sockets.tell_destination(listener)
         self._listeners.append(listener)
-        self.handle(listener.fileno(), lambda now: self._on_requests(listener, now))
+        if self._single_port:
+            now = time.monotonic()
+            gate = self._gates[listener] = Gate(listener, self._reception.live, self._uploads.live, now)
+            self.handle(listener.fileno(), lambda now: self._on_gate(gate, listener, now))
+        else:
+            self.handle(listener.fileno(), lambda now: self._on_requests(listener, now))
 
     def unlisten(self, listener: socket.socket) -> None:
-        """Close a listener; closed already is right too."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
-            self._unhandle(listener.fileno())
-            listener.close()
+        """Take no more requests from a listener, and close it; closed already is right too.
+
+        In single-port mode it is closed when the last transfer that goes through it is over.
+        """
+        if listener not in self._listeners:
+            return
+        self._listeners.remove(listener)
+        gate = self._gates.get(listener)
+        if gate is not None and gate.running:
+            gate.retire(time.monotonic())
+        else:
+            self._shut(listener)
+
+    def _shut(self, listener: socket.socket) -> None:
+        self._gates.pop(listener, None)
+        self._unhandle(listener.fileno())
+        listener.close()
 
     def handle(self, descriptor: int, handler: Callable[[float], None]) -> None:
         """Call `handler(now)` whenever `descriptor` is readable."""
@@ -212,8 +234,11 @@ class Engine:
         self._half_open[transfer] = None
         self._reception.live[transfer.call.peer] = transfer
         self._count()
+        if transfer.call.via is not None:
+            self._through(transfer.call.via, 1)
         try:
-            self._epoll.register(transfer.sock.fileno(), select.EPOLLIN)
+            if transfer.call.via is None:
+                self._epoll.register(transfer.sock.fileno(), select.EPOLLIN)
             transfer.start(now)
             self._after(transfer, now)
         except Exception:
@@ -255,7 +280,16 @@ class Engine:
         transfer.close()
         if transfer.port is not None:
             self._ports.give(transfer.port)
+        if transfer.call.via is not None:
+            self._through(transfer.call.via, -1)
         self._record(transfer, how, now)
+
+    def _through(self, listener: socket.socket, step: int) -> None:
+        """One transfer more, or fewer, goes through a listener (single-port mode)."""
+        gate = self._gates[listener]
+        gate.running += step
+        if gate.retired and not gate.running:
+            self._shut(listener)
 
     def _record(self, transfer: Transfer, how: Done | Failed, now: float) -> None:
         counters, session = self._counters, transfer.session
@@ -336,6 +370,35 @@ class Engine:
             transfer = self._reception.receive(listener, datagram, now)
             if transfer is not None:
                 self._begin(transfer, now)
+
+    def _on_gate(self, gate: Gate, listener: socket.socket, now: float) -> None:
+        """Single-port mode: requests, and what belongs to a transfer."""
+        for _ in range(BATCH):
+            try:
+                datagram = gate.receive(now)
+            except OSError:
+                return
+            if datagram is None:
+                return
+            owner = gate.owner(datagram)
+            if owner is not None:
+                self._deliver(owner, datagram.payload, now)
+            elif not gate.takes(datagram):
+                self._counters.add("dropped")
+            elif (transfer := self._reception.receive(listener, datagram, now)) is not None:
+                self._begin(transfer, now)
+
+    def _deliver(self, transfer: Transfer | Write, datagram: bytes, now: float) -> None:
+        assert isinstance(transfer.sock, Shared)
+        transfer.sock.put(datagram)
+        if isinstance(transfer, Write):
+            self._uploads.deliver(transfer, now)
+            return
+        try:
+            if not transfer.readable(now):
+                self._after(transfer, now)
+        except Exception:
+            self._crashed(transfer)
 
     def _watch(self, port: Port) -> None:
         self.handle(port.watch.fileno(), lambda now: self._on_stranger(port, now))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from appliance.observe.tables import Counters
 from appliance.settings.tftp import TftpSettings
-from appliance.tftp import packet, sockets
+from appliance.tftp import packet, singleport, sockets
 from appliance.tftp.admission import Admission, client_of
 from appliance.tftp.blocks import last_block
 from appliance.tftp.custodian import AWAY, Custodian
@@ -34,6 +34,7 @@ from appliance.tftp.terms import Terms
 from appliance.tftp.transfer import Call, Transfer
 from appliance.tftp.uploads import Uploads
 
+_FORGEABLE = Refusal(ErrorCode.ACCESS, "uploads are not accepted here", "upload over single_port without allow")
 _NO_PORT = Refusal(ErrorCode.UNDEFINED, "Server is busy, try again", "every port of port_range is taken")
 _NO_MODE = Refusal(ErrorCode.ILLEGAL, "mode is neither octet nor netascii", "mode")
 REPLACED = Failed("replaced by a new request")
@@ -78,6 +79,7 @@ class Reception:
         self._lookup = Lookup(settings, journal.ambiguous)
         self._answers_broadcast = settings.broadcast == "answer"
         self._give_up_s = settings.give_up_after
+        self._single_port = settings.single_port
         self.lessons = Lessons()
         self.live: dict[Peer, Transfer] = {}
 
@@ -133,7 +135,8 @@ class Reception:
             return Drop("not a request")
         if not self._lookup.serves(host):
             return Drop("network is not served")
-        call = Call(request, datagram.payload, local, peer, client, now)
+        via = listener if self._single_port else None
+        call = Call(request, datagram.payload, local, peer, client, now, via)
         if self._is_repeat(call):
             return None
         if not self._admission.answer(host, call.client, now):
@@ -146,7 +149,8 @@ class Reception:
 
         The same bytes again are the same request while nobody answered, or while the client makes progress (a late
         duplicate). Other bytes are a new transfer, at once: lpxelinux asks for everything from one port. The old one is
-        not ended for it unless only its last ACK was missing: anybody can forge a request.
+        not ended for it unless only its last ACK was missing: anybody can forge a request. Through a single port the
+        two could not be told apart, so the old one goes on while it makes progress, and is ended when it is silent.
         """
         if self.desk.is_repeat(call) or self._uploads.is_repeat(call):
             return True
@@ -154,12 +158,16 @@ class Reception:
         if transfer is None:
             return False
         session = transfer.session
+        silence = call.at - session.silent_since
         if transfer.call.payload == call.payload:
-            silence = call.at - session.silent_since
             if silence < session.patience_s if session.heard else not session.budget_spent:
                 return True
             self._end(transfer, REPLACED)
         elif session.awaiting_last or not session.heard:
+            self._end(transfer, REPLACED)
+        elif call.via is not None:
+            if silence < session.patience_s:
+                return True
             self._end(transfer, REPLACED)
         return False
 
@@ -168,7 +176,7 @@ class Reception:
     ) -> Transfer | Refusal | Drop | None:
         request = call.request
         if request.write:
-            return self._take_write(call, terms.policy, listener, datagram)
+            return _FORGEABLE if terms.forgeable else self._take_write(call, terms.policy, listener, datagram)
         if request.mode not in (b"octet", b"netascii"):
             return _NO_MODE
         cause = self._admission.refusal(call.client)
@@ -265,7 +273,8 @@ class Reception:
         """What holds for the transfer. Raises OSError."""
         if not call.request.options:  # nothing to decide, and the path does not matter
             return Agreed(timeout_s=policy.timeout_s)
-        return negotiate(call.request, self._policy_for(call, policy), sockets.room(sock), size)
+        room = sockets.room(sock) if call.via is None else singleport.room(call)
+        return negotiate(call.request, self._policy_for(call, policy), room, size)
 
     def _policy_for(self, call: Call, policy: Policy) -> Policy:
         learnt = self.lessons.block_size_max(call.client, call.at)
@@ -274,6 +283,8 @@ class Reception:
         return replace(policy, blksize_max=min(learnt, policy.blksize_max or learnt))
 
     def _connect(self, call: Call) -> tuple[socket.socket, Port | None]:
+        if call.via is not None:
+            return singleport.Shared(call.via, call.local, call.peer), None
         port = self._ports.take(socket.AF_INET6 if ":" in call.local.address else socket.AF_INET)
         try:
             return sockets.connect(call.local, call.peer, port.number if port else 0), port

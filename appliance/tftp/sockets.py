@@ -55,9 +55,9 @@ def tell_destination(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
 
-def receive(sock: socket.socket) -> Datagram:
-    """One datagram, cut one byte above the largest request. Raises OSError, BlockingIOError when there is none."""
-    payload, ancillary, _flags, peer = sock.recvmsg(REQUEST_MAX + 1, _ANCILLARY)
+def receive(sock: socket.socket, size: int = REQUEST_MAX + 1) -> Datagram:
+    """One datagram, cut at `size` bytes: one above the largest request. Raises OSError, BlockingIOError for none."""
+    payload, ancillary, _flags, peer = sock.recvmsg(size, _ANCILLARY)
     for level, kind, data in ancillary:
         if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
             _interface, local, destination = _IN_PKTINFO.unpack_from(data)
@@ -80,13 +80,15 @@ def _receive6(payload: bytes, info: bytes, peer: Peer) -> Datagram:
 
 def reply(sock: socket.socket, payload: bytes, local: Local, peer: Peer) -> None:
     """Send one datagram from a listener, leaving from the address that was asked. Raises OSError."""
-    if sock.family == socket.AF_INET6:
+    sock.sendmsg([payload], [leaving_from(sock.family, local)], 0, peer)
+
+
+def leaving_from(family: int, local: Local) -> tuple[int, int, bytes]:
+    """The ancillary data that makes a packet leave from one of our addresses."""
+    if family == socket.AF_INET6:
         info = _IN6_PKTINFO.pack(socket.inet_pton(socket.AF_INET6, local.address), local.scope)
-        ancillary = [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, info)]
-    else:
-        info = _IN_PKTINFO.pack(0, socket.inet_aton(local.address), b"\0\0\0\0")
-        ancillary = [(socket.IPPROTO_IP, _IP_PKTINFO, info)]
-    sock.sendmsg([payload], ancillary, 0, peer)
+        return socket.IPPROTO_IPV6, _IPV6_PKTINFO, info
+    return socket.IPPROTO_IP, _IP_PKTINFO, _IN_PKTINFO.pack(0, socket.inet_aton(local.address), b"\0\0\0\0")
 
 
 def unmapped(local: Local, peer: Peer) -> tuple[Local, Peer]:

@@ -17,12 +17,17 @@ Endpoint = tuple[str, int]  # address and port of a listener
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """`roots`: folders to look in, in order, b"" is the service's root. `site`, `network`: where it stands, or ""."""
+    """`roots`: folders to look in, in order, b"" is the service's root. `site`, `network`: where it stands, or "".
+
+    `forgeable`: one port and no list of clients, so that a stranger could lead the whole conversation without hearing
+    an answer. Such clients get windows of one block, and must not be let store anything.
+    """
 
     policy: Policy
     roots: tuple[bytes, ...]
     site: str = ""
     network: str = ""
+    forgeable: bool = False
 
 
 class _Table:
@@ -53,14 +58,17 @@ class TermsBook:
 
     def __init__(self, settings: TftpSettings) -> None:
         """Raises ValueError for settings that the settings reader cannot have made."""
-        base = Policy(_blksize(settings.blksize_max), settings.windowsize_max, settings.timeout)
+        forgeable = settings.single_port and not settings.allow
+        window = 1 if forgeable else settings.windowsize_max
+        base = Policy(_blksize(settings.blksize_max), window, settings.timeout)
         shared = [(network, f"networks[{i}]") for i, network in enumerate(settings.networks)]
-        self._everywhere = _table(shared, Terms(base, (b"",)))
+        self._everywhere = _table(shared, Terms(base, (b"",), forgeable=forgeable))
         self._sites: dict[Endpoint, _Table] = {}
         for number, site in enumerate(settings.sites):
             name = f"sites[{number}]"
             own = [(network, f"{name}.networks[{i}]") for i, network in enumerate(site.networks)]
-            self._sites[endpoint(site.listen)] = _table(own + shared, Terms(base, _roots(site.root, (b"",)), name))
+            otherwise = Terms(base, _roots(site.root, (b"",)), name, forgeable=forgeable)
+            self._sites[endpoint(site.listen)] = _table(own + shared, otherwise)
         self.has_sites = bool(self._sites)
 
     def terms(self, listener: Endpoint | None, host: str) -> Terms:
@@ -82,11 +90,11 @@ def _table(networks: list[tuple[TftpNetwork, str]], otherwise: Terms) -> _Table:
 def _special(network: TftpNetwork, name: str, base: Terms) -> Terms:
     policy = Policy(
         base.policy.blksize_max if network.blksize_max is None else _blksize(network.blksize_max),
-        network.windowsize_max or base.policy.windowsize_max,
+        1 if base.forgeable else network.windowsize_max or base.policy.windowsize_max,
         base.policy.timeout_s,
         frozenset(option.encode() for option in network.refuse_options),
     )
-    return Terms(policy, _roots(network.root, base.roots), base.site, name)
+    return Terms(policy, _roots(network.root, base.roots), base.site, name, base.forgeable)
 
 
 def _blksize(setting: int | str) -> int | None:

@@ -32,7 +32,10 @@ GONE = "client gone"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request and where it came from: `payload` is the datagram, `client` what caps are counted by."""
+    """A request and where it came from: `payload` is the datagram, `client` what caps are counted by.
+
+    `via`: in single-port mode the listener, which everything goes through.
+    """
 
     request: Request
     payload: bytes
@@ -40,6 +43,7 @@ class Call:
     peer: Peer
     client: str
     at: float
+    via: socket.socket | None = None
 
     @property
     def netascii(self) -> bool:

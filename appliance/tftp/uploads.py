@@ -53,18 +53,23 @@ class Uploads:
         give: Callable[[Port], None],
         watch: Callable[[int, Callable[[float], None]], None],
         unwatch: Callable[[int], None],
+        through: Callable[[socket.socket, int], None],
         changed: Callable[[], None],
     ) -> None:
-        """`per_client`: half-open writes of one client. `give`: takes ports back. `changed`: `active` is another."""
+        """`per_client`: half-open writes of one client. `give`: takes ports back. `changed`: `active` is another.
+
+        `through`: one write more, or fewer, goes through this listener (single-port mode).
+        """
         self._custodian, self._admission, self._supply = custodian, admission, supply
         self._per_client, self._give_up_s = per_client, give_up_s
         self._journal, self._counters = journal, counters
-        self._give, self._watch, self._unwatch, self._changed = give, watch, unwatch, changed
+        self._give, self._watch, self._unwatch = give, watch, unwatch
+        self._through, self._changed = through, changed
         self._half_open: dict[Write, None] = {}  # in the order they came
         self._running: dict[Write, None] = {}
         self._lingering: dict[Write, None] = {}
         self._unheard: dict[str, int] = {}  # half-open writes by client
-        self._live: dict[Peer, Write] = {}  # the newest of a client's address and port
+        self.live: dict[Peer, Write] = {}  # the newest of a client's address and port
         self._timers: list[tuple[float, int, Write]] = []
         self._sequence = 0
         self.due = _NEVER  # when `ring` has something to do; an attribute, because every turn of the loop looks
@@ -80,7 +85,7 @@ class Uploads:
 
     def is_repeat(self, call: Call) -> bool:
         """Whether a request belongs to a write that is there already: the rule for reads, in `reception`."""
-        write = self._live.get(call.peer)
+        write = self.live.get(call.peer)
         if write is None:
             return False
         receiver = write.receiver
@@ -118,14 +123,21 @@ class Uploads:
             supply=self._supply,
             keeper=self,
         )
-        self._watch(sock.fileno(), partial(self._guarded, write, write.readable))
+        if call.via is None:
+            self._watch(sock.fileno(), partial(self._guarded, write, write.readable))
+        else:
+            self._through(call.via, 1)
         self._half_open[write] = None
         self._unheard[call.client] = self._unheard.get(call.client, 0) + 1
-        self._live[call.peer] = write
+        self.live[call.peer] = write
         self._changed()
         self._guarded(write, write.start, now)
         if len(self._half_open) > _HALF_OPEN_MAX:
             self._finish(next(iter(self._half_open)), _EVICTED)
+
+    def deliver(self, write: Write, now: float) -> None:
+        """There is something to take for a write that the loop does not watch."""
+        self._guarded(write, write.readable, now)
 
     def ring(self, now: float) -> None:
         """See to what is due."""
@@ -218,12 +230,15 @@ class Uploads:
             return
         now = time.monotonic()
         write.over = how
-        self._unwatch(write.sock.fileno())
+        if write.call.via is None:
+            self._unwatch(write.sock.fileno())
         write.sock.close()
+        if write.call.via is not None:
+            self._through(write.call.via, -1)
         if write.port is not None:
             self._give(write.port)
-        if self._live.get(write.call.peer) is write:
-            del self._live[write.call.peer]
+        if self.live.get(write.call.peer) is write:
+            del self.live[write.call.peer]
         if write in self._lingering:
             del self._lingering[write]
         else:

@@ -204,6 +204,26 @@ def test_the_ports_of_transfers_are_enough_and_free(
     assert found(changed(tftp={**keys, "enabled": False})) == []
 
 
+def test_a_single_port_needs_a_list_of_clients_and_no_range() -> None:
+    assert found(changed(tftp={"single_port": True, "allow": ("10.0.0.0/8",)})) == []
+    assert found(changed(tftp={"single_port": True})) == [
+        (
+            "warning",
+            "without tftp.allow everybody gets windowsize 1 and no uploads through a single port",
+            "write the networks of your clients into tftp.allow",
+        )
+    ]
+    keys = {"single_port": True, "allow": ("10.0.0.0/8",), "port_range": "50000-59999"}
+    assert found(changed(tftp=keys)) == [
+        (
+            "error",
+            "every packet leaves from the listener's port, so port_range has no use",
+            "remove port_range, or write single_port: false",
+        )
+    ]
+    assert found(changed(tftp={**keys, "enabled": False})) == []
+
+
 def test_a_site_has_a_port_that_nobody_else_has() -> None:
     sites = (TftpSite("127.0.0.1:0"), TftpSite("127.0.0.1:69"))
     assert found(changed(tftp={"sites": sites})) == [

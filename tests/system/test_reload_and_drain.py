@@ -197,6 +197,29 @@ def test_run_dir_cannot_change_while_running(running: Appliance) -> None:
     running.write(text)
 
 
+def test_a_reload_in_single_port_mode_lets_transfers_finish_on_the_port_that_is_served_on(tmp_path: Path) -> None:
+    made = Appliance(tmp_path)
+    single = f"  root: {tmp_path}/tree\n  single_port: true\n  allow: [127.0.0.0/8]\n"
+    made.write(made.config.read_text().replace(f"  root: {tmp_path}/tree\n", single, 1))
+    try:
+        made.start()
+        (made.tree / "sub" / "long.bin").write_bytes(BIG[:20000])
+        address, old = made.address("tftp"), made.pids("tftp")
+        sock, peer, first = begin_tftp(address)
+        assert peer == address
+        made.write(made.config.read_text().replace("  single_port", "  windowsize_max: 8\n  single_port"))
+        assert made.verb("reload").returncode == 0
+        assert made.workers("tftp", "draining")
+        assert not made.pids("tftp") & old
+        for _ in range(10):
+            assert tftp_read(address, b"hello.txt") == b"hello, network\n"
+        assert finish_tftp(sock, peer, first) == BIG[:20000]
+        until(lambda: not made.workers("tftp", "draining"), 10)
+        assert made.address("tftp") == address
+    finally:
+        made.stop()
+
+
 def test_term_refuses_new_clients_and_lets_transfers_finish(running: Appliance) -> None:
     (running.tree / "sub" / "long.bin").write_bytes(BIG[:20000])
     tftp, ftp = running.address("tftp"), running.address("ftp")

@@ -85,6 +85,18 @@ def test_without_networks_everybody_has_the_same_terms() -> None:
     assert book.terms(None, "192.0.2.1") is book.terms(None, "::1")
 
 
+def test_one_port_without_a_list_of_clients_is_forgeable_and_has_windows_of_one_block_everywhere() -> None:
+    book = TermsBook(replace(SETTINGS, single_port=True))
+    for listener in (None, ("127.0.0.1", 6969)):
+        for host in ("192.0.2.1", "10.1.2.3", "10.9.9.9", "2001:db8::7"):
+            terms = book.terms(listener, host)
+            assert (terms.forgeable, terms.policy.windowsize_max) == (True, 1)
+    listed = TermsBook(replace(SETTINGS, single_port=True, allow=("10.0.0.0/8",)))
+    for host, window in (("192.0.2.1", 64), ("10.9.9.9", 4)):
+        terms = listed.terms(None, host)
+        assert (terms.forgeable, terms.policy.windowsize_max) == (False, window)
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [("0.0.0.0:69", ("0.0.0.0", 69)), ("[::]:6969", ("::", 6969)), ("[fe80::1%eth0]:1", ("fe80::1", 1))],

@@ -636,3 +636,50 @@ def test_no_descriptor_is_lost_in_a_hundred_uploads(box: Box) -> None:
         with pytest.raises(RefusedError, match="6 File already exists"):
             put(box.server.address, f"b{number}", b"x")
     assert held() <= before + 2
+
+
+# -- single-port mode
+
+
+@pytest.mark.parametrize("family", ["address", "address6"])
+@pytest.mark.parametrize("options", [{}, {"blksize": 1000, "windowsize": 16, "tsize": 0}], ids=str)
+def test_an_allowed_client_uploads_through_the_single_port(
+    open_box: OpenBox, options: dict[str, object], family: str
+) -> None:
+    box = open_box(single_port=True, allow=("127.0.0.0/8", "::1"))
+    address = getattr(box.server, family)
+    for size in (0, 511, 512, 200_000):
+        content = os.urandom(size)
+        upload = Put(address, f"uploads/f{size}", content, options)
+        upload.run()
+        assert box.stored()[f"f{size}"] == content
+        assert upload.tid[:2] == address[:2]
+        assert fetch(address, f"uploads/f{size}") == content
+
+
+def test_an_upload_and_a_download_of_one_client_port_do_not_disturb_each_other(open_box: OpenBox) -> None:
+    box = open_box(single_port=True, allow=("127.0.0.0/8",))
+    (box.server.root / "file").write_bytes(bytes(700))
+    with udp() as sock:
+
+        def said(packet: bytes, answer: bytes) -> None:
+            """Send, and wait for the answer; what is repeated meanwhile is let go by."""
+            sock.sendto(packet, box.server.address)
+            while sock.recv(600) != answer:
+                pass
+
+        said(rrq("uploads/up", opcode=2), ack(0))
+        said(rrq("file"), b"\0\3\0\1" + bytes(512))
+        said(b"\0\3\0\1" + b"u" * 512, ack(1))
+        said(ack(1), b"\0\3\0\2" + bytes(188))
+        said(b"\0\3\0\2end", ack(2))
+        sock.sendto(ack(2), box.server.address)
+    assert box.stored()["up"] == b"u" * 512 + b"end"
+
+
+def test_whoever_could_be_forged_uploads_nothing_through_the_single_port(open_box: OpenBox) -> None:
+    box = open_box(single_port=True)
+    with pytest.raises(RefusedError) as refusal:
+        put(box.server.address, "uploads/f", b"x")
+    assert refusal.value.code == 2
+    assert box.stored() == {}

@@ -40,7 +40,7 @@ def explain(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Tell which file a client would get for a name, and why: site, network, rules, folders, options.
+    """Tell which file a client would get for a name, and why: site, network or machine, rules, folders, options.
 
     Nothing has to run: the configuration and the files are looked at, with your rights. The exit code is 0
     when the file would be served, else 1.
@@ -86,13 +86,15 @@ def _explained(settings: TftpSettings, name: bytes, host: str, wanted: str | Non
 
     listener = _listener(settings, wanted, host)
     lookup = Lookup(settings, lambda _folder, _taken, _other: None)
-    terms = lookup.terms(endpoint(listener), host)
+    terms = lookup.terms(endpoint(listener), host, 0.0)
     facts: dict[str, Any] = {
         "name": printable(name),
         "client": host,
         "listener": listener,
         "site": terms.site and f"tftp.{terms.site}",
         "network": terms.network and f"tftp.{terms.network}",
+        "machine": terms.machine and f"tftp.{terms.machine}",
+        "mac": lookup.mac(host, 0.0),
         "root": settings.root,
         "uid": os.geteuid(),
     }
@@ -159,8 +161,11 @@ def _agreed(terms: Terms, host: str, size: int) -> dict[str, int]:
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
-    place = ", ".join(facts[key] for key in ("site", "network") if facts[key]) or "no site or network of its own"
+    places = ("site", "network", "machine")
+    place = ", ".join(facts[key] for key in places if facts[key]) or "no site or network of its own"
     lines = [f"client {facts['client']} at {facts['listener']}: {place}"]
+    if facts["mac"]:
+        lines.append(f"its MAC address is {facts['mac']}, as it claims")
     lines += [f"{hit['rule']}: {hit['before']} becomes {hit['after']}" for hit in facts["rules"]]
     for tried in facts["tried"]:
         link = f" (a link to {tried['link']}; the root is / to it)" if tried["link"] is not None else ""

@@ -194,6 +194,19 @@ def host_name(text: str) -> str:
     return name
 
 
+def mac(text: str) -> str:
+    """The MAC address of one machine."""
+    digits = re.sub("[:-]", "", text)
+    if not re.fullmatch("([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}", text, re.ASCII):
+        raise Unfit(f"{text} is not a MAC address", "write six pairs of digits, like 52:54:00:12:34:56")
+    raw = bytes.fromhex(digits)
+    if raw[0] & 1 or not any(raw):
+        raise Unfit(
+            f"{text} is the address of no single machine", "write the MAC address of the machine's network card"
+        )
+    return raw.hex(":")
+
+
 def line(text: str) -> str:
     """Text of one printable line."""
     if text and not text.isprintable():
@@ -232,6 +245,7 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "name": name,
     "ipv4": ipv4,
     "host-name": host_name,
+    "mac": mac,
     "line": line,
     "regex": regex,
     "replacement": replacement,

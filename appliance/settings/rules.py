@@ -148,6 +148,14 @@ def _ftp_sites(settings: Settings) -> Iterator[Finding]:
                 yield Finding(what, "remove one of the two", ((*key, "hosts", j), ("ftp", "sites", other, "hosts")))
 
 
+def _machines(settings: Settings) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for i, machine in enumerate(settings.tftp.machines):
+        if first.setdefault(machine.mac, i) != i:
+            what = f"{machine.mac} stands in the list twice; this one never counts"
+            yield Finding(what, "remove one of the two", (("tftp", "machines", i, "mac"),))
+
+
 def _remap(settings: Settings) -> Iterator[Finding]:
     total = 0
     for i, rule in enumerate(settings.tftp.remap):
@@ -310,6 +318,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _single_port,
     _sites,
     _ftp_sites,
+    _machines,
     _remap,
     _patience,
     _quotas,

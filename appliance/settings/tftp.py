@@ -10,6 +10,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from appliance.settings.types import (
     Endpoint,
     Help,
+    Mac,
     Network,
     Path,
     Pattern,
@@ -23,6 +24,18 @@ from appliance.settings.types import (
 )
 
 Option = Literal["blksize", "blksize2", "windowsize", "timeout", "utimeout", "tsize", "rollover"]
+_BlksizeMax = Annotated[
+    Literal["mtu"] | Annotated[int, Ge(8), Le(65464)] | None, Help("largest blksize agreed (RFC 2348)")
+]
+_WindowsizeMax = Annotated[
+    Annotated[int, Ge(1), Le(65535)] | None, Help("largest windowsize agreed (RFC 7440), in blocks")
+]
+_RefuseOptions = Annotated[
+    tuple[Option, ...], MinLen(0), MaxLen(7), Help("options that are left out of every answer, for buggy ROMs")
+]
+_First = Annotated[
+    RelativePath | None, Help("folder inside the root that is looked at first; what is not there comes from root")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +43,21 @@ class TftpNetwork:
     """What differs for the clients of one network; null: as for everybody."""
 
     net: Annotated[Network, Help("the clients; the most specific network counts")]
-    blksize_max: Annotated[
-        Literal["mtu"] | Annotated[int, Ge(8), Le(65464)] | None, Help("largest blksize agreed (RFC 2348)")
-    ] = None
-    windowsize_max: Annotated[
-        Annotated[int, Ge(1), Le(65535)] | None, Help("largest windowsize agreed (RFC 7440), in blocks")
-    ] = None
-    refuse_options: Annotated[
-        tuple[Option, ...], MinLen(0), MaxLen(7), Help("options that are left out of every answer, for buggy ROMs")
-    ] = ()
-    root: Annotated[
-        RelativePath | None, Help("folder inside the root that is looked at first; what is not there comes from root")
-    ] = None
+    blksize_max: _BlksizeMax = None
+    windowsize_max: _WindowsizeMax = None
+    refuse_options: _RefuseOptions = ()
+    root: _First = None
+
+
+@dataclass(frozen=True, slots=True)
+class TftpMachine:
+    """What differs for one machine; it counts instead of the machine's network. null: as for everybody."""
+
+    mac: Annotated[Mac, Help("the MAC address of the client; known on the same wire, or from an EUI-64 IPv6 address")]
+    blksize_max: _BlksizeMax = None
+    windowsize_max: _WindowsizeMax = None
+    refuse_options: _RefuseOptions = ()
+    root: _First = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +65,7 @@ class TftpSite:
     """One more listener with a folder and networks of its own."""
 
     listen: Annotated[Endpoint, Help("address and port, besides those of tftp.listen")]
-    root: Annotated[
-        RelativePath | None, Help("folder inside the root that is looked at first; what is not there comes from root")
-    ] = None
+    root: _First = None
     networks: Annotated[
         tuple[TftpNetwork, ...],
         MinLen(0),
@@ -182,6 +196,12 @@ class TftpSettings:
         MinLen(0),
         MaxLen(256),
         Help("caps, refused options and a folder for the clients of a network; the most specific one counts"),
+    ] = ()
+    machines: Annotated[
+        tuple[TftpMachine, ...],
+        MinLen(0),
+        MaxLen(512),
+        Help("the same for single machines by MAC address, which is a claim: anybody on the wire can use any"),
     ] = ()
     sites: Annotated[
         tuple[TftpSite, ...], MinLen(0), MaxLen(8), Help("more listeners, with a folder and networks of their own")

@@ -44,6 +44,7 @@ class Form:
         "name",
         "ipv4",
         "host-name",
+        "mac",
         "line",
         "regex",
         "replacement",
@@ -60,6 +61,7 @@ Pattern = Annotated[str, Form("pattern")]  # shell pattern of a name
 Name = Annotated[str, Form("name")]  # of a file, without a folder
 Ipv4 = Annotated[str, Form("ipv4")]  # "192.0.2.7"
 HostName = Annotated[str, Form("host-name")]  # "ftp.example.org", lower case
+Mac = Annotated[str, Form("mac")]  # "52:54:00:12:34:56"
 Regex = Annotated[str, Form("regex")]  # searched in a name, with a bound on its cost (settings.patterns)
 Replacement = Annotated[str, Form("replacement")]  # what takes the place of what a Regex found
 Line = Annotated[str, Form("line")]  # printable, so that it cannot become two lines of a protocol

@@ -23,6 +23,7 @@ _FORMS = {
     "ipv4": "an IPv4 address like 192.0.2.7",
     "name": "the name of a file",
     "host-name": "a host name like ftp.example.org",
+    "mac": "a MAC address like 52:54:00:12:34:56",
     "regex": "a regular expression",
     "replacement": r"a text, with \1, \g<name>, \i and \x",
 }

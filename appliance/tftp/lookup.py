@@ -1,4 +1,4 @@
-"""Who is served, and which file a name means to a client: networks, rules, folders, spelling.
+"""Who is served, and which file a name means to a client: networks, machines, rules, folders, spelling.
 
 The server and `appliance tftp explain` both ask here, so that what is explained is what is served.
 """
@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp.admission import Networks
 from appliance.tftp.files import Folder, OpenFile, Refusal, clean, folder_at, is_chrooted, open_folder, open_path
+from appliance.tftp.neighbours import Neighbours
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.remap import Hit, Remap
 from appliance.tftp.spelling import Spellings
 from appliance.tftp.terms import Endpoint, Terms, TermsBook
+
+_TABLE, _TABLE_MAX = "/proc/net/arp", 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,13 @@ class Lookup:
     """The names and networks of one worker. `chrooted`: the kernel keeps every look-up inside the working directory."""
 
     def __init__(self, settings: TftpSettings, ambiguous: Callable[[bytes, bytes, bytes], None]) -> None:
-        """Compiles everything. `ambiguous(folder, taken, other)` is called where the case of a name leaves a choice."""
+        """Compiles everything. `ambiguous(folder, taken, other)` is called where the case of a name leaves a choice.
+
+        To be made before the confinement: with machines in the settings, the kernel's neighbour table is opened.
+        """
         self._allow, self._deny = Networks(settings.allow), Networks(settings.deny)
         self._book = TermsBook(settings)
+        self._neighbours = Neighbours(_table_reader()) if settings.machines else None
         self._remap = Remap(settings.remap)
         self._spellings = Spellings(ambiguous) if settings.case_insensitive else None
         self._world_readable_only = settings.world_readable_only
@@ -101,14 +108,19 @@ class Lookup:
         """Whether the lists let a client in at all."""
         return host not in self._deny and (not self._allow or host in self._allow)
 
-    def terms(self, listener: socket.socket | Endpoint, host: str) -> Terms:
+    def mac(self, host: str, now: float) -> str:
+        """The MAC address that a client claims; "" where it is unknown, or no setting asks for it."""
+        return self._neighbours.mac(host, now) if self._neighbours is not None else ""
+
+    def terms(self, listener: socket.socket | Endpoint, host: str, now: float) -> Terms:
         """What holds for a client at a listener, which is its socket or its address and port."""
+        mac = self.mac(host, now)
         if not self._book.has_sites:
-            return self._book.terms(None, host)
+            return self._book.terms(None, host, mac)
         if isinstance(listener, socket.socket):
             address = listener.getsockname()
             listener = (address[0].partition("%")[0], address[1])
-        return self._book.terms(listener, host)
+        return self._book.terms(listener, host, mac)
 
     def find(self, name: bytes, host: str, terms: Terms, now: float) -> Found:
         """Open what `name` means to a client. Raises OSError only where the server itself is out of something."""
@@ -164,3 +176,22 @@ class Lookup:
 
 def _missing(found: OpenFile | Refusal) -> bool:
     return isinstance(found, Refusal) and found.code == ErrorCode.NOT_FOUND
+
+
+def _table_reader() -> Callable[[], bytes]:
+    """Reads the kernel's IPv4 neighbour table through a descriptor that is opened now; nothing where there is none."""
+    try:
+        table = os.open(_TABLE, os.O_RDONLY | os.O_CLOEXEC)  # for as long as the process lives
+    except OSError:
+        return bytes
+
+    def read() -> bytes:
+        text = b""
+        try:
+            while (piece := os.pread(table, 1 << 16, len(text))) and len(text) < _TABLE_MAX:
+                text += piece
+        except OSError:
+            pass  # what was read counts; the rest is unknown
+        return text
+
+    return read

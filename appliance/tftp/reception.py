@@ -141,7 +141,7 @@ class Reception:
             return None
         if not self._admission.answer(host, call.client, now):
             return Drop("too many unknown clients")
-        verdict = self._take(call, self._lookup.terms(listener, host), listener, datagram)
+        verdict = self._take(call, self._lookup.terms(listener, host, now), listener, datagram)
         return _Refused(request.name, verdict) if isinstance(verdict, Refusal) else verdict
 
     def _is_repeat(self, call: Call) -> bool:

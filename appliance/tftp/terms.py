@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from appliance.settings.tftp import TftpNetwork, TftpSettings
+from appliance.settings.tftp import TftpMachine, TftpNetwork, TftpSettings
 from appliance.tftp.options import Policy
 
 Endpoint = tuple[str, int]  # address and port of a listener
@@ -17,7 +17,7 @@ Endpoint = tuple[str, int]  # address and port of a listener
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """`roots`: folders to look in, in order, b"" is the service's root. `site`, `network`: where it stands, or "".
+    """`roots`: folders to look in, in order, b"" is the service's root. `site`, `network`, `machine`: where it stands.
 
     `forgeable`: one port and no list of clients, so that a stranger could lead the whole conversation without hearing
     an answer. Such clients get windows of one block, and must not be let store anything.
@@ -27,14 +27,15 @@ class Terms:
     roots: tuple[bytes, ...]
     site: str = ""
     network: str = ""
+    machine: str = ""
     forgeable: bool = False
 
 
 class _Table:
-    """Terms by network; the longest prefix counts, and of equal ones the one that came first."""
+    """Terms by machine, else by network; the longest prefix counts, and of equal ones the one that came first."""
 
-    def __init__(self, entries: Iterable[tuple[str, Terms]], otherwise: Terms) -> None:
-        self._otherwise = otherwise
+    def __init__(self, entries: Iterable[tuple[str, Terms]], machines: dict[str, Terms], otherwise: Terms) -> None:
+        self._machines, self._otherwise = machines, otherwise
         tables: dict[tuple[int, int], dict[int, Terms]] = {}
         for text, terms in entries:
             network = ipaddress.ip_network(text)
@@ -42,19 +43,21 @@ class _Table:
             tables.setdefault((network.version, shift), {}).setdefault(int(network.network_address) >> shift, terms)
         self._tables = [(version, shift, tables[version, shift]) for version, shift in sorted(tables)]
 
-    def find(self, host: str) -> Terms:
+    def find(self, host: str, mac: str) -> Terms:
+        if mac and (terms := self._machines.get(mac)) is not None:
+            return terms
         if not self._tables:
             return self._otherwise
         address = ipaddress.ip_address(host.partition("%")[0])
         number = int(address)
         for version, shift, table in self._tables:
-            if version == address.version and (terms := table.get(number >> shift)) is not None:
-                return terms
+            if version == address.version and (found := table.get(number >> shift)) is not None:
+                return found
         return self._otherwise
 
 
 class TermsBook:
-    """The terms of every listener and network of one configuration."""
+    """The terms of every listener, network and machine of one configuration."""
 
     def __init__(self, settings: TftpSettings) -> None:
         """Raises ValueError for settings that the settings reader cannot have made."""
@@ -62,19 +65,20 @@ class TermsBook:
         window = 1 if forgeable else settings.windowsize_max
         base = Policy(_blksize(settings.blksize_max), window, settings.timeout)
         shared = [(network, f"networks[{i}]") for i, network in enumerate(settings.networks)]
-        self._everywhere = _table(shared, Terms(base, (b"",), forgeable=forgeable))
+        machines = settings.machines
+        self._everywhere = _table(shared, machines, Terms(base, (b"",), forgeable=forgeable))
         self._sites: dict[Endpoint, _Table] = {}
         for number, site in enumerate(settings.sites):
             name = f"sites[{number}]"
             own = [(network, f"{name}.networks[{i}]") for i, network in enumerate(site.networks)]
             otherwise = Terms(base, _roots(site.root, (b"",)), name, forgeable=forgeable)
-            self._sites[endpoint(site.listen)] = _table(own + shared, otherwise)
+            self._sites[endpoint(site.listen)] = _table(own + shared, machines, otherwise)
         self.has_sites = bool(self._sites)
 
-    def terms(self, listener: Endpoint | None, host: str) -> Terms:
-        """For a client at a listener, None where there are no sites."""
+    def terms(self, listener: Endpoint | None, host: str, mac: str = "") -> Terms:
+        """For a client at a listener, None where there are no sites. `mac`: aa:bb:cc:dd:ee:ff, "" if unknown."""
         table = self._sites.get(listener, self._everywhere) if listener else self._everywhere
-        return table.find(host)
+        return table.find(host, mac)
 
 
 def endpoint(text: str) -> Endpoint:
@@ -83,18 +87,22 @@ def endpoint(text: str) -> Endpoint:
     return host.strip("[]").partition("%")[0], int(port)
 
 
-def _table(networks: list[tuple[TftpNetwork, str]], otherwise: Terms) -> _Table:
-    return _Table([(network.net, _special(network, name, otherwise)) for network, name in networks], otherwise)
+def _table(networks: list[tuple[TftpNetwork, str]], machines: tuple[TftpMachine, ...], otherwise: Terms) -> _Table:
+    by_network = [(entry.net, replace(_special(entry, otherwise), network=name)) for entry, name in networks]
+    by_mac = {
+        entry.mac: replace(_special(entry, otherwise), machine=f"machines[{i}]") for i, entry in enumerate(machines)
+    }
+    return _Table(by_network, by_mac, otherwise)
 
 
-def _special(network: TftpNetwork, name: str, base: Terms) -> Terms:
+def _special(entry: TftpNetwork | TftpMachine, base: Terms) -> Terms:
     policy = Policy(
-        base.policy.blksize_max if network.blksize_max is None else _blksize(network.blksize_max),
-        1 if base.forgeable else network.windowsize_max or base.policy.windowsize_max,
+        base.policy.blksize_max if entry.blksize_max is None else _blksize(entry.blksize_max),
+        1 if base.forgeable else entry.windowsize_max or base.policy.windowsize_max,
         base.policy.timeout_s,
-        frozenset(option.encode() for option in network.refuse_options),
+        frozenset(option.encode() for option in entry.refuse_options),
     )
-    return Terms(policy, _roots(network.root, base.roots), base.site, name, base.forgeable)
+    return replace(base, policy=policy, roots=_roots(entry.root, base.roots))
 
 
 def _blksize(setting: int | str) -> int | None:

@@ -69,6 +69,21 @@ def test_json_tells_the_same_as_values(call: Call, tree: Path) -> None:
     assert explained(call, tree, "Boot.cfg", "::ffff:10.0.0.1")["client"] == "10.0.0.1"
 
 
+def test_a_machine_is_told_by_its_address(call: Call, tree: Path) -> None:
+    config = tree.parent / "c.yaml"
+    machine = "  machines: [{mac: 52:54:00:12:34:56, root: lab, windowsize_max: 4}]\n"  # YAML 1.2: no number
+    config.write_text(config.read_text() + machine)
+    facts = explained(call, tree, "Boot.cfg", "2001:db8::5054:ff:fe12:3456")
+    assert (facts["machine"], facts["network"], facts["mac"]) == ("tftp.machines[0]", "", "52:54:00:12:34:56")
+    assert (facts["path"], facts["options"]["windowsize"]) == ("lab/Boot.cfg", 4)
+    said = call("tftp", "explain", "Boot.cfg", "--client", "fe80::5054:ff:fe12:3456", "-c", config)
+    assert said.out.splitlines()[:2] == [
+        "client fe80::5054:ff:fe12:3456 at [::]:69: tftp.machines[0]",
+        "its MAC address is 52:54:00:12:34:56, as it claims",
+    ]
+    assert explained(call, tree, "Boot.cfg", "192.0.2.77")["mac"] == ""
+
+
 def test_a_rule_may_use_the_address_of_the_client(call: Call, tree: Path) -> None:
     facts = explained(call, tree, "pxe/me", "192.0.2.1", code=1)
     assert [hit["after"] for hit in facts["rules"]] == ["me", "cfg/C0000201"]

@@ -62,6 +62,7 @@ _FORMS: dict[str, st.SearchStrategy[str]] = {
     "name": PRINTABLE,
     "host-name": st.from_regex(r"[a-z][a-z0-9]{0,9}(\.[a-z]{2,5}){0,2}", fullmatch=True),
     "ipv4": st.ip_addresses(v=4).map(str),
+    "mac": st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":")) | st.just("52:54:00:12:34:56"),
     "regex": PRINTABLE | st.sampled_from(["^(.*)/(.*)$", "^(?P<mac>[0-9a-f-]{17})", "a", "(a+)+", "x: [y]", "(.*)b"]),
     "replacement": PRINTABLE | st.sampled_from(["", r"\1", r"\g<mac>/\i", r"\x.cfg", "true", r"\q"]),
     "line": PRINTABLE

@@ -10,7 +10,7 @@ import pytest
 from appliance.settings import rules
 from appliance.settings.ftp import FtpSite
 from appliance.settings.main import Settings
-from appliance.settings.tftp import TftpNetwork, TftpRemap, TftpSite
+from appliance.settings.tftp import TftpMachine, TftpNetwork, TftpRemap, TftpSite
 
 DEFAULTS = Settings()
 
@@ -240,6 +240,15 @@ def test_a_network_stands_in_a_list_once() -> None:
         ("tftp", "sites", 0, "networks", 2, "net"),
     ]
     assert {what for _, what, _ in found(settings)} == {"10.0.0.1/32 stands in the list twice; this one never counts"}
+
+
+def test_a_machine_stands_in_the_list_once() -> None:
+    machines = tuple(TftpMachine(mac) for mac in ("52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:01"))
+    settings = changed(tftp={"machines": machines})
+    assert [finding.keys for finding in rules.judge(settings)] == [(("tftp", "machines", 2, "mac"),)]
+    assert found(settings) == [
+        ("error", "52:54:00:00:00:01 stands in the list twice; this one never counts", "remove one of the two")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from appliance.settings.tftp import TftpNetwork, TftpRemap, TftpSite
-from appliance.tftp import sockets
+from appliance.settings.tftp import TftpMachine, TftpNetwork, TftpRemap, TftpSite
+from appliance.tftp import lookup, sockets
 from tests.tftp.client import Fetch, RefusedError, ack, fetch, rrq, udp
 from tests.tftp.server import SETTINGS, Server, until
 
@@ -73,6 +74,39 @@ def test_a_folder_of_a_network_leads_nowhere_outside(start: Start) -> None:
     (server.root / "out").symlink_to("..")
     with pytest.raises(RefusedError, match="1 File not found"):
         fetch(server.address, "secret")
+
+
+TABLE = """IP address       HW type     Flags       HW address            Mask     Device
+127.0.1.7        0x1         0x2         52:54:00:12:34:56     *        eth0
+"""
+
+
+def test_a_machine_has_a_folder_and_caps_of_its_own(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "arp"
+    table.write_text(TABLE)
+    monkeypatch.setattr(lookup, "_TABLE", str(table))
+    machine = TftpMachine("52:54:00:12:34:56", windowsize_max=2, root="hosts/one", refuse_options=("tsize",))
+    server = start(replace(SETTINGS, machines=(machine,), networks=(TftpNetwork("127.0.1.0/24", root="lab"),)))
+    for name, content in (("f", b"general"), ("lab/f", b"lab"), ("only", b"general o")):
+        put(server, name, content)
+    (server.root / "hosts" / "one").mkdir(parents=True)
+    (server.root / "hosts" / "one" / "f").write_bytes(b"one")
+    assert [content_for(server, f"127.0.1.{host}", "f") for host in (7, 8)] == [b"one", b"lab"]
+    assert content_for(server, "127.0.0.1", "f") == b"general"
+    assert agreed_from(server, "127.0.1.7", "only") == {"blksize": "1400", "windowsize": "2", "TIMEOUT": "2"}
+    table.write_text(TABLE.replace("127.0.1.7", "127.0.1.8"))
+    assert content_for(server, "127.0.1.8", "f") in (b"one", b"lab")  # what was read may be 20 ms old
+
+
+def test_without_a_neighbour_table_machines_are_unknown_and_everybody_is_served(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "_TABLE", str(tmp_path / "absent"))
+    server = start(replace(SETTINGS, machines=(TftpMachine("52:54:00:12:34:56", root="one"),)))
+    put(server, "f", b"general")
+    assert content_for(server, "127.0.0.1", "f") == b"general"
 
 
 def test_each_listener_may_be_a_site_with_a_folder(start: Start) -> None:

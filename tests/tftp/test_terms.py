@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.settings.tftp import TftpNetwork, TftpSettings, TftpSite
+from appliance.settings.tftp import TftpMachine, TftpNetwork, TftpSettings, TftpSite
 from appliance.tftp.terms import TermsBook, endpoint
 
 SETTINGS = replace(
@@ -95,6 +95,19 @@ def test_one_port_without_a_list_of_clients_is_forgeable_and_has_windows_of_one_
     for host, window in (("192.0.2.1", 64), ("10.9.9.9", 4)):
         terms = listed.terms(None, host)
         assert (terms.forgeable, terms.policy.windowsize_max) == (False, window)
+
+
+def test_a_machine_counts_instead_of_its_network_and_keeps_the_folder_of_the_site() -> None:
+    machines = (TftpMachine("52:54:00:00:00:01", root="one"), TftpMachine("52:54:00:00:00:02", windowsize_max=2))
+    book = TermsBook(replace(SETTINGS, machines=machines))
+    first = book.terms(None, "10.1.2.3", "52:54:00:00:00:01")
+    assert (first.machine, first.network, first.roots) == ("machines[0]", "", (b"one", b""))
+    assert (first.policy.windowsize_max, first.policy.blksize_max, first.policy.refused) == (64, 8192, frozenset())
+    at_site = book.terms(("127.0.0.1", 6969), "10.9.9.9", "52:54:00:00:00:01")
+    assert (at_site.site, at_site.roots) == ("sites[0]", (b"one", b"site", b""))
+    assert book.terms(None, "192.0.2.1", "52:54:00:00:00:02").policy.windowsize_max == 2
+    for mac in ("", "52:54:00:00:00:03"):
+        assert book.terms(None, "10.9.9.9", mac).network == "networks[0]"
 
 
 @pytest.mark.parametrize(

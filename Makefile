@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir
 
-.PHONY: help run test test-all check lint format clean
+.PHONY: help run test test-all check fuzz lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ test-all: test ## today the same as test
 
 check: $(VENV)/dev.stamp lint ## format, lint, types, layers and the fast tests, under a minute
 	@$(BIN)/python -m pytest -q -x -m 'not slow and not root'
+
+fuzz: $(VENV)/dev.stamp ## TFTP: a million mutated datagrams and long walks, some minutes; FUZZ="--seed 7 --datagrams 50000"
+	@$(BIN)/python -m tests.fuzz $(FUZZ)
 
 lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check --quiet . || { echo 'format: run `make format`'; exit 1; }
@@ -46,4 +49,4 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@touch $@
 
 clean: ## remove what the build made
-	rm -rf $(VENV) .coverage .coverage.xml .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .coverage .coverage.xml .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz *.egg-info

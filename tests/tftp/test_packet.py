@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -158,9 +159,9 @@ def test_every_request_is_read_back_as_it_was_written(
     assert parse(datagram) == Request(write, name, mode.lower(), tuple(options))
 
 
-def mutated(source: random.Random) -> bytes:
-    """A killer with some bytes changed, cut, doubled or spliced with another one."""
-    datagram = bytearray(source.choice(KILLERS)[:600])
+def mutated(source: random.Random, seeds: Sequence[bytes] = KILLERS) -> bytes:
+    """One of the seeds with some bytes changed, cut, doubled or spliced with another one."""
+    datagram = bytearray(source.choice(seeds)[:600])
     for _ in range(source.randrange(1, 6)):
         at = source.randrange(len(datagram) + 1)
         match source.randrange(5):
@@ -171,7 +172,7 @@ def mutated(source: random.Random) -> bytes:
             case 2:
                 datagram[at:at] = datagram[at : at + source.randrange(1, 20)]
             case 3:
-                datagram[at:] = source.choice(KILLERS)[:300]
+                datagram[at:] = source.choice(seeds)[:300]
             case _:
                 datagram[at:at] = b"\0" * source.randrange(1, 4)
     return bytes(datagram)

@@ -8,6 +8,8 @@ Supervisor to child                          child to supervisor
   A  adopt: listeners of a sibling in back-off  q  request: a privileged request (fixed form, one descriptor)
   U  give the adopted listeners back            f  the status child asks for the facts
   L  link: a new peer channel (slot number)
+  T  share: the table of a sibling, to be read (its number)
+  X  unshare: that sibling is gone
   D  drain: finish within so many ms
   R  reply to a request (errno, descriptor)
   F  facts for the status child: JSON
@@ -58,6 +60,20 @@ class Link:
     """A channel to a peer: to the custodian (slot 0), or in the custodian from the worker in `slot`."""
 
     slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The table of a sibling, a descriptor that can only be read: count what stands there too. `number` names it."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unshare:
+    """The sibling of table `number` is gone, and what it had given out with it."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +137,16 @@ class Ban:
     client: str
 
 
-Message: TypeAlias = Start | Adopt | Unadopt | Link | Drain | Reply | Facts | Ready | Request | Query | Offence | Ban
+FromSupervisor: TypeAlias = Start | Adopt | Unadopt | Link | Share | Unshare | Drain | Reply | Facts | Ban
+FromChild: TypeAlias = Ready | Request | Query | Offence
+Message: TypeAlias = FromSupervisor | FromChild
 
 _FIXED: dict[type, tuple[bytes, struct.Struct]] = {
     Adopt: (b"A", struct.Struct("!H")),
     Unadopt: (b"U", struct.Struct("!H")),
     Link: (b"L", struct.Struct("!I")),
+    Share: (b"T", struct.Struct("!I")),
+    Unshare: (b"X", struct.Struct("!I")),
     Drain: (b"D", struct.Struct("!I")),
     Reply: (b"R", struct.Struct("!Ii")),
     Ready: (b"r", struct.Struct("!IBH")),

@@ -15,7 +15,7 @@ from appliance.settings.tftp import TftpSettings
 from appliance.supervise.service import Listen, Service
 
 FIXED_UIDS = {"appliance-tftp": 64610, "appliance-ftp": 64611, "appliance-custody": 64612, "appliance-status": 64613}
-_SPARE = 128  # descriptors besides those that transfers and sessions need
+_SPARE = 256  # descriptors besides those that transfers and sessions need: channels, log, tables of up to 127 siblings
 
 
 @dataclass(frozen=True, slots=True)

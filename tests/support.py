@@ -16,7 +16,7 @@ import pytest
 
 from appliance import wire
 from appliance.confine.plan import Spec
-from appliance.observe import tables
+from appliance.observe import shares, tables
 from appliance.supervise.spawn import Child, spawn
 
 ROOT = os.geteuid() == 0
@@ -60,16 +60,22 @@ def spec(jail: str, promise: str, **changes: Any) -> Spec:
 def born(
     main: str, confinement: Spec, settings: dict[str, Any], listeners: tuple[socket.socket, ...] = ()
 ) -> Iterator[Made]:
-    """Start `main` through the real birth, wait for READY and for what it writes to `documents["answer"]`."""
+    """Start `main` through the real birth, wait for READY and for what it writes to `documents["answer"]`.
+
+    `documents["sibling"]` is the table of a sibling, as the supervisor shows it.
+    """
     child = spawn("test", 0)
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     table = tables.create("test")
-    roles = ("table", *(f"listener:{i}" for i in range(len(listeners))), "document:answer")
+    owned = shares.create("sibling", shares.salt())
+    shares.own(owned)
+    roles = ("table", *(f"listener:{i}" for i in range(len(listeners))), "document:answer", "document:sibling")
     start = wire.Start("test", 0, main, {"log": "text", **settings}, asdict(confinement), roles)
-    fds = [table, *(sock.fileno() for sock in listeners), write_end]
+    fds = [table, *(sock.fileno() for sock in listeners), write_end, owned]
     socket.send_fds(child.channel, [wire.pack(start)], fds)
     os.close(table)
     os.close(write_end)
+    os.close(owned)
     made = Made(child, None, None)
     try:
         with os.fdopen(read_end, "rb") as answer:

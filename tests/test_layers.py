@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "observe": {"observe"},
     "observe.control": {"observe", "child", "wire"},
     "child": {"child", "wire", "confine", "observe"},
-    "supervise": {"supervise", "wire", "confine.report", "observe.tables", "observe.log", "__init__"},
+    "supervise": {"supervise", "wire", "confine.report", "observe.tables", "observe.shares", "observe.log", "__init__"},
     "supervise.reading": {"supervise", "wire", "confine.plan", "observe.tables"},
     "tftp": {"tftp", "settings", "observe", "custody.wire"},
     "tftp.worker": {"tftp", "settings", "observe", "child", "wire", "custody.wire"},
@@ -45,7 +45,7 @@ PURE = (
     "supervise.bans", "ftp.bans", "ftp.rates", "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger",
     "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",
     "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
-    "tftp.neighbours",
+    "tftp.neighbours", "observe.tally",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

@@ -18,6 +18,7 @@ from appliance.confine import libc
 from appliance.confine.apply import confine
 from appliance.confine.plan import Spec
 from appliance.errors import ConfinementError, WireError
+from appliance.observe import shares
 from appliance.observe.log import Log
 from appliance.observe.tables import Counters
 
@@ -81,6 +82,9 @@ def _context(start: wire.Start, fds: list[int], channel: Channel) -> Context:
             context.links[name] = take_listener(descriptor)
         elif kind == "document":
             context.documents[name] = descriptor
+        elif kind == "share":
+            context.tally = shares.own(descriptor)
+            os.close(descriptor)
     return context
 
 

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 from appliance import wire
 from appliance.errors import WireError
+from appliance.observe import shares
 from appliance.observe.tables import Counters
+from appliance.observe.tally import Tally
 
 ACTIVE = 1  # the privileged request "data connection from port 20"
 
@@ -55,7 +57,8 @@ class Context:
 
     ``listeners`` are ready-bound, non-blocking sockets of this worker. ``links`` are SOCK_SEQPACKET channels to peer
     services by name (an FTP worker has ``custody`` when uploads are on; in the custodian new ones arrive as Link
-    messages). ``root`` is the working directory of the jail as seen from inside: always use paths relative to it.
+    messages). ``tally`` counts what each client was given, here and by the siblings. ``root`` is the working directory
+    of the jail as seen from inside: always use paths relative to it.
     """
 
     service: str
@@ -66,6 +69,14 @@ class Context:
     listeners: list[socket.socket] = field(default_factory=list)
     links: dict[str, socket.socket] = field(default_factory=dict)
     documents: dict[str, int] = field(default_factory=dict)  # only the settings reader has any
+    tally: Tally = field(default_factory=Tally)
+
+    def sibling(self, message: wire.Share | wire.Unshare, descriptors: list[int]) -> None:
+        """A sibling came or went. The descriptors stay the caller's to close. Raises OSError or ValueError."""
+        if isinstance(message, wire.Unshare):
+            self.tally.unlink(message.number)
+        elif descriptors:
+            self.tally.link(message.number, shares.look(descriptors[0]))
 
 
 class Worker(Protocol):

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+from appliance.observe.tally import Tally
+
 FULL = "421 Too many sessions. Try again later."
 TOO_MANY = "421 Too many sessions from your address."
 
 
 class Seats:
-    """Counts sessions of one worker: `total` at once, `per_client` of one client (see `addresses.client_of`)."""
+    """Sessions of all workers: `total` at once, `per_client` of one client (see `addresses.client_of`)."""
 
-    def __init__(self, total: int, per_client: int) -> None:
-        self._total, self._per_client = total, per_client
-        self._clients: dict[str, int] = {}
-        self.taken = 0
+    def __init__(self, total: int, per_client: int, tally: Tally) -> None:
+        """`tally` counts the sessions of this worker, and knows those of its siblings."""
+        self._total, self._per_client, self._tally = total, per_client, tally
 
     def take(self, client: str) -> str:
         """Admit one more session and return "", or return the reply that refuses it."""
-        if self.taken >= self._total:
+        if self._tally.full(self._total):
             return FULL
-        held = self._clients.get(client, 0)
-        if held >= self._per_client:
+        if self._tally.full_for(client, self._per_client):
             return TOO_MANY
-        self._clients[client] = held + 1
-        self.taken += 1
+        self._tally.take(client)
         return ""
 
     def leave(self, client: str) -> None:
         """One session of an admitted client has ended."""
-        held = self._clients[client] - 1
-        if held:
-            self._clients[client] = held
-        else:
-            del self._clients[client]
-        self.taken -= 1
+        self._tally.give(client)

@@ -27,7 +27,7 @@ class Worker:
     """Serves until drained; `Channel` messages arrive through the same loop as everything else."""
 
     def __init__(self, context: Context) -> None:
-        self._channel, self._counters = context.channel, context.counters
+        self._context, self._channel, self._counters = context, context.channel, context.counters
         self._house = _house(context)
         self._listeners, self._links = context.listeners, context.links
         self._doors: list[Door] = []
@@ -133,6 +133,8 @@ class Worker:
             house.custodian.attach(socket.socket(fileno=fds.pop(0)))
         elif isinstance(message, wire.Ban):
             house.told_ban(message.client, message.seconds)
+        elif isinstance(message, wire.Share | wire.Unshare):
+            self._context.sibling(message, fds)
         elif isinstance(message, wire.Drain):
             self._drain(message.milliseconds)
         for fd in fds:
@@ -173,7 +175,6 @@ def _house(context: Context) -> House:
     counters = context.counters
     first, _dash, last = settings.passive_ports.partition("-")
     workers = int(context.settings["workers"])
-    share = -(-settings.limits.sessions // workers)
     silence()
     house = House(
         settings=settings,
@@ -181,7 +182,7 @@ def _house(context: Context) -> House:
         log=Log("ftp", context.settings["log"], lost=lambda: counters.add("log_dropped")),
         counters=counters,
         sites=Sites(settings),
-        seats=Seats(share, settings.limits.sessions_per_client),
+        seats=Seats(settings.limits.sessions, settings.limits.sessions_per_client, context.tally),
         networks=Networks(settings.allow, settings.deny),
         passive_ports=range(int(first), int(last) + 1),
         bans=Bans(settings.bans.after, settings.bans.within, settings.bans.exempt),

@@ -28,7 +28,7 @@ SLOT = {name: i + 1 for i, name in enumerate(COUNTERS)}
 SIZE = 4096
 LARGEST = (1 << 63) - 1
 _FUTURE_WRITE = getattr(fcntl, "F_SEAL_FUTURE_WRITE", 0x10)  # Linux 5.1; Python names it from 3.13
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _FUTURE_WRITE
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _FUTURE_WRITE
 
 
 def create(name: str) -> int:
@@ -45,7 +45,7 @@ class Counters:
         self._map = mmap.mmap(descriptor, SIZE)
         self.slots = memoryview(self._map).cast("Q")
         self.slots[0] = MAGIC
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
 
     def add(self, name: str, amount: int = 1) -> None:
         """Raise a counter."""

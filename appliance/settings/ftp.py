@@ -90,7 +90,7 @@ class FtpLimits:
 
     sessions: Annotated[int, Ge(1), Le(100_000), Help("sessions at once, in all workers together")] = 4096
     sessions_per_client: Annotated[
-        int, Ge(1), Le(100_000), Help("sessions of one address (IPv6: one /64), in each worker")
+        int, Ge(1), Le(100_000), Help("sessions of one address (IPv6: one /64), in all workers together")
     ] = 8
     login_timeout: Annotated[float, Unit("duration", 1, 3600), Help("time from connect to logged in")] = 30.0
     idle_timeout: Annotated[

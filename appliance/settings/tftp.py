@@ -23,6 +23,7 @@ from appliance.settings.types import (
     Workers,
 )
 
+RATES = (16 << 10, 1 << 40)  # a block of 1428 bytes every 90 ms: less, and clients would take it for silence
 Option = Literal["blksize", "blksize2", "windowsize", "timeout", "utimeout", "tsize", "rollover"]
 _BlksizeMax = Annotated[
     Literal["mtu"] | Annotated[int, Ge(8), Le(65464)] | None, Help("largest blksize agreed (RFC 2348)")
@@ -47,6 +48,12 @@ class TftpNetwork:
     windowsize_max: _WindowsizeMax = None
     refuse_options: _RefuseOptions = ()
     root: _First = None
+    transfers: Annotated[
+        int, Ge(0), Le(65536), Help("transfers of all clients of the network under way at once; 0 is no limit")
+    ] = 0
+    rate: Annotated[
+        int, Unit("size", *RATES, zero=True), Help("bytes per second to all clients of the network; 0 is no limit")
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +135,22 @@ class TftpUploads:
 class TftpLimits:
     """What one server gives at most, to all and to one client."""
 
-    transfers: Annotated[int, Ge(1), Le(65536), Help("transfers under way at once, in each worker")] = 4096
-    per_client: Annotated[int, Ge(1), Le(65536), Help("transfers of one address (IPv6: one /64), in each worker")] = 64
+    transfers: Annotated[int, Ge(1), Le(65536), Help("transfers under way at once, in all workers together")] = 4096
+    per_client: Annotated[
+        int, Ge(1), Le(65536), Help("transfers of one address (IPv6: one /64), in all workers together")
+    ] = 64
     unseen_per_second: Annotated[
         int, Ge(1), Le(1_000_000), Help("first answers per second to clients never heard from")
     ] = 2000
     memory: Annotated[int, Unit("size", 1 << 20, 64 << 30), Help("bytes of read-ahead and cache in all workers")] = (
         512 << 20
     )
+    rate_per_client: Annotated[
+        int, Unit("size", *RATES, zero=True), Help("bytes per second to one address (IPv6: one /64); 0 is no limit")
+    ] = 0
+    rate_total: Annotated[
+        int, Unit("size", *RATES, zero=True), Help("bytes per second to all clients together; 0 is no limit")
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)

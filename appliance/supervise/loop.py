@@ -22,6 +22,7 @@ from appliance.supervise.notify import Notify
 from appliance.supervise.reading import Wiring
 from appliance.supervise.reload import Reload
 from appliance.supervise.service import Service
+from appliance.supervise.siblings import Siblings
 from appliance.supervise.slot import FRESH_S, HANG_S, WorkerSlot
 from appliance.supervise.snapshot import Snapshot
 from appliance.supervise.states import Act, Do, Event, Run, Signal, Slot, run_step
@@ -61,6 +62,7 @@ class Supervisor:
         self._look_at = self._watchdog_at = 0.0
         self._read_again: list[Asker | None] = []
         self._links = Links(self._generations)
+        self._siblings = Siblings()
         self._active = requests.ActiveConnections(20, self._ftp_addresses)
         self._budgets: dict[int, requests.Budget] = {}
         self.bans = Bans()
@@ -295,6 +297,10 @@ class Supervisor:
         """Fresh channels to the peers of a worker that starts."""
         return self._links.fresh(slot)
 
+    def table_for(self, slot: WorkerSlot) -> list[int]:
+        """The table in which a worker that starts counts its clients."""
+        return self._siblings.fresh(slot)
+
     def took_step(self, slot: WorkerSlot, event: Event, actions: tuple[Do, ...]) -> None:
         """A slot changed: lend or take back, repair links, and see what it means for the whole."""
         for group in self._generations():
@@ -304,6 +310,7 @@ class Supervisor:
             now = time.monotonic()
             for client, entry in self.bans.active(now).items():
                 slot.send(wire.Ban(max(1, round(entry.until - now)), client))
+        self._siblings.repair()
         if self.reload is not None:
             self.reload.slot_changed(slot)
         self.old = [group for group in self.old if not group.gone]

@@ -52,6 +52,11 @@ class Service:
     requests: tuple[str, ...]
     settings: dict[str, Any]
 
+    @property
+    def public(self) -> bool:
+        """It listens on the network."""
+        return any(listen.kind != "unix" for listen in self.listen)
+
 
 def encode(services: list[Service]) -> list[dict[str, Any]]:
     """To plain values for the pipe."""

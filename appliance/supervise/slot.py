@@ -42,6 +42,9 @@ class Host(Protocol):
     def links_for(self, slot: WorkerSlot) -> list[tuple[str, socket.socket]]:
         """Fresh channels to the peers of a worker that is about to start."""
 
+    def table_for(self, slot: WorkerSlot) -> list[int]:
+        """The table in which a worker that is about to start counts its clients; empty if it has none."""
+
     def took_step(self, slot: WorkerSlot, event: Event, actions: tuple[Do, ...]) -> None:
         """The slot changed; lend, take back, forget, and look at the whole."""
 
@@ -192,10 +195,12 @@ class WorkerSlot:
     def _send_start(self) -> None:
         mend(self.listeners)
         links = self._host.links_for(self)
+        shares = self._host.table_for(self)
         table = tables.create(f"{self.service.name}.{self.index}")
-        fds = [table, *(sock.fileno() for sock in self.listeners), *(sock.fileno() for _, sock in links)]
+        fds = [table, *shares, *(sock.fileno() for sock in self.listeners), *(sock.fileno() for _, sock in links)]
         roles = [
             "table",
+            *("share" for _ in shares),
             *(f"listener:{i}" for i in range(len(self.listeners))),
             *(f"link:{name}" for name, _ in links),
         ]

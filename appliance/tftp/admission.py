@@ -10,6 +10,9 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from appliance.observe.tally import Tally
+from appliance.tftp.terms import Quota
+
 _KNOWN_MAX = 16384
 _KNOWN_S = 600.0
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -79,17 +82,25 @@ class Known:
 
 
 class Admission:
-    """The caps of one worker. Every transfer is `begin` once, `confirm` at its first ACK, and `end` once."""
+    """The caps of all workers, seen from one. Every transfer is `begin` once, `confirm` at its first ACK, `end` once.
 
-    def __init__(self, *, transfers: int, per_client: int, unseen_per_second: int, near: Networks) -> None:
-        """`near`: networks whose clients need no permit, so that a whole room powering up is never refused."""
+    Half-open transfers count in this worker alone: their addresses may be forged, and the siblings are spared that.
+    """
+
+    def __init__(
+        self, *, transfers: int, per_client: int, unseen_per_second: int, near: Networks, tally: Tally | None = None
+    ) -> None:
+        """`near`: networks whose clients need no permit, so that a whole room powering up is never refused.
+
+        `tally`: where confirmed transfers are counted; none for a worker without siblings.
+        """
         self._transfers, self._per_client = transfers, per_client
         self._near = near
         self._unseen = TokenBucket(unseen_per_second)
         self._known = Known()
-        self._running: dict[str, int] = {}  # confirmed transfers by client
+        self._tally = tally or Tally()  # confirmed transfers
         self._half_open: dict[str, int] = {}
-        self.confirmed = self.half_open = 0
+        self.half_open = 0
 
     def answer(self, host: str, client: str, now: float) -> bool:
         """Whether a request from `host` may be answered at all, be it with a refusal."""
@@ -99,18 +110,24 @@ class Admission:
         """Whether `answer` would say no; uses no permit."""
         return self._unseen.empty(now) and not (self._known.knows(client, now) or host in self._near)
 
-    def refusal(self, client: str) -> str:
+    def refusal(self, client: str, quota: Quota | None = None) -> str:
         """Why one more transfer of `client` is over a cap; "" when it is not.
 
         Half-open transfers of an address count only against further half-open ones: whoever forges the address of a
         good client does not take anything from it.
         """
-        if self.confirmed >= self._transfers:
-            return "too many transfers"
-        if self._running.get(client, 0) >= self._per_client:
-            return "too many transfers of this client"
         if self._half_open.get(client, 0) >= self._per_client:
             return "too many unanswered requests of this client"
+        return self.over_cap(client, quota)
+
+    def over_cap(self, client: str, quota: Quota | None = None) -> str:
+        """The same, looking at confirmed transfers alone: asked again at the first ACK, many may have come between."""
+        if self._tally.full(self._transfers):
+            return "too many transfers"
+        if self._tally.full_for(client, self._per_client):
+            return "too many transfers of this client"
+        if quota is not None and quota.transfers and self._tally.full_for(quota.name, quota.transfers):
+            return "too many transfers of this network"
         return ""
 
     def begin(self, client: str) -> None:
@@ -118,22 +135,24 @@ class Admission:
         self.half_open += 1
         self._half_open[client] = self._half_open.get(client, 0) + 1
 
-    def confirm(self, client: str, now: float) -> None:
+    def confirm(self, client: str, now: float, quota: Quota | None = None) -> None:
         """Its first ACK came."""
         self.half_open -= 1
         _less(self._half_open, client)
-        self.confirmed += 1
-        self._running[client] = self._running.get(client, 0) + 1
+        self._tally.take(*_names(client, quota))
         self._known.note(client, now)
 
-    def end(self, client: str, *, confirmed: bool) -> None:
-        """It is over."""
+    def end(self, client: str, *, confirmed: bool, quota: Quota | None = None) -> None:
+        """It is over; `quota` as at `confirm`."""
         if confirmed:
-            self.confirmed -= 1
-            _less(self._running, client)
+            self._tally.give(*_names(client, quota))
         else:
             self.half_open -= 1
             _less(self._half_open, client)
+
+
+def _names(client: str, quota: Quota | None) -> tuple[str, ...]:
+    return (client,) if quota is None else (client, quota.name)
 
 
 def _less(counts: dict[str, int], client: str) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from appliance.observe.tables import Counters
+from appliance.observe.tally import Tally
 from appliance.settings.forms import port_range_parts
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp import packet, sockets
@@ -38,7 +39,7 @@ _ANSWERED = {bytes((0, opcode)) for opcode in packet.Opcode if opcode != packet.
 _STRANGERS_PER_SECOND = 1000  # their addresses may be forged too
 _EVICTED = Failed("evicted")
 _NOBODY = {NO_ANSWER, GONE, _EVICTED.outcome, REPLACED.outcome}
-_BUSY = ("Server is busy, try again", "too many transfers")
+_BUSY = "Server is busy, try again"
 _BROKEN = ("Internal error", "crash")
 _STOPPING = ("Server is stopping", "stopped")
 
@@ -55,23 +56,24 @@ class Engine:
         near: Networks,
         journal: Journal,
         counters: Counters,
+        tally: Tally | None = None,
     ) -> None:
         """`memory`: bytes for read-ahead and cache. `unseen_per_second`: this worker's share of the service's limit.
 
-        `near`: clients there are never asked for a permit.
+        `near`: clients there are never asked for a permit. `tally`: what the siblings have given out, if there are any.
         """
         self._counters, self._journal = counters, journal
         self._listeners: list[socket.socket] = []
         self._single_port = settings.single_port
         self._gates: dict[socket.socket, Gate] = {}  # by listener, in single-port mode only
         limits = settings.limits
-        self._transfers_max = limits.transfers
         self._half_open_max = min(limits.transfers, HALF_OPEN_MAX)
         self._admission = Admission(
             transfers=limits.transfers,
             per_client=limits.per_client,
             unseen_per_second=unseen_per_second,
             near=near,
+            tally=tally,
         )
         numbers = port_range_parts(settings.port_range) if settings.port_range else None
         self._ports = Ports(self._watch, self._unwatch, numbers)
@@ -260,11 +262,12 @@ class Engine:
             self._schedule(transfer, due)
 
     def _confirm(self, transfer: Transfer, now: float) -> None:
-        if self._admission.confirmed >= self._transfers_max:
-            transfer.perform(transfer.session.abort(ErrorCode.UNDEFINED, *_BUSY))
+        cause = self._admission.over_cap(transfer.call.client, transfer.call.quota)
+        if cause:
+            transfer.perform(transfer.session.abort(ErrorCode.UNDEFINED, _BUSY, cause))
             return
         del self._half_open[transfer]
-        self._admission.confirm(transfer.call.client, now)
+        self._admission.confirm(transfer.call.client, now, transfer.call.quota)
         transfer.confirm()
 
     def _finish(self, transfer: Transfer, how: Done | Failed) -> None:
@@ -276,7 +279,7 @@ class Engine:
         self._half_open.pop(transfer, None)
         if self._reception.live.get(transfer.call.peer) is transfer:
             del self._reception.live[transfer.call.peer]
-        self._admission.end(transfer.call.client, confirmed=transfer.confirmed)
+        self._admission.end(transfer.call.client, confirmed=transfer.confirmed, quota=transfer.call.quota)
         transfer.close()
         if transfer.port is not None:
             self._ports.give(transfer.port)

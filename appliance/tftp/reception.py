@@ -175,11 +175,13 @@ class Reception:
         self, call: Call, terms: Terms, listener: socket.socket, datagram: Datagram
     ) -> Transfer | Refusal | Drop | None:
         request = call.request
+        if terms.quota is not None:
+            call = replace(call, quota=terms.quota)
         if request.write:
             return _FORGEABLE if terms.forgeable else self._take_write(call, terms.policy, listener, datagram)
         if request.mode not in (b"octet", b"netascii"):
             return _NO_MODE
-        cause = self._admission.refusal(call.client)
+        cause = self._admission.refusal(call.client, call.quota)
         if cause:
             return Drop(cause)
         try:
@@ -206,7 +208,7 @@ class Reception:
             return _NO_MODE
         if isinstance(name, Refusal):
             return name
-        cause = self._admission.refusal(call.client) or self._uploads.over_cap(call.client)
+        cause = self._admission.refusal(call.client, call.quota) or self._uploads.over_cap(call.client)
         if cause:
             return Drop(cause)
         if self.desk.overrun:

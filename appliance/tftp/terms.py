@@ -16,11 +16,25 @@ Endpoint = tuple[str, int]  # address and port of a listener
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What all clients of one network get together: `transfers` at once, `rate` in bytes per second; 0 is no limit.
+
+    `name` is what they are counted under. It is no name of a client: it has a slash.
+    """
+
+    name: str
+    transfers: int
+    rate: int
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """`roots`: folders to look in, in order, b"" is the service's root. `site`, `network`, `machine`: where it stands.
 
     `forgeable`: one port and no list of clients, so that a stranger could lead the whole conversation without hearing
     an answer. Such clients get windows of one block, and must not be let store anything.
+
+    `quota`: None where the network has none.
     """
 
     policy: Policy
@@ -29,6 +43,7 @@ class Terms:
     network: str = ""
     machine: str = ""
     forgeable: bool = False
+    quota: Quota | None = None
 
 
 class _Table:
@@ -88,7 +103,10 @@ def endpoint(text: str) -> Endpoint:
 
 
 def _table(networks: list[tuple[TftpNetwork, str]], machines: tuple[TftpMachine, ...], otherwise: Terms) -> _Table:
-    by_network = [(entry.net, replace(_special(entry, otherwise), network=name)) for entry, name in networks]
+    by_network = [
+        (entry.net, replace(_special(entry, otherwise), network=name, quota=_quota(entry, otherwise)))
+        for entry, name in networks
+    ]
     by_mac = {
         entry.mac: replace(_special(entry, otherwise), machine=f"machines[{i}]") for i, entry in enumerate(machines)
     }
@@ -103,6 +121,11 @@ def _special(entry: TftpNetwork | TftpMachine, base: Terms) -> Terms:
         frozenset(option.encode() for option in entry.refuse_options),
     )
     return replace(base, policy=policy, roots=_roots(entry.root, base.roots))
+
+
+def _quota(network: TftpNetwork, base: Terms) -> Quota | None:
+    quota = Quota(f"{base.site} {network.net}", network.transfers, network.rate)
+    return quota if quota.transfers or quota.rate else None
 
 
 def _blksize(setting: int | str) -> int | None:

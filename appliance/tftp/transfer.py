@@ -20,6 +20,7 @@ from appliance.tftp.session import TIMED_OUT, Actions, Done, Failed, Send, SendE
 from appliance.tftp.sockets import Local, Peer
 from appliance.tftp.sources import NetasciiSource, Source, SourceError
 from appliance.tftp.supply import Supply
+from appliance.tftp.terms import Quota
 
 _RECEIVE = 1024  # an ACK has 4 bytes, an ERROR some text
 _RETRY_S = 0.005
@@ -35,6 +36,7 @@ class Call:
     """A request and where it came from: `payload` is the datagram, `client` what caps are counted by.
 
     `via`: in single-port mode the listener, which everything goes through.
+    `quota`: what the clients of its network get together.
     """
 
     request: Request
@@ -44,6 +46,7 @@ class Call:
     client: str
     at: float
     via: socket.socket | None = None
+    quota: Quota | None = None
 
     @property
     def netascii(self) -> bool:

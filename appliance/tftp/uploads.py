@@ -158,13 +158,13 @@ class Uploads:
     def admit(self, write: Write, now: float) -> str:
         """Its first DATA came; returns the cap that it is over, or ""."""
         client = write.call.client
-        why = self._admission.refusal(client)
+        why = self._admission.refusal(client, write.call.quota)
         if not why:
             self._less_unheard(write)
             write.confirmed = True
             self._running[write] = None
             self._admission.begin(client)
-            self._admission.confirm(client, now)
+            self._admission.confirm(client, now, write.call.quota)
         return why
 
     def hearer(self, write: Write) -> Hearer:
@@ -248,7 +248,7 @@ class Uploads:
     def _let_go(self, write: Write) -> None:
         if write in self._running:
             del self._running[write]
-            self._admission.end(write.call.client, confirmed=True)
+            self._admission.end(write.call.client, confirmed=True, quota=write.call.quota)
         else:
             self._less_unheard(write)
         write.settle()

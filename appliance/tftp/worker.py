@@ -52,6 +52,8 @@ class TftpWorker:
             return
         if isinstance(message, wire.Link) and self._uploads and descriptors:
             self._engine.attach(socket.socket(fileno=descriptors.pop(0)))
+        if isinstance(message, wire.Share | wire.Unshare):
+            self._context.sibling(message, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         if isinstance(message, wire.Unadopt):
@@ -77,6 +79,7 @@ def prepare(context: Context) -> TftpWorker:
         near=near,
         journal=Journal(log),
         counters=context.counters,
+        tally=context.tally,
     )
     return TftpWorker(context, engine)
 

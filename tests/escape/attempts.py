@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance.child.context import Context
+from appliance.observe.tally import SIZE
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -596,6 +597,48 @@ def push_input_into_the_terminal(_scene: Scene) -> object:
 @attempt
 def leave_the_session(_scene: Scene) -> object:
     return call("setpgid", 0, 0)
+
+
+# -- the table of a sibling, which the supervisor shows to be read
+
+
+def table_of_a_sibling(scene: Scene) -> int:
+    return scene.context.documents["sibling"]
+
+
+@attempt
+def map_the_table_of_a_sibling_for_writing(scene: Scene) -> object:
+    return mmap.mmap(table_of_a_sibling(scene), SIZE)
+
+
+@attempt
+def make_the_map_of_the_table_of_a_sibling_writable(scene: Scene) -> object:
+    arguments = (None, ctypes.c_size_t(4096), mmap.PROT_READ, mmap.MAP_SHARED, table_of_a_sibling(scene), 0)
+    address = _libc.mmap(*arguments)
+    assert address not in (None, ctypes.c_void_p(-1).value), "it cannot even be read"
+    if _libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(4096), mmap.PROT_READ | mmap.PROT_WRITE):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    return address
+
+
+@attempt
+def write_into_the_table_of_a_sibling(scene: Scene) -> object:
+    return os.write(table_of_a_sibling(scene), b"x" * 64)
+
+
+@attempt
+def write_into_the_middle_of_the_table_of_a_sibling(scene: Scene) -> object:
+    return os.pwrite(table_of_a_sibling(scene), b"x" * 64, 64)
+
+
+@attempt
+def cut_the_table_of_a_sibling(scene: Scene) -> object:
+    return os.ftruncate(table_of_a_sibling(scene), 0)
+
+
+@attempt
+def open_the_table_of_a_sibling_once_more(scene: Scene) -> object:
+    return os.open(f"/proc/self/fd/{table_of_a_sibling(scene)}", os.O_RDWR)
 
 
 BOX_ONLY = frozenset(  # the custodian may do these, in its own box and nowhere else

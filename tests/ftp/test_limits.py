@@ -39,7 +39,7 @@ def test_sessions_beyond_the_cap_of_one_client_get_421_and_others_are_served(tre
 
 
 def test_sessions_beyond_the_cap_of_all_get_421(tree: Path) -> None:
-    with server(tree, settings(limits={"sessions": 4}), workers=2) as running:
+    with server(tree, settings(limits={"sessions": 2})) as running:
         held = [greeting(running, f"127.0.0.{n}") for n in range(1, 4)]
         assert [text[:3] for _sock, text in held] == ["220", "220", "421"]
         for sock, _text in held:

@@ -527,7 +527,7 @@ def test_a_quote_in_the_home_survives(tmp_path: Path) -> None:
         (
             "tftp:\n  networks: [hello]\n",
             "a.yaml:2:14: tftp.networks[0]: a text where a section belongs "
-            "(write {net, blksize_max, windowsize_max, refuse_options, root} below it, indented)",
+            "(write {net, blksize_max, windowsize_max, refuse_options, root, transfers, rate} below it, indented)",
         ),
         (
             "tftp:\n  sites:\n    - listen: 127.0.0.1:70\n      networks: [{net: 1.0.0.0/8, refuse_options: [tsiz]}]\n",

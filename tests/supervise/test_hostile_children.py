@@ -42,6 +42,9 @@ class Watcher:
     def links_for(self, _slot: WorkerSlot) -> list[tuple[str, socket.socket]]:
         return []
 
+    def table_for(self, _slot: WorkerSlot) -> list[int]:
+        return []
+
     def took_step(self, slot: WorkerSlot, event: Event, actions: tuple[Do, ...]) -> None:
         pass
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from appliance.observe.tally import Tally
 from appliance.tftp.admission import Admission, Known, Networks, TokenBucket, client_of, near_networks
 from appliance.tftp.lessons import Lessons
+from appliance.tftp.terms import Quota
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,8 @@ def test_running_transfers_of_one_client_are_capped(per_client: int) -> None:
 
 
 def test_all_running_transfers_are_capped_and_half_open_ones_do_not_count() -> None:
-    desk = admission()
+    tally = Tally()
+    desk = admission(tally=tally)
     for number in range(20):
         desk.begin(f"forged{number}")
     for client in "abc":
@@ -90,7 +93,7 @@ def test_all_running_transfers_are_capped_and_half_open_ones_do_not_count() -> N
         desk.begin(client)
         desk.confirm(client, 0.0)
     assert desk.refusal("d") == "too many transfers"
-    assert (desk.half_open, desk.confirmed) == (20, 3)
+    assert (desk.half_open, tally.taken) == (20, 3)
     desk.end("a", confirmed=True)
     assert desk.refusal("d") == ""
 
@@ -102,6 +105,39 @@ def test_forged_half_open_requests_take_nothing_from_a_running_client() -> None:
     assert desk.refusal("a") == "too many unanswered requests of this client"
     desk.end("a", confirmed=False)
     assert desk.refusal("a") == ""
+
+
+def test_clients_of_one_network_share_its_cap_and_others_do_not_feel_it() -> None:
+    desk, quota = admission(transfers=9), Quota(" 192.0.2.0/24", 2, 0)
+    for client in ("a", "b"):
+        assert desk.refusal(client, quota) == ""
+        desk.begin(client)
+        desk.confirm(client, 0.0, quota)
+    assert desk.refusal("c", quota) == "too many transfers of this network"
+    assert desk.refusal("c", Quota(" 192.0.2.0/24", 3, 0)) == ""
+    assert desk.refusal("c", Quota(" 198.51.100.0/24", 2, 0)) == desk.refusal("c") == ""
+    desk.end("a", confirmed=True, quota=quota)
+    assert desk.refusal("c", quota) == ""
+
+
+def test_a_network_with_a_rate_alone_has_no_cap_on_transfers() -> None:
+    desk, quota = admission(transfers=9, per_client=9), Quota(" 192.0.2.0/24", 0, 1 << 20)
+    for _ in range(8):
+        desk.begin("a")
+        desk.confirm("a", 0.0, quota)
+    assert desk.refusal("a", quota) == ""
+
+
+def test_requests_that_came_together_do_not_pass_a_cap_together() -> None:
+    desk = admission(transfers=9)
+    desk.begin("a")
+    desk.confirm("a", 0.0)
+    for _ in range(2):
+        assert desk.refusal("a") == ""
+        desk.begin("a")
+    assert desk.over_cap("a") == ""
+    desk.confirm("a", 0.0)
+    assert desk.over_cap("a") == "too many transfers of this client"
 
 
 def test_a_known_client_is_forgotten_after_ten_minutes_or_when_there_are_too_many() -> None:

@@ -669,9 +669,9 @@ def test_an_upload_and_a_download_of_one_client_port_do_not_disturb_each_other(o
                 pass
 
         said(rrq("uploads/up", opcode=2), ack(0))
+        said(b"\0\3\0\1" + b"u" * 512, ack(1))
         said(rrq("file"), b"\0\3\0\1" + bytes(512))
         said(ack(1), b"\0\3\0\2" + bytes(188))
-        said(b"\0\3\0\1" + b"u" * 512, ack(1))
         said(b"\0\3\0\2end", ack(2))
         sock.sendto(ack(2), box.server.address)
     assert box.stored()["up"] == b"u" * 512 + b"end"

@@ -17,6 +17,7 @@ from appliance.custody.wire import Reason
 
 SMALLEST_CHARGE = 4096
 STEP = 4 << 20  # bytes promised at a time
+_NOBODY = (0, "")
 
 Mode: TypeAlias = Literal["existing", "create", "replace"]
 
@@ -144,7 +145,7 @@ class Ledger:
     def see(self, name: bytes, size: int | None, client: str = "") -> None:
         """Take the folder's word about one name: a file of `size` bytes, or None for no file."""
         if size is not None:
-            self._put(name, max(size, SMALLEST_CHARGE), client or self.files.get(name, (0, ""))[1])
+            self._put(name, max(size, SMALLEST_CHARGE), client or self.files.get(name, _NOBODY)[1])
         elif name in self.files:
             self._take(name)
 
@@ -153,8 +154,17 @@ class Ledger:
         known = self.files
         self.files, self.versions = {}, {}
         self.total, self.clients, self.strangers = 0, {}, strangers
-        for name, (size, client) in sorted(found.items()):
-            self._put(name, max(size, SMALLEST_CHARGE), client or known.get(name, (0, ""))[1])
+        for name, (size, client) in found.items():  # as _put does, at a fraction of its time: the box may be large
+            charge = size if size > SMALLEST_CHARGE else SMALLEST_CHARGE
+            owner = client or known.get(name, _NOBODY)[1]
+            self.files[name] = (charge, owner)
+            self.total += charge
+            if owner:
+                self.clients[owner] = self.clients.get(owner, 0) + charge
+            if base := versions.base(name):
+                self.versions.setdefault(base, []).append(name)
+        for kept in self.versions.values():
+            kept.sort()
         for upload in self.uploads.values():
             self._charge(upload.client, upload.charge)
 

@@ -30,6 +30,7 @@ from appliance.settings.box import Box
 MOST_UPLOADS = 1000  # under way at once; each holds a descriptor here
 _MESSAGES = 64  # taken from one link in one turn
 _SWEEP_S = 60.0
+_CLOCK_S = 2.0  # times of files are coarser than the clock
 _LOOK_AGAIN_S = 1.0  # least time between looks at the folder that a full box causes
 _FULL = (wire.Reason.QUOTA, wire.Reason.CLIENT_QUOTA, wire.Reason.FILES)
 
@@ -61,6 +62,7 @@ class Custodian:
         self._drained: float | None = None  # monotonic time at which we leave at the latest
         self._next_sweep = 0.0
         self._looked = 0.0
+        self._swept = 0.0  # seconds since the epoch
         self._first_links = list(context.links.values())
 
     def run(self) -> None:
@@ -196,6 +198,8 @@ class Custodian:
                 partial = store.create()
         except OSError as error:
             allowed, trouble = _because(error)
+        else:
+            trouble = self._explain(over)
         if partial is None:
             self._refuse(link, message.id, wire.Reason(allowed), message, trouble)
             return
@@ -207,9 +211,11 @@ class Custodian:
     def _ask(self, link: Link, message: wire.Ask) -> None:
         trouble = ""
         try:
-            allowed, _over = self._weigh(message)
+            allowed, over = self._weigh(message)
         except OSError as error:
             allowed, trouble = _because(error)
+        else:
+            trouble = self._explain(over)
         if isinstance(allowed, wire.Reason):
             self._refuse(link, message.id, allowed, message, trouble)
         else:
@@ -229,6 +235,11 @@ class Custodian:
         if isinstance(allowed, wire.Reason) and allowed in _FULL and self._look_again():
             allowed = self._ledger.assess(message.name, message.client, message.declared, store.free())
         return allowed, over
+
+    def _explain(self, over: store.Standing | None) -> str:
+        """What an operator has to know where the mode alone would let the name be replaced."""
+        odd = over is not None and not over.ours and self._ledger.limits.mode != "create"
+        return "what has this name is no regular file of the account that keeps the uploads" if odd else ""
 
     def _see(self, name: bytes) -> store.Standing | None:
         """Look at a name, and have the ledger know what is there: an operator or the custodian before us may have been
@@ -364,7 +375,8 @@ class Custodian:
         self._next_sweep, self._looked = now + _SWEEP_S, now
         oldest = time.time() - self._retention if self._retention else float("-inf")
         own = {work.partial.hidden for link in self._links.values() for work in link.works.values()}
-        found = store.sweep(oldest, own)
+        since, self._swept = self._swept, time.time() - _CLOCK_S
+        found = store.sweep(oldest, own, self._ledger.files, since)
         self._ledger.rebuild(found.files, found.strangers)
         if found.removed:
             self._log.info("swept", files=len(found.removed))

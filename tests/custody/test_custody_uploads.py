@@ -150,9 +150,10 @@ def test_what_the_custodian_did_not_make_is_never_replaced(box: Path, kind: str)
         "fifo": lambda: os.mkfifo(box / "a"),
     }[kind]()
     before = os.lstat(box / "a")
-    with keeping(box, readable="same-client") as (_keeper, peer):
+    with keeping(box, readable="same-client") as (keeper, peer):
         assert put(peer, b"a", b"x") == wire.Refused(1, Reason.EXISTS)
         assert ask(peer, b"a") is Reason.EXISTS
+        assert keeper.log_text().count('reason=exists cause="what has this name is no regular file of') == 2
         assert read(peer, b"a") is Reason.ABSENT
     assert os.lstat(box / "a").st_ino == before.st_ino
 

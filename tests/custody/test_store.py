@@ -376,6 +376,10 @@ def test_the_sweep_tells_who_uploaded_what_and_drops_a_version_that_never_came_t
 ) -> None:
     put(b"a", b"old")
     put(b"a", b"new!", "d", VERSION)
+    assert store.sweep(float("-inf"), known={b"a": (9, "known")}, since=time.time() + 9).files == {
+        b"a": (4, "known"), VERSION: (3, "c"),
+    }  # fmt: skip
+    assert store.sweep(float("-inf"), known={b"a": (9, "known")}, since=time.time() - 9).files[b"a"] == (4, "d")
     twin = versions.name(b"a", 0, VERSION)
     os.link("a", twin)
     os.link("a", "other")

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from appliance import wire
+from appliance.custody import wire as custody
 from appliance.observe import tables
-from appliance.settings.box import of_incoming
+from appliance.settings.box import Box, of_incoming
 from appliance.settings.ftp import FtpSettings, IncomingSettings
 from appliance.settings.plain import encode
 from appliance.settings.tftp import TftpSettings
@@ -146,6 +147,41 @@ def test_an_ftp_session_with_an_upload_imports_nothing(tree: Path) -> None:
     assert (tree / "incoming" / "a.bin").stat().st_size == 100_000
     assert ftp_late == [[]]
     assert custody_late == [[]]
+
+
+def test_uploads_by_tftp_are_replaced_and_read_back_from_inside_the_jail(tree: Path) -> None:
+    """Every system call of that is in the promise of the custodian, and nothing is imported for it."""
+    box = Box(1 << 20, 1 << 30, 1 << 30, 100, 0.0, (), mode="replace", keep_versions=1, readable="same-client")
+    place = tree / "incoming"
+    if os.geteuid() == 0:
+        os.chown(place, 64610, 64610)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(20)
+    main, settings = "appliance.custody.worker:prepare", {"box": encode(box)}
+    with watched(main, "custody", settings, place, ("link:0", theirs), writes=True) as (late, _):
+        theirs.close()
+        for number in range(3):
+            ours.send(custody.pack(custody.Reserve(1, 0, "192.0.2.1", b"sw1.cfg")))
+            (fd,) = socket.recv_fds(ours, 100, 1)[1]
+            os.write(fd, b"version %d" % number)
+            os.close(fd)
+            ours.send(custody.pack(custody.Commit(1, 9)))
+            assert custody.parse_from_custodian(ours.recv(100)) == custody.Done(1)
+        (version,) = (name for name in os.listdir(place) if name != "sw1.cfg")
+        for name, content in ((b"sw1.cfg", b"version 2"), (os.fsencode(version), b"version 1")):
+            ours.send(custody.pack(custody.Fetch(2, "192.0.2.1", name)))
+            datagram, (fd,), _flags, _peer = socket.recv_fds(ours, 100, 1)
+            assert custody.parse_from_custodian(datagram) == custody.Opened(2, 9)
+            assert os.read(fd, 100) == content
+            os.close(fd)
+        for message, answer in (
+            (custody.Fetch(3, "192.0.2.2", b"sw1.cfg"), custody.Refused(3, custody.Reason.UNREADABLE)),
+            (custody.Ask(4, 5, "192.0.2.2", b"sw1.cfg"), custody.More(4, 1 << 20)),
+        ):
+            ours.send(custody.pack(message))
+            assert custody.parse_from_custodian(ours.recv(100)) == answer
+    ours.close()
+    assert late == [[]]
 
 
 def test_a_status_session_imports_nothing(tree: Path) -> None:

@@ -325,3 +325,27 @@ def test_garbage_on_the_act_socket_is_answered_and_harms_nothing(running: Applia
             assert sock.recv(1000) == b"unknown word"
             assert sock.recv(1000) == b"failed"
     assert running.ready()
+
+
+def test_each_custodian_has_its_own_folder_and_is_replaced_alone(running: Appliance) -> None:
+    text = running.config.read_text()
+    on = text.replace("tftp:\n  listen", "tftp:\n  uploads: {mode: replace, path: up, keep_versions: 2}\n  listen", 1)
+    running.write(on)
+    assert running.verb("reload").returncode == 0
+    boxes = {"custody": running.tree / "incoming", "tftp-custody": running.tree / "up"}
+    for name, folder in boxes.items():
+        (worker,) = running.workers(name)
+        assert (folder.stat().st_mode & 0o777, folder.stat().st_uid) == (0o700, worker["uid"])
+        assert os.path.samefile(f"/proc/{worker['pid']}/cwd", folder)
+    before = {name: running.pids(name) for name in boxes}
+    running.write(on.replace("keep_versions: 2", "keep_versions: 3"))
+    assert running.verb("reload").returncode == 0
+    assert running.pids("custody") == before["custody"]
+    assert not running.pids("tftp-custody") & before["tftp-custody"]
+    (pid,) = running.pids("tftp-custody")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: running.pids("tftp-custody") not in (set(), {pid}), 10, "it is back")
+    running.write(text)
+    assert running.verb("reload").returncode == 0
+    until(lambda: "tftp-custody" not in running.status()["services"], 25, "it leaves")
+    assert running.ready()

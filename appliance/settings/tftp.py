@@ -117,7 +117,7 @@ class TftpUploads:
     per_client_quota: Annotated[int, Unit("size", 1, 1 << 60), Help("bytes of the uploads of one client")] = 256 << 20
     max_files: Annotated[int, Ge(1), Le(10_000_000), Help("uploads and versions kept at most")] = 10000
     keep_versions: Annotated[
-        int, Ge(0), Le(1000), Help("earlier versions kept when a name is replaced, each under its time")
+        int, Ge(0), Le(1000), Help("earlier versions kept of a name that is replaced, as NAME.~20261121T065706.123Z~")
     ] = 0
     retention: Annotated[
         float, Unit("duration", 60, 3650 * 86400, zero=True), Help("uploads older than this are swept; 0 keeps them")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import random
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -441,3 +443,43 @@ def test_a_link_that_ends_with_an_answer_waiting_leaves_no_descriptor(box: Path)
         until(lambda: "link closed worker=1" in keeper.log_text())
         assert descriptors(keeper) == before
         assert read(peer, b"a") == b"x"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_two_custodians_and_a_kill_do_every_file_is_whole_and_says_whose_it_is(box: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    rules = {"keep_versions": 2, "max_files": 12, "readable": "same-client"}
+    box.mkdir(mode=0o700)
+    for turn in range(6):
+        with (
+            keeping(box, f"one-{turn}", **rules) as (one, first),
+            keeping(box, f"two-{turn}", **rules) as (_two, second),
+        ):
+            works: dict[tuple[Peer, int], bytes] = {}
+            for number in range(1, 60):
+                peer = chance.choice((first, second))
+                client = f"192.0.2.{chance.randrange(4)}"
+                peer.say(wire.Reserve(number, 0, client, chance.choice((b"a", b"b", b"c"))))
+                message, fds = peer.hear()
+                if isinstance(message, wire.Granted):
+                    works[peer, number] = client.encode() * chance.randrange(1, 2000)
+                    os.write(fds[0], works[peer, number])
+                    os.close(fds[0])
+                if works and chance.random() < 0.7:
+                    peer, number = chance.choice(sorted(works, key=lambda work: work[1]))
+                    content = works.pop((peer, number))
+                    peer.say(wire.Commit(number, len(content)))
+                    assert isinstance(peer.hear()[0], wire.Done | wire.Refused)
+            first.say(*(wire.Commit(number, len(works[peer, number])) for peer, number in works if peer is first))
+            os.kill(one.pid, signal.SIGKILL)
+            one.wait()
+        for name in names(box):
+            if not name.startswith(".up-"):
+                content = (box / name).read_bytes()
+                client = marks.read(os.fsencode(box / name)).encode()
+                assert client and content == client * (len(content) // len(client))
+    with keeping(box, "last", **rules) as (_keeper, peer):
+        assert {ask(peer, name) for name in (b"a", b"b", b"c")} <= {1 << 20, Reason.FILES}
+        left = names(box)
+        assert set(left) >= {"a", "b", "c"} and not [name for name in left if name.startswith(".")]
+        assert all(put(peer, name, b"x") == wire.Done(1) for name in (b"a", b"b", b"c") if ask(peer, name) == 1 << 20)

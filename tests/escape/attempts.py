@@ -415,6 +415,11 @@ def listen_on_a_port_that_was_not_granted(_scene: Scene) -> object:
 
 
 @attempt
+def say_that_somebody_else_uploaded_a_file(_scene: Scene) -> object:
+    return os.setxattr(os.open("writable", os.O_RDONLY), "user.appliance.client", b"192.0.2.1".ljust(64, b"\0"))
+
+
+@attempt
 def create_a_file(_scene: Scene) -> object:
     return os.open("created", os.O_WRONLY | os.O_CREAT, 0o644)
 
@@ -644,7 +649,7 @@ def open_the_table_of_a_sibling_once_more(scene: Scene) -> object:
 BOX_ONLY = frozenset(  # the custodian may do these, in its own box and nowhere else
     {
         "create_a_file", "create_an_unnamed_file", "open_a_served_file_for_writing", "open_a_served_file_for_both",
-        "remove_a_served_file", "rename_a_served_file", "make_a_hard_link",
+        "remove_a_served_file", "rename_a_served_file", "make_a_hard_link", "say_that_somebody_else_uploaded_a_file",
     }
 )  # fmt: skip
 

@@ -110,6 +110,7 @@ HARMLESS = (
     "have_the_kernel_signal_another_process", "make_a_unix_socket", "make_a_netlink_socket",
     "signal_another_process", "watch_files", "open_a_file_for_writing_by_openat2", "create_a_file",
     "open_a_served_file_for_writing", "open_a_served_file_for_both", "truncate_a_served_file", "make_a_folder",
+    "say_that_somebody_else_uploaded_a_file",
     "make_a_link", "make_a_hard_link", "make_a_fifo", "change_times", "rename_a_served_file",
     "listen_on_a_port_that_was_not_granted", "open_the_jail_by_an_access_list",
     "open_the_jail_by_an_access_list_that_is_a_mode",

@@ -398,6 +398,7 @@ def test_two_custodians_have_two_folders(path: str, box: str, expected: list[str
 def test_no_site_and_no_network_looks_its_files_up_among_the_uploads() -> None:
     networks = (TftpNetwork("192.0.2.0/24", root="uploads"), TftpNetwork("198.51.100.0/24"))
     sites = (TftpSite("127.0.0.1:70", root="uploads/a", networks=networks), TftpSite("127.0.0.1:71", root="upload"))
+    sites = (*sites, TftpSite("127.0.0.1:72"))
     settings = changed(tftp={"networks": networks, "sites": sites, **uploads()})
     assert [finding.keys[0] for finding in rules.judge(settings)] == [
         ("tftp", "sites", 0, "root"),

@@ -33,10 +33,10 @@ def main() -> int:
     options = _options()
     print(f"seed {options.seed}", flush=True)
     try:
+        for number, mode in enumerate(_MODES):  # first: workers are forks, and begin with the memory of this process
+            _wire(mode, options.datagrams // len(_MODES), options.seed + number)
         _pure(options.datagrams, options.seed)
         _machine(options.datagrams // 500, options.seed)
-        for number, mode in enumerate(_MODES):
-            _wire(mode, options.datagrams // len(_MODES), options.seed + number)
     except FoundError as found:
         print(f"\nFOUND: {found}\n\n{found.test}")
         print(f"saved as {_saved(options.save, options.seed, found.test)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.settings.tftp import TftpMachine, TftpNetwork, TftpRemap, TftpSite
-from appliance.tftp import lookup, sockets
+from appliance.tftp import lookup, sockets, worker
 from tests.tftp.client import Fetch, RefusedError, ack, fetch, rrq, udp
 from tests.tftp.server import SETTINGS, Server, until
 
@@ -207,3 +207,24 @@ def test_a_broadcast_is_answered_from_our_own_address_when_the_settings_say_so(s
             assert (answer, peer[0]) == (expected, "127.0.0.1")
         sock.sendto(ack(1), peer)
     until(lambda: server.counters["transfers"] == 1, "the end of the transfer")
+
+
+def test_in_a_flood_unknown_clients_are_dropped_before_anything_is_read(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "near_networks", lambda *_routes: [])
+    server = start(replace(SETTINGS, limits=replace(SETTINGS.limits, unseen_per_second=1)))
+    content = put(server, "f", os.urandom(600))
+    with udp("127.0.0.5") as first, udp("127.0.0.6") as stranger:
+        first.sendto(rrq("f"), server.address)  # the one permit of this second
+        stranger.sendto(b"\0", server.address)
+        first.sendto(rrq("f"), server.address)  # under way: no stranger
+        assert first.recv(600) == b"\0\3\0\1" + content[:512]
+        until(lambda: server.lines("dropped"), "the record")
+        assert "client=127.0.0.6:" in server.lines("dropped")[0]
+        assert 'cause="too many unknown clients"' in server.lines("dropped")[0]
+        download = Fetch(server.address, "f", sock=first)
+        assert download.run() == content
+        for _ in range(3):  # whoever has acknowledged needs no permit
+            assert content_for(server, "127.0.0.5", "f") == content
+    assert len(server.lines("dropped")) == server.counters["dropped"] == 1

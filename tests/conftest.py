@@ -19,7 +19,7 @@ SLOW = (
     "tests/system/", "real_clients", "test_fuzz", "test_anomaly", "ftp/test_limits", "ftp/test_uploads", "roll_over",
     "past_block_65535", "the_same_530", "a_wrong_log_in", "ten_thousand", "never_answers", "smaller_ones",
     "at_least_once", "limit_of_values", "bounded_time", "swapped_while", "custodian_is_busy", "test_ftp_worker",
-    "ftp/test_data", "upload_with_losses", "silent_client_is_given_up",
+    "ftp/test_data", "upload_with_losses", "silent_client_is_given_up", "tftp/test_paced",
 )  # fmt: skip
 
 

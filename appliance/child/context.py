@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -72,11 +73,15 @@ class Context:
     tally: Tally = field(default_factory=Tally)
 
     def sibling(self, message: wire.Share | wire.Unshare, descriptors: list[int]) -> None:
-        """A sibling came or went. The descriptors stay the caller's to close. Raises OSError or ValueError."""
-        if isinstance(message, wire.Unshare):
-            self.tally.unlink(message.number)
-        elif descriptors:
-            self.tally.link(message.number, shares.look(descriptors[0]))
+        """A sibling came or went. Closes the descriptors. Raises OSError or ValueError; then it is not counted."""
+        try:
+            if isinstance(message, wire.Unshare):
+                self.tally.unlink(message.number)
+            elif descriptors:
+                self.tally.link(message.number, shares.look(descriptors[0]))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 class Worker(Protocol):

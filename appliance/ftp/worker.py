@@ -134,7 +134,8 @@ class Worker:
         elif isinstance(message, wire.Ban):
             house.told_ban(message.client, message.seconds)
         elif isinstance(message, wire.Share | wire.Unshare):
-            self._context.sibling(message, fds)
+            taken, fds = fds, []
+            self._context.sibling(message, taken)
         elif isinstance(message, wire.Drain):
             self._drain(message.milliseconds)
         for fd in fds:

@@ -117,6 +117,18 @@ def _single_port(settings: Settings) -> Iterator[Finding]:
         yield Finding(what, remedy, (key, ("tftp", "allow")), "warning")
 
 
+def _rates(settings: Settings) -> Iterator[Finding]:
+    tftp = settings.tftp
+    total: Path = ("tftp", "limits", "rate_total")
+    rates: list[tuple[Path, int]] = [(("tftp", "limits", "rate_per_client"), tftp.limits.rate_per_client)]
+    rates += [(("tftp", "networks", i, "rate"), network.rate) for i, network in enumerate(tftp.networks)]
+    for key, rate in rates:
+        if tftp.enabled and tftp.limits.rate_total and rate > tftp.limits.rate_total:
+            most = format_size(tftp.limits.rate_total)
+            what = f"{format_size(rate)} is more than the rate_total of {most}, so it limits nobody"
+            yield Finding(what, f"write less than {most}", (key, total), "warning")
+
+
 def _sites(settings: Settings) -> Iterator[Finding]:
     lists: list[tuple[Path, tuple[TftpNetwork, ...]]] = [(("tftp", "networks"), settings.tftp.networks)]
     for i, site in enumerate(settings.tftp.sites):
@@ -316,6 +328,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _passive_ports,
     _transfer_ports,
     _single_port,
+    _rates,
     _sites,
     _ftp_sites,
     _machines,

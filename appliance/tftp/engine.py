@@ -22,11 +22,13 @@ from appliance.tftp.custodian import Custodian
 from appliance.tftp.journal import Journal
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.ports import Port, Ports
+from appliance.tftp.rates import Pacer
 from appliance.tftp.receiving import Write
 from appliance.tftp.reception import REPLACED, Reception
 from appliance.tftp.session import NO_ANSWER, PROBE, Done, Failed
 from appliance.tftp.singleport import Gate, Shared
 from appliance.tftp.supply import Supply
+from appliance.tftp.terms import rated
 from appliance.tftp.transfer import GONE, Transfer
 from appliance.tftp.uploads import Uploads
 
@@ -66,7 +68,8 @@ class Engine:
         self._listeners: list[socket.socket] = []
         self._single_port = settings.single_port
         self._gates: dict[socket.socket, Gate] = {}  # by listener, in single-port mode only
-        limits = settings.limits
+        limits, tally = settings.limits, tally or Tally()
+        self._pacer = Pacer(limits.rate_per_client, limits.rate_total, tally) if rated(settings) else None
         self._half_open_max = min(limits.transfers, HALF_OPEN_MAX)
         self._admission = Admission(
             transfers=limits.transfers,
@@ -104,6 +107,7 @@ class Engine:
             begin=self._begin,
             custodian=self._custodian,
             uploads=self._uploads,
+            pacer=self._pacer,
         )
         self._strangers = TokenBucket(_STRANGERS_PER_SECOND)
         self._transfers: dict[int, Transfer] = {}
@@ -202,6 +206,8 @@ class Engine:
             self._ring(now)
         if self._uploads.due <= now:
             self._uploads.ring(now)
+        if self._pacer is not None:
+            self._release(self._pacer, now)
         self._journal.flush()
 
     def _wait(self) -> float:
@@ -215,6 +221,8 @@ class Engine:
         until = min(until, self._uploads.due)
         if self._drained_by is not None and self._drained_by < until:
             until = self._drained_by
+        if self._pacer is not None:
+            until = min(until, self._pacer.due(self._now))
         return until - self._now if until > self._now else 0.0
 
     def _other(self, descriptor: int, now: float) -> None:
@@ -357,6 +365,15 @@ class Engine:
                 self._after(transfer, now)
             except Exception:
                 self._crashed(transfer)
+
+    def _release(self, pacer: Pacer, now: float) -> None:
+        """Let those go on whose turn it is."""
+        for flow in pacer.release(now):
+            try:
+                flow.owner.go(now)
+                self._after(flow.owner, now)
+            except Exception:
+                self._crashed(flow.owner)
 
     # -- listeners and strangers
 

@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from appliance.observe.tables import Counters
 from appliance.settings.tftp import TftpSettings
@@ -25,8 +26,10 @@ from appliance.tftp.journal import Journal
 from appliance.tftp.lessons import Lessons
 from appliance.tftp.lookup import NO_UPLOADS, Lookup
 from appliance.tftp.options import Agreed, Policy, declared, negotiate
+from appliance.tftp.paced import PacedTransfer
 from appliance.tftp.packet import ErrorCode, PacketError, Request
 from appliance.tftp.ports import Port, Ports, PortsFull
+from appliance.tftp.rates import Pacer
 from appliance.tftp.session import Done, Failed, Session
 from appliance.tftp.sockets import Datagram, Peer
 from appliance.tftp.supply import Supply
@@ -71,11 +74,15 @@ class Reception:
         begin: _Beginner,
         custodian: Custodian,
         uploads: Uploads,
+        pacer: Pacer | None = None,
     ) -> None:
-        """`begin` and `end` start and end a transfer; writes are started at `uploads`."""
+        """`begin` and `end` start and end a transfer; writes are started at `uploads`.
+
+        `pacer`: the rates that reads keep, None where there are none.
+        """
         self._admission, self._supply, self._ports = admission, supply, ports
         self._journal, self._counters, self._end, self._start = journal, counters, end, begin
-        self._uploads, self.desk = uploads, Desk(custodian, self._conclude)
+        self._uploads, self.desk, self._pacer = uploads, Desk(custodian, self._conclude), pacer
         self._lookup = Lookup(settings, journal.ambiguous)
         self._answers_broadcast = settings.broadcast == "answer"
         self._give_up_s = settings.give_up_after
@@ -263,7 +270,10 @@ class Reception:
             agreed = self._agree(call, policy, sock, size)
             last = None if size is None else last_block(size, agreed.block_size)
             session = Session(agreed, last=last, empty=not file.size, give_up_s=self._give_up_s)
-            return Transfer(call, sock=sock, port=port, file=file, agreed=agreed, session=session, supply=self._supply)
+            make: Callable[..., Transfer] = Transfer
+            if self._pacer is not None and self._pacer.concerns(call.quota):
+                make = partial(PacedTransfer, pacer=self._pacer)
+            return make(call, sock=sock, port=port, file=file, agreed=agreed, session=session, supply=self._supply)
         except BaseException:
             sock.close()
             if port is not None:

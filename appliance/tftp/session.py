@@ -234,6 +234,12 @@ class Session:
             return self._offer(now)
         return self._send(now)
 
+    def delayed(self, by: float) -> None:
+        """What the last Send asked for has left only now, `by` seconds late: the client could not answer before."""
+        self._sent_at += by
+        self._heard_at += by
+        self.deadline += by
+
     def abort(self, code: ErrorCode, text: str, outcome: str) -> Actions:
         """End from our side: the client is told a constant."""
         return () if self._over else (SendError(code, text), *self._end(Failed(outcome)))

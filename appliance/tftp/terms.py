@@ -96,6 +96,13 @@ class TermsBook:
         return table.find(host, mac)
 
 
+def rated(settings: TftpSettings) -> bool:
+    """Whether any transfer has a rate to keep."""
+    networks = [*settings.networks, *(network for site in settings.sites for network in site.networks)]
+    limits = settings.limits
+    return bool(limits.rate_per_client or limits.rate_total or any(network.rate for network in networks))
+
+
 def endpoint(text: str) -> Endpoint:
     """Address, without the interface of a link-local one, and port of a canonical ADDRESS:PORT."""
     host, _, port = text.rpartition(":")

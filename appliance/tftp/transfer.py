@@ -22,7 +22,7 @@ from appliance.tftp.sources import NetasciiSource, Source, SourceError
 from appliance.tftp.supply import Supply
 from appliance.tftp.terms import Quota
 
-_RECEIVE = 1024  # an ACK has 4 bytes, an ERROR some text
+RECEIVE = 1024  # an ACK has 4 bytes, an ERROR some text
 _RETRY_S = 0.005
 _BUSY = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 _READ_ERRORS_MAX = 16
@@ -106,7 +106,7 @@ class Transfer:
     def readable(self, now: float) -> bool:
         """Take one datagram. True: the next window is on its way and nothing else is to be seen to."""
         try:
-            datagram = self.sock.recv(_RECEIVE)
+            datagram = self.sock.recv(RECEIVE)
         except OSError as error:
             self._receive_failed(error)
             return False
@@ -125,7 +125,7 @@ class Transfer:
         self.refused = False
         for _ in range(_LAST_WORDS_MAX):
             try:
-                self._event(self.sock.recv(_RECEIVE), now)
+                self._event(self.sock.recv(RECEIVE), now)
             except OSError:
                 break
         self.over = self.over or Failed(GONE)

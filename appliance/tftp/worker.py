@@ -54,6 +54,7 @@ class TftpWorker:
             self._engine.attach(socket.socket(fileno=descriptors.pop(0)))
         if isinstance(message, wire.Share | wire.Unshare):
             self._context.sibling(message, descriptors)
+            return
         for descriptor in descriptors:
             os.close(descriptor)
         if isinstance(message, wire.Unadopt):

@@ -194,3 +194,14 @@ def test_a_thousand_clients_find_their_slots() -> None:
         one.take(f"10.0.{number >> 8}.{number & 255}")
     assert sum(word != 0 for word in memory[HEAD:]) >= 4090  # 16384 slots: hardly any bucket is full
     assert SLOTS == 16384
+
+
+def test_the_memory_of_places_is_bounded_and_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PLACES_MAX", 2)
+    one, two = family(2)
+    for name in "abcde":
+        one.take(name)
+    assert len(one._places) <= 2 and all(two.full_for(name, 1) for name in "abcde")
+    for name in "abcde":
+        one.give(name)
+    assert not any(two.full_for(name, 1) for name in "abcde")

@@ -412,3 +412,16 @@ def test_no_site_and_no_network_looks_its_files_up_among_the_uploads() -> None:
     )
     box = changed(tftp={"networks": networks, "sites": sites}, ftp={"incoming": {"enabled": True}})
     assert found(box) == []
+
+
+def test_a_rate_above_the_rate_of_all_limits_nobody() -> None:
+    network = TftpNetwork("10.0.0.0/8", rate=3 << 20)
+    limits = {"rate_total": 2 << 20, "rate_per_client": 4 << 20}
+    keys = {"limits": limits, "networks": (network, TftpNetwork("10.1.0.0/16", rate=1 << 20))}
+    assert [what for _severity, what, _remedy in found(changed(tftp=keys))] == [
+        "4MiB is more than the rate_total of 2MiB, so it limits nobody",
+        "3MiB is more than the rate_total of 2MiB, so it limits nobody",
+    ]
+    assert found(changed(tftp={**keys, "limits": {**limits, "rate_total": 4 << 20}})) == []
+    assert found(changed(tftp={**keys, "limits": {**limits, "rate_total": 0}})) == []
+    assert found(changed(tftp={**keys, "enabled": False})) == []

@@ -448,3 +448,21 @@ def test_every_block_arrives_over_a_path_that_loses_repeats_and_reorders(data, l
             retries += 1
     assert receiver.got == last
     assert sent <= (last + window) * (2 + retries) + 200 * window
+
+
+# -- a Send that left late, because a rate held it back
+
+
+def test_a_window_that_left_late_is_waited_for_from_when_it_left() -> None:
+    made = accepted(give_up_s=5.0)
+    assert made.on_ack(4, 1.0) == (Send(5, 4),)
+    made.delayed(30.0)
+    assert made.deadline == 32.0 and made.silent_since == 31.0
+    assert made.on_timeout(31.9) == ()
+    assert made.on_timeout(32.0) == (Send(5, 4),)  # a repeat, not the end: the client was silent for one second only
+    assert made.on_timeout(made.deadline) == (Send(5, 4),)
+    made = accepted()
+    made.on_ack(4, 1.0)
+    made.delayed(30.0)
+    assert made.on_ack(8, 31.1) == (Send(9, 4),)
+    assert made.deadline == pytest.approx(32.1)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.settings.tftp import TftpMachine, TftpNetwork, TftpSettings, TftpSite
-from appliance.tftp.terms import TermsBook, endpoint
+from appliance.settings.tftp import TftpLimits, TftpMachine, TftpNetwork, TftpSettings, TftpSite
+from appliance.tftp.terms import Quota, TermsBook, endpoint, rated
 
 SETTINGS = replace(
     TftpSettings(),
@@ -116,3 +116,23 @@ def test_a_machine_counts_instead_of_its_network_and_keeps_the_folder_of_the_sit
 )
 def test_an_endpoint_is_what_getsockname_says(text: str, parts: tuple[str, int]) -> None:
     assert endpoint(text) == parts
+
+
+def test_a_network_with_a_cap_or_a_rate_has_a_quota_of_its_own_in_each_site() -> None:
+    lab = TftpNetwork("10.0.0.0/8", transfers=3, rate=1 << 20)
+    site = TftpSite("127.0.0.1:6969", networks=(TftpNetwork("10.0.0.0/8", transfers=5),))
+    book = TermsBook(TftpSettings(networks=(lab, TftpNetwork("10.1.0.0/16")), sites=(site,)))
+    assert book.terms(None, "10.9.9.9").quota == Quota(" 10.0.0.0/8", 3, 1 << 20)
+    assert book.terms(("127.0.0.1", 6969), "10.9.9.9").quota == Quota("sites[0] 10.0.0.0/8", 5, 0)
+    assert book.terms(None, "10.1.9.9").quota is None
+    assert book.terms(None, "192.0.2.1").quota is None
+
+
+def test_what_has_no_rate_anywhere_is_not_rated() -> None:
+    capped = TftpNetwork("10.0.0.0/8", transfers=3)
+    rate = TftpNetwork("10.0.0.0/8", rate=1 << 20)
+    assert not rated(TftpSettings()) and not rated(TftpSettings(networks=(capped,)))
+    assert rated(TftpSettings(limits=TftpLimits(rate_total=1 << 20)))
+    assert rated(TftpSettings(limits=TftpLimits(rate_per_client=1 << 20)))
+    assert rated(TftpSettings(networks=(capped, rate)))
+    assert rated(TftpSettings(sites=(TftpSite("127.0.0.1:6969", networks=(rate,)),)))

@@ -106,7 +106,8 @@ def put(
     """Send a file by TFTP or anonymous FTP, and tell bytes, seconds, rate and the options agreed.
 
     A URL that ends with / keeps the name of FILE. Without a host in URL the appliance of this machine
-    is asked. TFTP goes over IPv4; this appliance takes uploads by FTP only.
+    is asked. TFTP goes over IPv4; where this appliance takes uploads, tftp.uploads and
+    ftp.incoming say.
 
     \b
     Examples:

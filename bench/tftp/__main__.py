@@ -7,6 +7,7 @@ unshare, ip and taskset.
 from __future__ import annotations
 
 import argparse
+import filecmp
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from bench.processes import peak_memory
 from bench.tftp import servers
 from bench.tftp.load import Figures, Generator
 from bench.tftp.report import Rounds, Table, render
-from bench.tftp.workloads import LOSSES, WORKLOADS, Workload, make_files
+from bench.tftp.workloads import LOSSES, UPLOADS, WORKLOADS, Workload, make_files
 
 _INSIDE = "BENCH_TFTP_INSIDE"
 _HEADING = "TFTP"
@@ -44,14 +45,16 @@ def main() -> int:
         print("bench.tftp needs root: a network namespace, port 69, chroot", file=sys.stderr)
         return 2
     if _INSIDE in os.environ:
-        for command in _NETWORK:
+        folder = Path(os.environ[_INSIDE])
+        box = folder / "tree" / UPLOADS  # in memory: the service is measured, not the disk
+        for command in (*_NETWORK, f"mount -t tmpfs -o size=1g tmpfs {box}"):
             subprocess.run(command.split(), check=True)
-        return _measure(options, Path(os.environ[_INSIDE]))
+        return _measure(options, folder)
     with tempfile.TemporaryDirectory(prefix="bench-tftp-") as folder:
         Path(folder).chmod(0o755)
         Store(_peers(Path(folder))).fetch(peer.package for peer in servers.PEERS.values())
         make_files(Path(folder) / "tree")
-        inside = ["unshare", "--net", sys.executable, "-m", "bench.tftp", *sys.argv[1:]]
+        inside = ["unshare", "--net", "--mount", sys.executable, "-m", "bench.tftp", *sys.argv[1:]]
         return subprocess.run(inside, env={**os.environ, _INSIDE: folder}, check=False).returncode
 
 
@@ -121,7 +124,10 @@ class Bench:
     def run(self, workload: Workload, name: str, pin: str, *, watch: bool = False) -> Figures:
         """One run on a fresh server: the generator's figures, `cpu_s`, and with `watch` the peak of the memory."""
         server_cpus, load_cpus = _PINS[pin]
-        form = servers.Form(server_cpus, 1 if pin == "same" else "auto", workload.transfers_max)
+        writes = workload.load.get("mode") == "write"
+        form = servers.Form(server_cpus, 1 if pin == "same" else "auto", workload.transfers_max, writes)
+        if writes:
+            self._empty_box(name)
         server = servers.start(name, self.store, self._tree, self._folder / "scratch", form)
         common: dict[str, object] = {"root": self._tree, "server": servers.HOST, "port": servers.PORT}
         try:
@@ -136,7 +142,22 @@ class Bench:
             server.stop()
         if figures["wrong"]:
             raise SystemExit(f"{name} delivered wrong bytes in workload {workload.key}")
+        if writes and not self._arrived():
+            raise SystemExit(f"{name} stored wrong bytes in workload {workload.key}")
         return {**figures, "pss_mib": memory[0], "processes": memory[1]}
+
+    def _empty_box(self, name: str) -> None:
+        """An empty folder for uploads: ours takes it over, the others run as nobody and need it to be open."""
+        box = self._tree / UPLOADS
+        for path in box.iterdir():
+            path.unlink()
+        os.chown(box, 0, 0)
+        box.chmod(0o755 if name == servers.OURS else 0o777)
+
+    def _arrived(self) -> bool:
+        """Whether each file that was uploaded is what it was; there is at least one."""
+        found = [path for path in (self._tree / UPLOADS).iterdir() if not path.name.startswith(".")]
+        return bool(found) and all(filecmp.cmp(path, self._tree / path.name, shallow=False) for path in found)
 
     def memory(self, workload: Workload, name: str) -> tuple[float, int]:
         """Peak of a run of its own: watching it would slow a measured one down."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.peers import Peer, Place, Store
 from bench.processes import Server
+from bench.tftp.workloads import UPLOADS
 
 HOST, PORT = "127.0.0.1", 69  # dnsmasq knows no other port; the network namespace is the benchmark's own
 OURS = "ours"
@@ -29,6 +30,7 @@ tftp:
   root: {root}
   workers: {workers}
   limits: {{transfers: {transfers}}}
+  uploads: {{mode: {uploads}, path: {path}, max_size: 1GiB, quota: 8GiB, per_client_quota: 8GiB}}
 ftp: {{enabled: false}}
 observe: {{log: text}}
 """
@@ -63,11 +65,12 @@ PEERS = {
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a server is started for one run; `workers` and `transfers` (its cap) are for ours."""
+    """How a server is started for one run; `workers`, `transfers` (its cap) and `uploads` are for ours."""
 
     cpus: set[int] | None = None
     workers: str | int = "auto"
     transfers: int = 4096
+    uploads: bool = False
 
 
 def start(name: str, store: Store, root: Path, scratch: Path, form: Form) -> Server:
@@ -87,7 +90,8 @@ def start(name: str, store: Store, root: Path, scratch: Path, form: Form) -> Ser
 def _ours(place: Place, form: Form) -> Server:
     config = place.scratch / "appliance.yaml"
     fields = {"scratch": place.scratch, "host": place.host, "port": place.port, "root": place.root}
-    config.write_text(_CONFIG.format(**fields, workers=form.workers, transfers=form.transfers))
+    mode = {"uploads": "create" if form.uploads else "none", "path": UPLOADS}
+    config.write_text(_CONFIG.format(**fields, **mode, workers=form.workers, transfers=form.transfers))
     paths = ":".join([str(_ROOT), *[path for path in sys.path if path]])
     argv = [sys.executable, "-I", "-c", _PROGRAM, paths, "run", "-c", str(config)]
     return Server(OURS, argv, place.scratch / "log", cpus=form.cpus)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MIB = 1 << 20
+UPLOADS = "up"  # the folder that is written to
 STORM = {"name": "f4m-%d", "clients": 64, "sources": 64, "blksize": 1428, "windowsize": 4}
 
 
@@ -55,7 +56,7 @@ FILES = (
     Files("f64m-%d", 64 * MIB, 4),
     Files("f256m-%d", 256 * MIB, 2),
     Files("f16m-%d", 16 * MIB, 1),
-    Files("f4m-%d", 4 * MIB, 1),
+    Files("f4m-%d", 4 * MIB, 16),
     Files("f1m-%d", MIB, 1),
     Files("f1k-%d", 1024, 2000),
 )
@@ -78,6 +79,11 @@ def _one(name: str, files: int, block_size: int, window: int) -> dict[str, objec
     # Cut after 3 s, what arrived until then counts: who ignores the options would take half a minute.
     load: dict[str, object] = {"name": name, "files": files, "transfers": files, "limit": 3}
     return load | ({"blksize": block_size} if block_size else {}) | ({"windowsize": window} if window else {})
+
+
+def _upload(name: str, files: int, window: int) -> dict[str, object]:
+    many = {"files": files, "transfers": files, "clients": files, "sources": files, "blksize": 1428, "limit": 10}
+    return {"mode": "write", "prefix": f"{UPLOADS}/", "name": name, **many} | ({"windowsize": window} if window else {})
 
 
 def _many(name: str, clients: int, window: int) -> dict[str, object]:
@@ -167,6 +173,28 @@ WORKLOADS = (
         keeps=("12", 0.9),
     ),
 )
+# Into memory: ours has stored a file durably (fsync) before it acknowledges the last block, the others leave that to
+# the kernel, and the disk of a shared machine would be all that the table shows.
+_WRITERS = ("ours", "tftpd-hpa", "atftpd")
+WORKLOADS += (
+    Workload("p1", "upload 64 MiB, 1428, window 1", _upload("f64m-%d", 1, 0), pins=("same",), servers=_WRITERS),
+    Workload(
+        "p2",
+        "upload 64 MiB, 1428, window 16",
+        _upload("f64m-%d", 1, 16),
+        pins=("same",),
+        servers=_WRITERS,
+        bars={"same": (Bar(speed=1.1, against="atftpd"),)},
+    ),
+    Workload(
+        "p3",
+        "upload, 16 clients x 4 MiB, 1428, window 16",
+        _upload("f4m-%d", 16, 16),
+        pins=("same",),
+        servers=_WRITERS,
+        bars={"same": (Bar(speed=1.1, against="atftpd"),)},
+    ),
+)
 # What loss costs. Not part of the default run: it is slow by nature, a client waits a second each time.
 LOSSES = tuple(
     Workload(
@@ -183,6 +211,7 @@ LOSSES = tuple(
 def make_files(root: Path) -> None:
     """Random content, old enough that no cache hesitates to keep it."""
     root.mkdir(mode=0o755, exist_ok=True)
+    (root / UPLOADS).mkdir(exist_ok=True)
     yesterday = time.time() - 86400
     for files in FILES:
         for number in range(files.count):

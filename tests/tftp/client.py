@@ -169,6 +169,7 @@ class Put:
         self.owned = sock is None
         self.agreed: dict[str, str] = {}
         self.sent = self.acks = 0
+        self.patience_s = PATIENCE_S
         self.seen: dict[int, int] = {}
         self.tid: tuple = ()
 
@@ -181,16 +182,21 @@ class Put:
 
     def begin(self) -> tuple:
         """Ask, and take the answer; returns the server's TID."""
-        packet = self._receive(PATIENCE_S, send=self.request)
+        deadline = time.monotonic() + self.patience_s
+        while True:
+            self.sock.sendto(self.request, self.server)
+            try:
+                packet = self._receive(2 * WAIT_S)
+                break
+            except TimeoutError:
+                assert time.monotonic() < deadline, "no answer"
         if packet[:2] == b"\0\6":
             self.agreed = options_of(packet)
         else:
             assert packet == ack(0), packet[:20]
         return self.tid
 
-    def _receive(self, seconds: float, send: bytes = b"") -> bytes:
-        if send:
-            self.sock.sendto(send, self.server)
+    def _receive(self, seconds: float) -> bytes:
         self.sock.settimeout(seconds)
         packet, peer = self.sock.recvfrom(2048)
         self.tid = self.tid or peer
@@ -217,7 +223,7 @@ class Put:
         size = int(agreed.get("blksize") or agreed.get("blksize2") or 512)
         window = int(agreed.get("windowsize", 1))
         last, base = len(self.content) // size + 1, 0
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + self.patience_s
         again = True
         while base < last:
             assert time.monotonic() < deadline, f"stuck after block {base}"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from appliance.settings.tftp import TftpUploads
 from tests.tftp import server as servers
+from tests.tftp.custodian import Custodian
+from tests.tftp.uploading import UPLOADS, Box
 
 
 @pytest.fixture
@@ -29,3 +33,29 @@ def start(tmp_path: Path) -> Iterator[Callable[..., servers.Server]]:
 def server(start: Callable[..., servers.Server]) -> servers.Server:
     """An engine with short timeouts, serving an empty folder."""
     return start()
+
+
+@pytest.fixture
+def open_box(start: Callable[..., servers.Server]) -> Iterator[Callable[..., Box]]:
+    """Start engines with uploads and a scripted custodian: `open_box(uploads, sabotage=..., **settings)`."""
+    boxes: list[Box] = []
+
+    def one(
+        uploads: TftpUploads = UPLOADS, *, sabotage: Callable[[], object] = servers.nothing, **changes: object
+    ) -> Box:
+        settings = replace(servers.SETTINGS, uploads=uploads, **changes)  # type: ignore[arg-type]
+        server = start(settings, linked=True, sabotage=sabotage)
+        assert server.link is not None
+        boxes.append(Box(server, Custodian(server.link, server.root / uploads.path)))
+        return boxes[-1]
+
+    yield one
+    for box in boxes:
+        assert box.server.counters["crashes"] == 0, box.server.log.read_text()
+        box.custodian.stop()
+
+
+@pytest.fixture
+def box(open_box: Callable[..., Box]) -> Box:
+    """A server with short timeouts that takes uploads."""
+    return open_box()

@@ -9,8 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tftpy
 
+from appliance.cli import urls
+from appliance.cli.tftpclient import TftpClient
+from appliance.cli.transfer import Local
 from tests.tftp.server import SETTINGS, Server
+from tests.tftp.uploading import Box
 
 SIZES = (0, 1, 511, 512, 513, 100_000, 1_000_000)
 PATIENT = replace(SETTINGS, timeout=1.0)
@@ -85,3 +90,68 @@ def test_a_real_client_is_told_that_uploads_are_not_accepted(start, tmp_path: Pa
     assert done.returncode != 0 or b"uploads are not accepted here" in done.stdout + done.stderr
     assert server.counters["refused"] == 1
     assert os.listdir(server.root) == []
+
+
+def puts(host: str, port: int, source: Path) -> dict[str, list[str]]:
+    url = f"tftp://[{host}]:{port}/uploads/f" if ":" in host else f"tftp://{host}:{port}/uploads/f"
+    remote = ["-r", "uploads/f", host, str(port)]
+    windowed = ["atftp", "--option", "blksize 1428", "--option", "windowsize 16"]
+    return {
+        "tftp_hpa": ["tftp", "-m", "binary", host, str(port), "-c", "put", str(source), "uploads/f"],
+        "atftp": ["atftp", "-p", "-l", str(source), *remote],
+        "atftp windowsize 16": [*windowed, "-p", "-l", str(source), *remote],
+        "curl": ["curl", "-sS", "-T", str(source), url],
+        "curl blksize 1468": ["curl", "-sS", "--tftp-blksize", "1468", "-T", str(source), url],
+        "busybox": ["busybox", "tftp", "-p", "-l", str(source), *remote],
+        "busybox blksize 8192": ["busybox", "tftp", "-b", "8192", "-p", "-l", str(source), *remote],
+    }
+
+
+@pytest.mark.parametrize("family", ["address", "address6"])
+@pytest.mark.parametrize("client", puts("", 0, Path()))
+def test_a_real_client_puts_the_exact_bytes(open_box, tmp_path: Path, client: str, family: str) -> None:
+    program = {"tftp_hpa": "tftp"}.get(client, client.split()[0])
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    box: Box = open_box(timeout=1.0)
+    host, port = getattr(box.server, family)
+    source = tmp_path / "source"
+    for size in SIZES[1:] if "curl" in client else SIZES:  # curl sends nothing at all of an empty file
+        source.write_bytes(os.urandom(size))
+        done = subprocess.run(
+            puts(host, port, source)[client], capture_output=True, timeout=30, check=False, stdin=subprocess.DEVNULL
+        )
+        assert done.returncode == 0, done.stderr
+        assert box.stored() == {"f": source.read_bytes()}, size
+        (box.custodian.folder / "f").unlink()
+    assert box.server.counters["failed"] == 0
+
+
+def test_tftp_hpa_puts_lines_in_netascii_and_is_told_of_a_refusal(open_box, tmp_path: Path) -> None:
+    if not shutil.which("tftp"):
+        pytest.skip("tftp is not installed")
+    box: Box = open_box(timeout=1.0)
+    host, port = map(str, box.server.address)
+    source = tmp_path / "source"
+    source.write_bytes(b"one\ntwo\rthree\r\nfour" * 500)
+    command = ["tftp", "-m", "netascii", host, port, "-c", "put", str(source), "uploads/f"]
+    subprocess.run(command, timeout=30, check=True, stdin=subprocess.DEVNULL)
+    assert box.stored() == {"f": source.read_bytes()}
+    again = subprocess.run(command, timeout=30, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    assert b"File already exists" in again.stdout + again.stderr
+
+
+def test_tftpy_and_our_own_verbs_put_the_exact_bytes(open_box, tmp_path: Path) -> None:
+    box: Box = open_box(timeout=1.0)
+    host, port = box.server.address
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(100_000))
+    tftpy.TftpClient(host, port, options={"blksize": 1428}).upload("uploads/by-tftpy", str(source))
+    target = urls.parse(f"tftp://{host}:{port}/uploads/by-us")
+    with source.open("rb") as file:
+        TftpClient(5.0).send(target, Local(file), 100_000, _nobody)
+    assert box.stored() == {"by-tftpy": source.read_bytes(), "by-us": source.read_bytes()}
+
+
+def _nobody(_count: int, _size: int | None) -> None:
+    """Watches no progress."""

@@ -8,9 +8,9 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
@@ -22,44 +22,9 @@ from appliance.tftp import netascii
 from tests.tftp.client import Put, RefusedError, ack, fetch, put, rrq, udp
 from tests.tftp.custodian import Custodian
 from tests.tftp.server import SETTINGS, Server, until
-
-UPLOADS = TftpUploads(mode="create", bare_names="into_path", readable="networks")
-
-
-@dataclass
-class Box:
-    """A server that takes uploads, and the custodian behind it."""
-
-    server: Server
-    custodian: Custodian
-
-    def stored(self) -> dict[str, bytes]:
-        folder = self.custodian.folder
-        return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
-
+from tests.tftp.uploading import UPLOADS, Box, under_way
 
 OpenBox = Callable[..., Box]
-
-
-@pytest.fixture
-def open_box(start: Callable[..., Server]) -> Iterator[OpenBox]:
-    boxes: list[Box] = []
-
-    def one(uploads: TftpUploads = UPLOADS, **changes) -> Box:
-        server = start(replace(SETTINGS, uploads=uploads, **changes), linked=True)
-        assert server.link is not None
-        boxes.append(Box(server, Custodian(server.link, server.root / uploads.path)))
-        return boxes[-1]
-
-    yield one
-    for box in boxes:
-        assert box.server.counters["crashes"] == 0, box.server.log.read_text()
-        box.custodian.stop()
-
-
-@pytest.fixture
-def box(open_box: OpenBox) -> Box:
-    return open_box()
 
 
 @pytest.mark.parametrize("family", ["address", "address6"])
@@ -313,17 +278,6 @@ def test_an_upload_that_grew_while_it_was_sent_is_taken(box: Box) -> None:
 
 
 # -- what ends an upload
-
-
-def under_way(box: Box, name: str = "f", **options: object) -> Put:
-    """Block 1 of an upload is acknowledged."""
-    upload = Put(
-        box.server.address, name, bytes(5000), {"timeout": 5, **options} if "utimeout" not in options else options
-    )
-    upload.begin()
-    upload.send(1)
-    assert upload._receive(5) == ack(1)
-    return upload
 
 
 def test_an_error_of_the_client_ends_it_and_leaves_nothing(box: Box) -> None:

@@ -176,7 +176,12 @@ class TftpSettings:
     ] = "mtu"
     windowsize_max: Annotated[int, Ge(1), Le(65535), Help("largest windowsize agreed (RFC 7440), in blocks")] = 64
     timeout: Annotated[
-        float, Unit("duration", 0.01, 255), Help("first retransmission after this; grows from there")
+        float,
+        Unit("duration", 0.01, 255),
+        Help(
+            "silence after which a packet is sent again, growing from there; sooner where the measured path is faster, "
+            "unless the client asked for a timeout (RFC 2349)"
+        ),
     ] = 1.0
     give_up_after: Annotated[
         float,

@@ -317,6 +317,16 @@ class Engine:
             return
         if transfer.path_ate_it:
             self._reception.lessons.path_ate(transfer.call.client, now)
+        if session.heard:
+            self._reception.lessons.passed(
+                transfer.call.client,
+                now,
+                window=transfer.agreed.window,
+                blocks=session.acked,
+                losses=session.setbacks,
+                sliced=session.sliced,
+                interval_s=session.measured_s,
+            )
         self._journal.finished(
             transfer.call.peer,
             file=transfer.call.request.name,

@@ -44,13 +44,17 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """What holds for one transfer. `rollover` is the number that follows block 65535. No `oack`: begin with DATA 1."""
+    """What holds for one transfer. `rollover` is the number that follows block 65535. No `oack`: begin with DATA 1.
+
+    `timeout_asked`: `timeout_s` is the client's own wish, and is kept to; otherwise it is the longest first interval.
+    """
 
     block_size: int = BLOCK_DEFAULT
     window: int = 1
     timeout_s: float = 1.0
     rollover: int = 0
     oack: tuple[tuple[bytes, bytes], ...] = ()
+    timeout_asked: bool = False
 
 
 def negotiate(request: Request, policy: Policy, room: int, size: int | None) -> Agreed:
@@ -74,6 +78,7 @@ def negotiate(request: Request, policy: Policy, room: int, size: int | None) -> 
         timeout_s=_timeout(answers, policy),
         rollover=answers.get(b"rollover", 0),
         oack=tuple((asked[folded][0], b"%d" % answer) for folded, answer in answers.items()),
+        timeout_asked=b"timeout" in answers or b"utimeout" in answers,
     )
 
 

@@ -269,7 +269,8 @@ class Reception:
             size = None if call.netascii else file.size
             agreed = self._agree(call, policy, sock, size)
             last = None if size is None else last_block(size, agreed.block_size)
-            session = Session(agreed, last=last, empty=not file.size, give_up_s=self._give_up_s)
+            interval_s = self.lessons.interval_s(call.client, call.at)
+            session = Session(agreed, last=last, empty=not file.size, give_up_s=self._give_up_s, interval_s=interval_s)
             make: Callable[..., Transfer] = Transfer
             if self._pacer is not None and self._pacer.concerns(call.quota):
                 make = partial(PacedTransfer, pacer=self._pacer)
@@ -289,10 +290,14 @@ class Reception:
         return negotiate(call.request, self._policy_for(call, policy), room, size)
 
     def _policy_for(self, call: Call, policy: Policy) -> Policy:
-        learnt = self.lessons.block_size_max(call.client, call.at)
-        if learnt is None:
-            return policy
-        return replace(policy, blksize_max=min(learnt, policy.blksize_max or learnt))
+        block, window = (
+            learnt(call.client, call.at) for learnt in (self.lessons.block_size_max, self.lessons.window_max)
+        )
+        if block is not None:
+            policy = replace(policy, blksize_max=min(block, policy.blksize_max or block))
+        if window is not None:
+            policy = replace(policy, windowsize_max=min(window, policy.windowsize_max))
+        return policy
 
     def _connect(self, call: Call) -> tuple[socket.socket, Port | None]:
         if call.via is not None:

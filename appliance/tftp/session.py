@@ -15,6 +15,14 @@ Invariants
   sends such ACKs without any gap, and each restart makes it send more of them. So after DOUBTS_MAX restarts inside
   what was sent twice, the window slides instead. Duplicates never multiply.
 - Silence ends every transfer, after `give_up_s` or MAX_REPEATS, whichever comes first.
+- A timeout that the client asked for is kept to. Otherwise the measured path says when to repeat: the smoothed round
+  trip and four times its deviation (RFC 6298), by at least EARLIEST_S later than the round trip and at most the
+  configured timeout. Only what was sent once is measured (Karn), and a doubled interval stays until something was
+  measured, or is halved when an answer comes at once. After EARLY_REPEATS the client's own timer gets its turn. These
+  repeats come on top of those that count, one window for each interval; a client that pauses (it writes to flash) is
+  recognised by answers that come too late for the last repeat, and is given more time from then on.
+- What is repeated after a silence leaves in slices, and after SILENCES_MAX windows with a silence every window does: a
+  burst whose end never fits a queue on the way would otherwise be lost again and again.
 """
 
 from __future__ import annotations
@@ -30,8 +38,15 @@ MAX_REPEATS = 20
 LAST_REPEATS = 5  # a client that has everything may be gone (its final ACK lost): do not hold the slot for long
 MAX_RESTARTS = 8
 INTERVAL_MAX_S = 8.0  # growth of the retransmission interval stops here, or at the agreed timeout if that is longer
+EARLY_REPEATS = 4  # then the client's own timer, usually 1 s, gets its turn: each packet of ours would wind it up again
 DOUBTS_MAX = 3
 GUARD_MAX_S = 0.01
+EARLIEST_S = 0.03  # more than the round trip: so long a busy machine stands still
+SAMPLE_EVERY_S = 0.01  # the round trip is measured no more often: it would cost as much as the rest of `advance`
+SLICE = 8  # blocks: fits the queues of the smallest switches
+SLICES = 8  # at most, of one window
+PACE_S = 0.001  # between two slices: 8 blocks of 1428 bytes in 1 ms are 91 Mbit/s
+SILENCES_MAX = 3
 SOFT_S = 0.002  # a slide that brings nothing within this time, or two round trips, was a gap
 _NEVER = 1 << 20  # no step reaches that far; also "no block number is awaited"
 
@@ -88,42 +103,68 @@ class Session:
         "_agreed",
         "_awaited",
         "_clean",
+        "_deviation_s",
         "_doubts",
+        "_earliest_s",
+        "_early",
+        "_echo",
         "_empty",
+        "_fresh",
         "_give_up_s",
         "_heard_at",
         "_interval_s",
         "_offering",
         "_over",
+        "_pace_s",
+        "_paced",
         "_recover",
         "_repeats",
         "_restarts",
         "_rtt_s",
+        "_sample_at",
         "_satisfied",
         "_sent_at",
+        "_silences",
+        "_smoothed_s",
         "_soft",
+        "_unmended",
         "acked",
         "deadline",
         "heard",
         "last",
         "retransmits",
         "sent",
+        "setbacks",
     )
 
-    def __init__(self, agreed: Agreed, *, last: int | None, empty: bool, give_up_s: float) -> None:
-        """`last`: number of the last block, None until `end_at` tells. `give_up_s`: silence that ends the transfer."""
+    def __init__(
+        self, agreed: Agreed, *, last: int | None, empty: bool, give_up_s: float, interval_s: float = 0.0
+    ) -> None:
+        """`last`: number of the last block, None until `end_at` tells. `give_up_s`: silence that ends the transfer.
+
+        `interval_s`: what an earlier transfer of this client measured, 0 if there was none. Before the first ACK it
+        moves the first repeat forward; it brings no further one.
+        """
         self._agreed = agreed
         self._empty = empty
         self._give_up_s = max(give_up_s, 5 * agreed.timeout_s)
         self._offering = bool(agreed.oack)
-        self._over = self._satisfied = self._soft = False
-        self._clean = True  # nothing in flight was sent twice: its ACK measures the path
+        self._over = self._satisfied = self._soft = self._paced = self._echo = False
+        self._clean = True  # nothing in flight was sent twice
         self._awaited = _NEVER
-        self._repeats = self._restarts = self._doubts = 0
-        self._recover = 0  # up to this block something was sent twice
-        self._interval_s = agreed.timeout_s
-        self._rtt_s = 0.0
-        self._heard_at = self._sent_at = 0.0
+        self._repeats = self._early = self._restarts = self._doubts = self._silences = 0
+        self._recover = 0  # up to this block something has left before the last `_send`
+        self._pace_s = 0.0
+        self._interval_s = (
+            agreed.timeout_s if agreed.timeout_asked or not interval_s else min(interval_s, agreed.timeout_s)
+        )
+        self._rtt_s = 0.0  # the shortest round trip
+        self._smoothed_s = self._deviation_s = 0.0  # RFC 6298's SRTT and RTTVAR; 0 before the first sample
+        self._earliest_s = EARLIEST_S  # grows for a client that pauses
+        self._fresh = 1  # the first block that was sent once, at `_sent_at`: from here on an ACK measures the path
+        self._heard_at = self._sent_at = self._sample_at = 0.0
+        self._unmended = 0
+        self.setbacks = 0  # gaps and silences that a repeat has mended: about one for each loss, none for a client gone
         self.acked = self.sent = 0
         self.last = last
         self.deadline = 0.0
@@ -144,6 +185,16 @@ class Session:
     def patience_s(self) -> float:
         """The agreed timeout: a client that is alive is not silent for longer."""
         return self._agreed.timeout_s
+
+    @property
+    def measured_s(self) -> float:
+        """After how long this path's silence means a loss, in seconds; 0 where nothing was measured."""
+        return self._calm_s() if self._smoothed_s else 0.0
+
+    @property
+    def sliced(self) -> bool:
+        """Whole windows got lost, so they leave in slices."""
+        return self._paced
 
     @property
     def silent_since(self) -> float:
@@ -169,14 +220,8 @@ class Session:
         if block16 != self._awaited:
             return 0
         acked = self.acked = self.sent
-        if not self._clean:
-            self._clean = True
-            self._doubts = 0
-        elif now - self._sent_at < self._rtt_s or not self._rtt_s:
-            self._rtt_s = now - self._sent_at
-        self._repeats = self._restarts = 0
-        self._interval_s = timeout_s = self._agreed.timeout_s
-        self._soft = False
+        if now >= self._sample_at:
+            self._sample(now)
         sent, last = acked + self._agreed.window, self.last
         if last is not None and sent >= last:
             self.sent = sent = last
@@ -184,8 +229,9 @@ class Session:
         else:
             self.sent = sent
             self._awaited = self._wire(sent) if sent > 0xFFFF else sent
+        self._fresh = acked + 1
         self._heard_at = self._sent_at = now
-        self.deadline = now + timeout_s
+        self.deadline = now + self._interval_s
         return sent - acked
 
     def on_ack(self, block16: int, now: float) -> Actions:
@@ -194,18 +240,23 @@ class Session:
             return ()
         if self._offering:
             return () if block16 else self._accepted(now)
-        step, in_flight = self._step(block16), self.sent - self.acked
-        if step > in_flight:
+        step = self._step(block16)
+        if step > max(self.sent, self._recover) - self.acked:
             return ()  # forged, or older than what was acknowledged already
         if step == 0:
             return self._repeated(now)
-        if step == in_flight:
-            self._settled(now)
         self.acked += step
+        self._measure(now)
         self._progress(now)
         if self.acked == self.last:
             return self._end(Done())
-        return self._send(now) if step == in_flight else self._restart(now)
+        if self.acked < self.sent:
+            return self._restart(now)
+        if self._clean:
+            self._silences = 0
+        else:
+            self._doubts = 0
+        return self._send(now)
 
     def on_error(self, code: int) -> Actions:
         """An ERROR from the client: it wants no more."""
@@ -224,15 +275,27 @@ class Session:
             return self._end(Done())
         if self._soft:
             return self._send(now)
+        if self.sent < self._window_end() and not self._offering:
+            return self._slice(now)
+        self._sample_at = 0.0  # the next block that is sent only once is measured, whenever it comes
+        self._unmended += 1
+        self._silences += 1
+        self._paced = self._paced or (self._silences >= SILENCES_MAX and self._agreed.window > SLICE)
+        if self.heard and self._early < EARLY_REPEATS and self._interval_s < self._agreed.timeout_s:
+            self._early += 1
+            self._interval_s = min(2 * self._interval_s, self._agreed.timeout_s)
+            return self._send(now, again=True)
         self._repeats += 1
         outcome = self._given_up(now)
         if outcome:
             return self._end(Failed(outcome))
-        self._interval_s = min(2 * self._interval_s, max(INTERVAL_MAX_S, self._agreed.timeout_s))
+        timeout_s = self._agreed.timeout_s
+        least_s = timeout_s if self.heard else timeout_s / 2
+        self._interval_s = min(2 * max(self._interval_s, least_s), max(INTERVAL_MAX_S, timeout_s))
         if self._offering:
             self.retransmits += 1
             return self._offer(now)
-        return self._send(now)
+        return self._send(now, again=True)
 
     def delayed(self, by: float) -> None:
         """What the last Send asked for has left only now, `by` seconds late: the client could not answer before."""
@@ -261,8 +324,11 @@ class Session:
 
     def _progress(self, now: float) -> None:
         self.heard = True
-        self._repeats = self._restarts = 0
-        self._interval_s = self._agreed.timeout_s
+        self._echo = bool(self._early or self._repeats)
+        self._repeats = self._early = self._restarts = 0
+        self._interval_s = min(self._interval_s, self._agreed.timeout_s)
+        self.setbacks += self._unmended
+        self._unmended = 0
         self._heard_at = now
 
     def _repeated(self, now: float) -> Actions:
@@ -270,19 +336,24 @@ class Session:
         if self._empty and self._agreed.oack:
             # iPXE never acknowledges the empty DATA 1 of an empty file: it repeats ACK 0 and is content. Wait one
             # interval without a repeat, in case that this was a duplicate and the real ACK comes.
+            if not self._satisfied:
+                self.deadline = now + self._agreed.timeout_s
             self._satisfied = True
             return ()
         if self._agreed.window == 1:
             return ()
-        # A duplicate of the ACK comes at once; a sign of a gap needs a round trip.
+        # A duplicate of the ACK comes at once; a sign of a gap needs a round trip. And whoever got a window twice
+        # acknowledges it twice.
         soon = now - self._sent_at < min(max(self._rtt_s, SOFT_S / 2), GUARD_MAX_S)
-        return self._restart(now, wait=soon)
+        echo, self._echo = self._echo, False
+        return self._restart(now, wait=soon or echo)
 
     def _restart(self, now: float, *, wait: bool = False) -> Actions:
         """Go back to `acked + 1`: a gap (RFC 7440 section 4). `wait`: only if nothing better comes."""
         if self._restarts >= MAX_RESTARTS:
             return ()
         self._restarts += 1
+        self._unmended += 1
         doubtful = self.acked <= self._recover
         if wait or (doubtful and self._doubts >= DOUBTS_MAX):
             return self._slide(now)
@@ -291,31 +362,46 @@ class Session:
 
     def _slide(self, now: float) -> Actions:
         """Fill the window up with new blocks; if that brings no ACK either, it is a gap."""
-        first = self.sent + 1
-        self.sent = self._window_end()
-        self._await()
+        self._awaited = _NEVER  # what ends a slide is no case for `advance`
         self._soft = True
-        self._sent_at = now
-        self.deadline = min(self.deadline, now + max(2 * self._rtt_s, SOFT_S))
-        return (Send(first, self.sent - first + 1),) if self.sent >= first else ()
+        self.deadline = min(self.deadline, now + max(2 * self._smoothed_s, SOFT_S))
+        return self._emit(self._window_end(), now)
 
     def _offer(self, now: float) -> Actions:
         self._sent_at = now
         self.deadline = now + self._interval_s
         return (SendOack(),)
 
-    def _send(self, now: float) -> Actions:
-        """One window from `acked + 1`."""
-        self.retransmits += self.sent - self.acked
-        self._clean = self.sent == self.acked
-        if not self._clean:
-            self._recover = self.sent
+    def _send(self, now: float, *, again: bool = False) -> Actions:
+        """One window from `acked + 1`. `again`: it has left before, and nothing came back."""
+        if self.sent > self.acked:
+            self._recover = max(self._recover, self.sent)
+        self._clean = self._recover <= self.acked
         self._soft = False
-        self.sent = self._window_end()
+        if again:
+            self._pace_s = max(PACE_S, self._interval_s / (8 * SLICES))  # the whole takes an eighth of the interval
+        else:
+            self._pace_s = PACE_S if self._paced else 0.0
+        self.sent = self.acked
+        actions = self._slice(now)
         self._await()
+        return actions
+
+    def _slice(self, now: float) -> Actions:
+        """The next part of the window: all that is left of it, unless bursts get lost on the way."""
+        end = window_end = self._window_end()
+        if self._pace_s:
+            end = min(end, self.sent + max(SLICE, -(-self._agreed.window // SLICES)))
+        self.deadline = now + (self._pace_s if end < window_end else self._interval_s)
+        return self._emit(end, now)
+
+    def _emit(self, end: int, now: float) -> Actions:
+        """Blocks from `sent + 1` to `end`."""
+        first, self.sent = self.sent + 1, end
+        self.retransmits += max(0, min(end, self._recover) - first + 1)
+        self._fresh = max(first, self._recover + 1)
         self._sent_at = now
-        self.deadline = now + self._interval_s
-        return (Send(self.acked + 1, self.sent - self.acked),)
+        return (Send(first, end - first + 1),) if end >= first else ()
 
     def _window_end(self) -> int:
         end = self.acked + self._agreed.window
@@ -323,20 +409,40 @@ class Session:
 
     def _await(self) -> None:
         """Tell `advance` what to look for: only plain going on is its case."""
-        plain = self.heard and self.last is not None and self.sent < self.last
-        self._awaited = self._wire(self.sent) if plain else _NEVER
+        more = self.last is not None and self.sent < self.last
+        plain = self.heard and self._clean and not self._silences and not self._paced
+        self._awaited = self._wire(self.sent) if plain and more else _NEVER
 
-    def _settled(self, now: float) -> None:
-        """Everything in flight has arrived."""
-        if self._clean:
-            self._sample(now)
-        else:
-            self._doubts = 0
+    def _measure(self, now: float) -> None:
+        """`acked` has moved: what does the time it took say about the path?"""
+        if self.acked >= self._fresh:
+            if now >= self._sample_at:
+                self._sample(now)
+        elif self._smoothed_s and not self._agreed.timeout_asked:
+            # What is needed came within a round trip of the last repeat; later, it was on its way before that.
+            late = now - self._sent_at > max(4 * self._smoothed_s, GUARD_MAX_S)
+            if late and self._early:
+                self._earliest_s = min(2 * self._earliest_s, self._agreed.timeout_s)
+            elif not late:
+                self._earliest_s = max(self._earliest_s / 2, EARLIEST_S)
+                self._interval_s = max(self._interval_s / 2, self._calm_s())
 
     def _sample(self, now: float) -> None:
+        """One round trip, of something that was sent once (RFC 6298 section 2)."""
         elapsed = now - self._sent_at
         if not self._rtt_s or elapsed < self._rtt_s:
             self._rtt_s = elapsed
+        if self._smoothed_s:
+            self._deviation_s += (abs(elapsed - self._smoothed_s) - self._deviation_s) / 4
+            self._smoothed_s += (elapsed - self._smoothed_s) / 8
+        else:
+            self._smoothed_s, self._deviation_s = elapsed, elapsed / 2
+        self._sample_at = now + SAMPLE_EVERY_S
+        if not self._agreed.timeout_asked:
+            self._interval_s = self._calm_s()
+
+    def _calm_s(self) -> float:
+        return min(self._smoothed_s + max(4 * self._deviation_s, self._earliest_s), self._agreed.timeout_s)
 
     def _wire(self, block: int) -> int:
         """The 16-bit number of a block: 0 or 1 follows 65535, as agreed."""

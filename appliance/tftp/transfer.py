@@ -135,7 +135,9 @@ class Transfer:
         if self._pending and now < self.session.deadline:
             self.send(*self._pending)
             return
-        if self.session.heard and self.session.acked == 0 and self.agreed.block_size > BLOCK_DEFAULT:
+        session = self.session
+        silent_long = now - session.silent_since >= session.patience_s  # an early repeat has a lost window to mend
+        if session.heard and session.acked == 0 and self.agreed.block_size > BLOCK_DEFAULT and silent_long:
             # It answers, but the first full-sized block never arrives: the path eats what it cannot carry (RFC 2923).
             self._send_singly()
             sockets.allow_fragments(self.sock)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench import results
@@ -25,7 +25,7 @@ from bench.tftp.report import Rounds, Table, render
 from bench.tftp.workloads import LOSSES, UPLOADS, WORKLOADS, Workload, make_files
 
 _INSIDE = "BENCH_TFTP_INSIDE"
-_HEADING = "TFTP"
+_HEADINGS = {False: "TFTP", True: "TFTP under loss"}
 _PINS: dict[str, tuple[set[int] | None, set[int] | None]] = {  # server, generator
     "none": (None, None),
     "same": ({0}, {0}),
@@ -94,22 +94,33 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
         memory = {name: bench.memory(workload, name) for name in names if workload.memory}
         for number in range(1 if options.quick else options.rounds):
             for name in names[number % len(names) :] + names[: number % len(names)]:  # nobody is always first
-                rounds[name].append(bench.run(workload, name, pin))
+                rounds[name].append(bench.run(workload, name, pin, seed=number + 1))
         table = Table(workload, pin, rounds, memory)
         texts.append(render(table, tables))
         tables.append(table)
         print(texts[-1], flush=True)
     if options.write:
-        results.write_section(_HEADING, _preface(bench.store, options) + "\n".join(texts))
+        results.write_section(_HEADINGS[options.only == "loss"], _preface(bench.store, options) + "\n".join(texts))
     return 0
 
 
 def _preface(store: Store, options: argparse.Namespace) -> str:
     versions = ", ".join(f"{name} {store.versions[peer.package]}" for name, peer in servers.PEERS.items())
+    command = f"python -m bench.tftp {f'--only {options.only} ' if options.only else ''}--rounds {options.rounds}"
     return (
-        f"`python -m bench.tftp --rounds {options.rounds}` on {results.machine()}; {versions}. Loopback, every byte "
+        f"`{command}` on {results.machine()}; {versions}. Loopback, every byte "
         'compared. "vs best C" is the median over the rounds of the ratio to the C server with the best median.\n\n'
     )
+
+
+@contextmanager
+def _path(discipline: str) -> Iterator[None]:
+    """Make the loopback of this namespace a narrower path while the block runs. Raises CalledProcessError."""
+    subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", *discipline.split()], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True)
 
 
 class Bench:
@@ -121,7 +132,7 @@ class Bench:
         self._generator = Generator(folder)
         self.store = Store(_peers(folder))
 
-    def run(self, workload: Workload, name: str, pin: str, *, watch: bool = False) -> Figures:
+    def run(self, workload: Workload, name: str, pin: str, *, seed: int = 1, watch: bool = False) -> Figures:
         """One run on a fresh server: the generator's figures, `cpu_s`, and with `watch` the peak of the memory."""
         server_cpus, load_cpus = _PINS[pin]
         writes = workload.load.get("mode") == "write"
@@ -130,13 +141,18 @@ class Bench:
             self._empty_box(name)
         server = servers.start(name, self.store, self._tree, self._folder / "scratch", form)
         common: dict[str, object] = {"root": self._tree, "server": servers.HOST, "port": servers.PORT}
+        dice = {"seed": seed}  # of what gets lost
         try:
             with ExitStack() as meanwhile:
                 memory = meanwhile.enter_context(peak_memory(server)) if watch else [0.0, 0.0]
+                if workload.path:
+                    meanwhile.enter_context(_path(workload.path))
+                if workload.before:
+                    self._generator.run({**common, **workload.before}, cpus=load_cpus)
                 if workload.beside:
                     meanwhile.enter_context(self._generator.beside({**common, **workload.beside}))
                 before = server.cpu_s()
-                figures = self._generator.run({**common, **workload.load}, cpus=load_cpus)
+                figures = self._generator.run({**common, **workload.load, **dice}, cpus=load_cpus)
                 figures["cpu_s"] = server.cpu_s() - before
         finally:
             server.stop()

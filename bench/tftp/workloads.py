@@ -36,7 +36,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One row of work: `load` are options of the generator, `beside` those of a second one that runs meanwhile."""
+    """One row of work: `load` are options of the generator, `beside` those of a second one that runs meanwhile.
+
+    `before`: options of a run on the same server that is not measured. `path`: arguments of `tc qdisc add dev lo root`.
+    """
 
     key: str
     title: str
@@ -44,6 +47,8 @@ class Workload:
     unit: str = "MB/s"  # or req/s, or first (the latency of the first packet)
     pins: tuple[str, ...] = ("none",)
     beside: dict[str, object] = field(default_factory=dict)
+    before: dict[str, object] = field(default_factory=dict)
+    path: str = ""
     memory: bool = False
     servers: tuple[str, ...] = ()  # all, if none is named
     transfers_max: int = 4096
@@ -59,6 +64,11 @@ FILES = (
     Files("f4m-%d", 4 * MIB, 16),
     Files("f1m-%d", MIB, 1),
     Files("f1k-%d", 1024, 2000),
+    # a boot: first stage, its modules, menus and fonts, kernel, initrd
+    *(
+        Files(f"boot-{number}", kib << 10, 1)
+        for number, kib in enumerate((40, 120, 30, 4, 2, 160, 24, 300, 4096, 8192))
+    ),
 )
 _SINGLE = ("same", "split")
 _LOCKSTEP = {"same": (Bar(speed=0.9),), "split": (Bar(speed=1.0),)}
@@ -195,16 +205,73 @@ WORKLOADS += (
         bars={"same": (Bar(speed=1.1, against="atftpd"),)},
     ),
 )
+_BESIDE_ATFTPD = ("ours", "atftpd")
+_NOT_SLOWER = {"none": (Bar(speed=1.0, against="atftpd"),)}
+_NARROW = "tbf rate 100mbit burst 3000 limit 24000"
+_BOOT = "a boot, ten files of 2 KiB to 8 MiB"
+
+
+def _ten(window: int, loss: int) -> dict[str, object]:
+    ten = {"name": "f1m-%d", "transfers": 10, "blksize": 1428, "windowsize": window}
+    return {**ten, "loss": loss, "limit": 10}
+
+
+def _boot(window: int, loss: int, times: int = 1) -> dict[str, object]:
+    boot = {"name": "boot-%d", "files": 10, "transfers": 10 * times, "blksize": 1428, "windowsize": window}
+    return {**boot, "loss": loss, "limit": 20}
+
+
 # What loss costs. Not part of the default run: it is slow by nature, a client waits a second each time.
-LOSSES = tuple(
+LOSSES = (
+    *(
+        Workload(
+            f"loss-{percent}-{window}",
+            f"ten files of 1 MiB one after the other, {percent} % loss both ways, window {window}",
+            _ten(window, percent),
+            servers=_BESIDE_ATFTPD,
+            bars=_NOT_SLOWER if percent or window > 1 else {},  # lock-step without loss is workload 1
+        )
+        for percent in (0, 1, 5)
+        for window in (1, 4, 16, 64)
+    ),
+    *(
+        Workload(
+            f"loss-q-{window}",
+            f"ten files of 1 MiB one after the other, 100 Mbit/s with room for 16 packets, window {window}",
+            _ten(window, 0),
+            path=_NARROW,
+            servers=_BESIDE_ATFTPD,
+            bars=_NOT_SLOWER if window > 16 else {},  # with the others the path decides, not the server
+        )
+        for window in (4, 16, 64)
+    ),
+    *(
+        Workload(
+            f"loss-boot-{window}",
+            f"{_BOOT}, 5 % loss both ways, window {window}",
+            _boot(window, 5),
+            servers=_BESIDE_ATFTPD,
+            bars=_NOT_SLOWER,
+        )
+        for window in (4, 16, 64)
+    ),
     Workload(
-        f"loss-{percent}-{window}",
-        f"ten files of 1 MiB one after the other, {percent} % loss both ways, window {window}",
-        {"name": "f1m-%d", "transfers": 10, "blksize": 1428, "windowsize": window, "loss": percent, "limit": 10},
-        servers=("ours", "atftpd"),
-    )
-    for percent in (0, 1, 5)
-    for window in (1, 4, 16, 64)
+        "loss-boot-q",
+        f"{_BOOT}, 100 Mbit/s with room for 16 packets, window 64",
+        _boot(64, 0),
+        path=_NARROW,
+        servers=_BESIDE_ATFTPD,
+        bars=_NOT_SLOWER,
+    ),
+    Workload(
+        "loss-boot-q-again",
+        "the same, fifth boot of this client",
+        _boot(64, 0),
+        before=_boot(64, 0, times=4),
+        path=_NARROW,
+        servers=("ours",),
+        keeps=("loss-boot-q", 1.0),
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""admission and lessons: caps, budgets and memories, with the time as an argument."""
+"""admission: caps, budgets and memories, with the time as an argument."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 
 from appliance.observe.tally import Tally
 from appliance.tftp.admission import Admission, Known, Networks, TokenBucket, client_of, near_networks
-from appliance.tftp.lessons import Lessons
 from appliance.tftp.terms import Quota
 
 
@@ -171,21 +170,3 @@ def test_near_networks_are_those_without_a_router_and_loopback() -> None:
 
 def test_no_tables_leave_loopback() -> None:
     assert near_networks("", "") == ["127.0.0.0/8", "::1/128"]
-
-
-def test_a_client_whose_path_eats_large_blocks_is_offered_less_and_less() -> None:
-    lessons = Lessons()
-    assert lessons.block_size_max("a", 0.0) is None
-    assert [lessons.path_ate("a", 0.0) for _ in range(3)] == [1200, 512, 512]
-    assert lessons.block_size_max("a", 1.0) == 512
-    assert lessons.block_size_max("b", 1.0) is None
-
-
-def test_lessons_are_forgotten_after_an_hour_or_when_there_are_too_many() -> None:
-    lessons = Lessons()
-    lessons.path_ate("a", 0.0)
-    assert lessons.block_size_max("a", 3601.0) is None
-    for number in range(4096):
-        lessons.path_ate(str(number), 0.0)
-    assert lessons.block_size_max("a", 0.0) is None
-    assert lessons.block_size_max("4095", 0.0) == 1200

@@ -10,12 +10,18 @@ from appliance.tftp.options import Agreed
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.session import (
     ABORTED,
+    EARLIEST_S,
+    EARLY_REPEATS,
     FIRST_REPEATS,
+    INTERVAL_MAX_S,
     LAST_REPEATS,
     MAX_REPEATS,
     MAX_RESTARTS,
     NO_ANSWER,
+    PACE_S,
     PROBE,
+    SILENCES_MAX,
+    SLICE,
     TIMED_OUT,
     UNCONFIRMED,
     Done,
@@ -30,8 +36,9 @@ OPTION = ((b"tsize", b"1"),)
 
 
 def session(last: int | None = 10, *, window: int = 1, oack: bool = False, rollover: int = 0, **more) -> Session:
-    options = {"empty": False, "give_up_s": 60.0, "timeout_s": 1.0, **more}
-    agreed = Agreed(512, window, options.pop("timeout_s"), rollover, OPTION if oack or window > 1 else ())
+    options = {"empty": False, "give_up_s": 60.0, "timeout_s": 1.0, "asked": True, **more}
+    oack_options = OPTION if oack or window > 1 else ()
+    agreed = Agreed(512, window, options.pop("timeout_s"), rollover, oack_options, options.pop("asked"))
     return Session(agreed, last=last, **options)
 
 
@@ -160,7 +167,8 @@ def test_a_duplicate_of_the_last_ack_restarts_nothing_unless_silence_follows() -
 def test_a_restarted_window_that_arrives_whole_ends_the_doubt() -> None:
     made = accepted(window=4)
     assert made.on_ack(2, 1.0) == (Send(3, 4),)
-    assert made.advance(6, 1.1) == 4
+    assert made.advance(6, 1.1) == 0  # only what was sent once is its case
+    assert made.on_ack(6, 1.1) == (Send(7, 4),)
     assert (made.acked, made.sent) == (6, 10)
     assert [made.on_ack(block, 1.2) for block in (7, 8, 9)] == [(Send(8, 4),), (Send(9, 4),), (Send(10, 4),)]
 
@@ -261,6 +269,309 @@ def test_a_timer_that_rings_early_does_nothing() -> None:
     assert made.on_timeout(0.999) == ()
 
 
+# -- the measured path
+
+
+def measured(last: int | None = 1000, *, window: int = 4, rtt: float = 0.01, **more) -> Session:
+    """A session that chose its own timeout: the OACK was acknowledged after `rtt`, and the first window is out."""
+    made = session(last, window=window, oack=True, asked=False, **more)
+    made.start(-rtt)
+    made.on_ack(0, 0)
+    return made
+
+
+def silences(made: Session, count: int) -> list[float]:
+    """How long each of the next `count` intervals is."""
+    waits = []
+    for _ in range(count):
+        before = made.deadline
+        assert made.on_timeout(before)
+        while made.deadline - before < EARLIEST_S / 2:  # the slices of one window
+            assert made.on_timeout(made.deadline)
+        waits.append(made.deadline - before)
+    return waits
+
+
+def test_the_first_repeat_waits_for_the_round_trip_and_four_times_its_deviation() -> None:
+    made = measured(rtt=0.1)
+    assert made.deadline == pytest.approx(0.1 + 4 * 0.05)
+    made.on_ack(4, 0.2)  # RFC 6298: the deviation is now 3/4 of 0.05 and a quarter of 0.1, the round trip 7/8 and 1/8
+    assert made.deadline - 0.2 == pytest.approx(0.1125 + 4 * 0.0625)
+    assert made.measured_s == pytest.approx(0.3625)
+
+
+def test_a_fast_path_still_gets_the_least_time() -> None:
+    made = measured(rtt=0.0001)
+    assert made.deadline == pytest.approx(0.0001 + EARLIEST_S)
+
+
+def test_the_configured_timeout_is_the_longest_first_interval() -> None:
+    assert measured(rtt=0.9).deadline == 1.0
+    assert measured(rtt=0.01, timeout_s=0.01).deadline == 0.01
+
+
+def test_a_client_that_asked_for_a_timeout_is_never_repeated_to_earlier() -> None:
+    made = accepted(window=4, timeout_s=3.0)
+    for now in (0.001, 0.002, 0.003):
+        made.on_ack(made.sent, now)
+        assert made.deadline == now + 3
+    assert made.on_ack(made.sent - 1, 0.004)
+    assert made.deadline == pytest.approx(3.004)
+    assert silences(made, 3) == pytest.approx([6, 8, 8])
+
+
+def test_early_repeats_are_few_and_then_it_waits_for_the_clients_own_timer() -> None:
+    made = measured(rtt=0.001)
+    first = made.deadline
+    waits = silences(made, EARLY_REPEATS + 3)
+    assert waits == [*(pytest.approx(first * 2**n) for n in range(1, EARLY_REPEATS + 1)), 2, 4, 8]
+
+
+def test_early_repeats_do_not_shorten_the_patience_with_a_silent_client() -> None:
+    made = measured(give_up_s=1e9)
+    assert silences(made, EARLY_REPEATS + MAX_REPEATS)
+    assert made.on_timeout(made.deadline) == (Failed(TIMED_OUT),)
+
+
+def test_without_options_the_first_block_waits_for_the_configured_timeout() -> None:
+    made = session(asked=False)
+    made.start(0)
+    assert made.deadline == 1
+    made.on_ack(1, 0.001)
+    assert made.deadline == pytest.approx(0.001 + 0.001 + EARLIEST_S)
+
+
+def test_what_was_sent_twice_measures_nothing() -> None:  # Karn
+    made = measured(window=4, rtt=0.01)
+    before = made.measured_s
+    now = made.deadline
+    made.on_timeout(now)
+    made.on_ack(4, now + 0.001)
+    assert made.measured_s == before
+    made.on_ack(8, now + 0.002)
+    assert made.measured_s != before
+
+
+def test_a_doubled_interval_stays_until_something_sent_once_was_measured() -> None:
+    made = measured(window=1, rtt=0.001)
+    calm = made.deadline
+    silences(made, 2)
+    now = made.deadline - calm  # much later than a round trip after the last repeat
+    made.on_ack(1, now)
+    assert made.deadline - now == pytest.approx(4 * calm)
+    made.on_ack(2, now + 0.001)
+    assert made.deadline - now - 0.001 < 4 * calm
+
+
+def test_a_restart_that_is_answered_late_changes_no_interval() -> None:
+    made = measured(window=16, rtt=0.001)
+    interval = made.deadline
+    made.on_ack(8, 0.001)
+    made.on_ack(12, 0.02)
+    assert made.deadline - 0.02 == pytest.approx(interval)
+
+
+def test_an_answer_that_comes_at_once_halves_a_doubled_interval() -> None:
+    made = measured(window=1, rtt=0.001)
+    calm = made.deadline
+    silences(made, 3)
+    now = made.deadline - 8 * calm + 0.001
+    made.on_ack(1, now)
+    assert made.deadline - now == pytest.approx(4 * calm)
+
+
+def test_a_gap_that_is_told_at_once_halves_a_doubled_interval_too() -> None:
+    made = measured(window=16, rtt=0.001)
+    calm = made.deadline
+    silences(made, 2)
+    now = made.deadline - 4 * calm + 0.001
+    made.on_ack(3, now)
+    assert made.deadline - now == pytest.approx(2 * calm)
+
+
+def test_a_client_that_pauses_again_and_again_is_repeated_to_less_and_less() -> None:  # it writes to flash
+    made, now = measured(100_000, window=16, rtt=0.001), 0.0
+    repeats = []
+    for _ in range(12):
+        for _ in range(5):
+            now += 0.001
+            made.on_ack(made.sent & 0xFFFF, now)
+        now, before = now + 0.3, made.retransmits
+        while made.deadline < now:
+            made.on_timeout(made.deadline)
+        repeats.append((made.retransmits - before) / 16)
+        made.on_ack(made.sent & 0xFFFF, now)
+    assert repeats[0] == 3
+    assert repeats[-1] <= 1
+
+
+def test_after_a_repeat_two_acks_are_expected_and_the_second_sends_nothing() -> None:
+    made = measured(window=4, rtt=0.001)
+    made.on_timeout(made.deadline)
+    assert made.on_ack(4, 0.05) == (Send(5, 4),)
+    assert made.on_ack(4, 0.055) == ()
+    assert made.on_ack(4, 0.058) == (Send(5, 4),)  # the third can only be a gap
+
+
+def test_the_remembered_interval_moves_the_first_repeat_and_brings_none() -> None:
+    made = session(oack=True, asked=False, interval_s=0.05)
+    made.start(0)
+    times, sent = [], 1
+    while (actions := made.on_timeout(made.deadline)) == (SendOack(),):
+        times.append(made._sent_at)
+        sent += 1
+    assert times == pytest.approx([0.05, 1.05])
+    assert made.deadline == pytest.approx(3.05)
+    assert actions == (Failed(NO_ANSWER),)
+    assert sent == 1 + FIRST_REPEATS
+
+
+@pytest.mark.parametrize(("remembered", "asked", "first"), [(5.0, False, 1.0), (0.05, True, 1.0), (0.05, False, 0.05)])
+def test_the_remembered_interval_is_never_longer_than_the_configured_nor_than_asked(
+    remembered: float, asked: bool, first: float
+) -> None:
+    made = session(oack=True, asked=asked, interval_s=remembered)
+    made.start(0)
+    assert made.deadline == first
+
+
+def test_the_lost_last_block_comes_again_within_an_instant() -> None:
+    made = measured(2, window=1, rtt=0.001)
+    made.on_ack(1, 0.001)
+    assert made.awaiting_last
+    assert made.on_timeout(0.001 + 0.002 + EARLIEST_S) == (Send(2, 1),)
+
+
+def test_losses_are_counted_when_they_are_mended() -> None:
+    made = measured(window=4)
+    made.on_timeout(made.deadline)
+    assert made.setbacks == 0  # it may just be gone
+    made.on_ack(2, 0.2)
+    assert made.setbacks == 1
+    made.on_ack(6, 0.3)
+    assert made.setbacks == 2
+
+
+def test_the_empty_file_waits_the_configured_timeout_for_its_ack() -> None:
+    made = measured(1, window=1, empty=True)
+    made.on_ack(0, 0.01)
+    made.on_ack(0, 0.02)
+    assert made.deadline == pytest.approx(1.01)
+    assert made.on_timeout(1.01) == (Done(),)
+
+
+# -- slices
+
+
+def test_a_window_that_is_repeated_leaves_in_slices() -> None:
+    made = measured(window=20, rtt=0.001)
+    now = made.deadline
+    assert made.on_timeout(now) == (Send(1, SLICE),)
+    assert made.deadline == pytest.approx(now + PACE_S)
+    assert made.on_timeout(now + PACE_S) == (Send(9, SLICE),)
+    assert made.on_timeout(made.deadline) == (Send(17, 4),)
+    assert made.retransmits == 20
+    assert made.deadline - now > EARLIEST_S
+
+
+def test_a_gap_told_between_two_slices_restarts_at_once() -> None:
+    made = measured(window=20, rtt=0.001)
+    made.on_timeout(made.deadline)
+    assert made.on_ack(5, 0.04) == (Send(6, 20),)
+
+
+def test_an_ack_of_what_had_arrived_before_the_repeat_counts() -> None:
+    made = measured(window=20, rtt=0.001)
+    made.on_timeout(made.deadline)
+    assert made.sent == 8
+    assert made.on_ack(20, 0.04) == (Send(21, 20),)
+    assert made.on_ack(41, 0.04) == ()
+
+
+@pytest.mark.parametrize("window", [1, 8])
+def test_a_window_no_larger_than_a_slice_is_never_cut(window: int) -> None:
+    made = measured(window=window, rtt=0.001)
+    for _ in range(SILENCES_MAX):
+        assert made.on_timeout(made.deadline) == (Send(1, window),)
+    assert not made.sliced
+
+
+def test_windows_that_end_in_silence_again_and_again_leave_in_slices_from_then_on() -> None:
+    made, now = measured(window=64, rtt=0.001), 0.0
+    for number in range(SILENCES_MAX):
+        assert not made.sliced
+        silences(made, 1)
+        now = made._sent_at + 0.001
+        actions = made.on_ack(made.sent, now)
+        assert actions == (Send(64 * (number + 1) + 1, 64 if number < SILENCES_MAX - 1 else SLICE),)
+    assert made.sliced
+    assert made.deadline == pytest.approx(now + PACE_S)
+    assert made.advance(made.sent, now) == 0
+
+
+def test_a_whole_window_between_two_silences_is_a_sign_that_bursts_arrive() -> None:
+    made = measured(window=64, rtt=0.001)
+    for _ in range(SILENCES_MAX + 1):
+        silences(made, 1)
+        for _ in range(3):
+            made.on_ack(made.sent & 0xFFFF, made._sent_at + 0.001)
+    assert not made.sliced
+
+
+def test_a_window_larger_than_every_queue_on_the_way_arrives() -> None:
+    made, receiver = measured(2000, window=64, rtt=0.001), Receiver(64, 2000)
+    receiver.accepted = True
+    now, room, at, silent = 0.0, 16.0, 0.0, 0
+    actions = (Send(1, 64),)
+    while not any(isinstance(action, Done) for action in actions):
+        answers = []
+        for send in actions:
+            room, at = min(16.0, room + (now - at) * 8500), now  # 100 Mbit/s
+            for block in range(send.first, send.first + send.count):
+                if room >= 1:
+                    room -= 1
+                    answers.append(receiver.data(block))
+        now += 0.001
+        actions = ()
+        for answer in answers:
+            if answer is not None:
+                actions += made.on_ack(answer & 0xFFFF, now)
+        if not actions:
+            silent += made.deadline - now > EARLIEST_S / 2
+            now = max(now, made.deadline)
+            actions = made.on_timeout(now)
+    assert receiver.got == 2000
+    assert made.sliced
+    assert silent <= 2 * SILENCES_MAX
+    assert now < 2
+
+
+@given(
+    st.integers(1, 70),
+    st.sampled_from([0.01, 0.5, 1.0, 20.0]),
+    st.booleans(),
+    st.floats(0, 40),
+    st.lists(st.tuples(st.sampled_from(["full", "any", "timeout"]), st.integers(0, 80), st.floats(0, 2)), max_size=40),
+)
+def test_the_interval_stays_between_its_bounds_whatever_happens(window, timeout_s, asked, remembered, events) -> None:
+    more = {"timeout_s": timeout_s, "asked": asked, "interval_s": remembered}
+    made = session(500, window=window, oack=True, give_up_s=1e9, **more)
+    made.start(0)
+    now, longest = 0.0, max(INTERVAL_MAX_S, timeout_s)
+    for kind, number, elapsed in events:
+        if kind == "timeout":
+            now = max(now, made.deadline)
+            made.on_timeout(now)
+        else:
+            now += elapsed
+            block = made.sent if kind == "full" else number
+            made.advance(block, now) or made.on_ack(block, now)
+        least = timeout_s if asked else min(timeout_s, EARLIEST_S)
+        if made.heard:
+            assert least <= made._interval_s <= longest
+        assert made.sent - made.acked <= window
+
+
 # -- clients with habits
 
 
@@ -338,6 +649,14 @@ def test_block_number_0_never_comes_where_1_follows_65535() -> None:
 
 
 # -- the fast path, and the whole against a model
+
+
+def test_the_fast_path_stops_at_the_last_window() -> None:
+    made = accepted(10, window=4)
+    assert made.advance(4, 0.1) == 4
+    assert made.advance(8, 0.2) == 2
+    assert made.advance(10, 0.3) == 0
+    assert made.on_ack(10, 0.3) == (Done(),)
 
 
 STATE = [name for name in Session.__slots__ if name != "_agreed"]

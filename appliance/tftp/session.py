@@ -17,10 +17,10 @@ Invariants
 - Silence ends every transfer, after `give_up_s` or MAX_REPEATS, whichever comes first.
 - A timeout that the client asked for is kept to. Otherwise the measured path says when to repeat: the smoothed round
   trip and four times its deviation (RFC 6298), by at least EARLIEST_S later than the round trip and at most the
-  configured timeout. Only what was sent once is measured (Karn), and a doubled interval stays until something was
-  measured, or is halved when an answer comes at once. After EARLY_REPEATS the client's own timer gets its turn. These
-  repeats come on top of those that count, one window for each interval; a client that pauses (it writes to flash) is
-  recognised by answers that come too late for the last repeat, and is given more time from then on.
+  configured timeout. Only what was sent once is measured (Karn); a doubled interval stays until something was, and is
+  halved by each answer that cannot be measured. After EARLY_REPEATS the client's own timer gets its turn. These repeats
+  come on top of those that count, one window for each interval; a client that pauses (it writes to flash) is recognised
+  by answers that come too late for the last repeat, and is given more time from then on.
 - What is repeated after a silence leaves in slices, and after SILENCES_MAX windows with a silence every window does: a
   burst whose end never fits a queue on the way would otherwise be lost again and again.
 """
@@ -46,6 +46,7 @@ SAMPLE_EVERY_S = 0.01  # the round trip is measured no more often: it would cost
 SLICE = 8  # blocks: fits the queues of the smallest switches
 SLICES = 8  # at most, of one window
 PACE_S = 0.001  # between two slices: 8 blocks of 1428 bytes in 1 ms are 91 Mbit/s
+PACE_MAX_S = 0.02
 SILENCES_MAX = 3
 SOFT_S = 0.002  # a slide that brings nothing within this time, or two round trips, was a gap
 _NEVER = 1 << 20  # no step reaches that far; also "no block number is awaited"
@@ -164,7 +165,7 @@ class Session:
         self._fresh = 1  # the first block that was sent once, at `_sent_at`: from here on an ACK measures the path
         self._heard_at = self._sent_at = self._sample_at = 0.0
         self._unmended = 0
-        self.setbacks = 0  # gaps and silences that a repeat has mended: about one for each loss, none for a client gone
+        self.setbacks = 0  # gaps and silences that a repeat mended: about one for each loss, none for a client gone
         self.acked = self.sent = 0
         self.last = last
         self.deadline = 0.0
@@ -210,6 +211,8 @@ class Session:
         """Tell the number of the last block as soon as it is known; blocks after it were never sent."""
         self.last = last
         self.sent = min(self.sent, last)
+        if not self._soft:
+            self.deadline = self._sent_at + self._interval_s  # no further slice follows
 
     def advance(self, block16: int, now: float) -> int:
         """The one case that matters for speed: everything in flight arrived and more is to be sent.
@@ -274,6 +277,7 @@ class Session:
         if self._satisfied:
             return self._end(Done())
         if self._soft:
+            self._unmended += 1
             return self._send(now)
         if self.sent < self._window_end() and not self._offering:
             return self._slice(now)
@@ -353,10 +357,10 @@ class Session:
         if self._restarts >= MAX_RESTARTS:
             return ()
         self._restarts += 1
-        self._unmended += 1
         doubtful = self.acked <= self._recover
         if wait or (doubtful and self._doubts >= DOUBTS_MAX):
             return self._slide(now)
+        self._unmended += 1
         self._doubts += doubtful
         return self._send(now)
 
@@ -379,7 +383,8 @@ class Session:
         self._clean = self._recover <= self.acked
         self._soft = False
         if again:
-            self._pace_s = max(PACE_S, self._interval_s / (8 * SLICES))  # the whole takes an eighth of the interval
+            # Slower each time, for slow paths: all slices together take an eighth of the interval.
+            self._pace_s = min(max(PACE_S, self._interval_s / (8 * SLICES)), PACE_MAX_S)
         else:
             self._pace_s = PACE_S if self._paced else 0.0
         self.sent = self.acked
@@ -421,11 +426,12 @@ class Session:
         elif self._smoothed_s and not self._agreed.timeout_asked:
             # What is needed came within a round trip of the last repeat; later, it was on its way before that.
             late = now - self._sent_at > max(4 * self._smoothed_s, GUARD_MAX_S)
-            if late and self._early:
-                self._earliest_s = min(2 * self._earliest_s, self._agreed.timeout_s)
-            elif not late:
-                self._earliest_s = max(self._earliest_s / 2, EARLIEST_S)
-                self._interval_s = max(self._interval_s / 2, self._calm_s())
+            if late and not self._early:
+                return  # a gap told late: no silence came before it
+            most_s = self._agreed.timeout_s
+            self._earliest_s = min(2 * self._earliest_s, most_s) if late else max(self._earliest_s / 2, EARLIEST_S)
+            calm_s = self._calm_s()
+            self._interval_s = max(calm_s, min(self._interval_s / 2, calm_s * 2 ** (EARLY_REPEATS - 1)))
 
     def _sample(self, now: float) -> None:
         """One round trip, of something that was sent once (RFC 6298 section 2)."""

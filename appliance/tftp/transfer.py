@@ -136,7 +136,7 @@ class Transfer:
             self.send(*self._pending)
             return
         session = self.session
-        silent_long = now - session.silent_since >= session.patience_s  # an early repeat has a lost window to mend
+        silent_long = now - session.silent_since >= session.patience_s / 2  # early repeats mend what was just lost
         if session.heard and session.acked == 0 and self.agreed.block_size > BLOCK_DEFAULT and silent_long:
             # It answers, but the first full-sized block never arrives: the path eats what it cannot carry (RFC 2923).
             self._send_singly()

@@ -18,6 +18,7 @@ from appliance.tftp.session import (
     MAX_REPEATS,
     MAX_RESTARTS,
     NO_ANSWER,
+    PACE_MAX_S,
     PACE_S,
     PROBE,
     SILENCES_MAX,
@@ -355,12 +356,20 @@ def test_what_was_sent_twice_measures_nothing() -> None:  # Karn
 def test_a_doubled_interval_stays_until_something_sent_once_was_measured() -> None:
     made = measured(window=1, rtt=0.001)
     calm = made.deadline
-    silences(made, 2)
-    now = made.deadline - calm  # much later than a round trip after the last repeat
+    silences(made, 3)
+    now = made.deadline - 8 * calm + 0.001
     made.on_ack(1, now)
-    assert made.deadline - now == pytest.approx(4 * calm)
+    assert made.deadline - now == pytest.approx(4 * calm)  # no less than half of it for what cannot be measured
     made.on_ack(2, now + 0.001)
-    assert made.deadline - now - 0.001 < 4 * calm
+    assert made.deadline - now - 0.001 == pytest.approx(calm)
+
+
+def test_after_a_long_silence_the_interval_is_soon_that_of_the_path_again() -> None:
+    made = measured(window=1, rtt=0.001, timeout_s=30.0)
+    calm = made.deadline
+    silences(made, EARLY_REPEATS + 2)
+    made.on_ack(1, made._sent_at + 0.001)
+    assert made.deadline - made._heard_at == pytest.approx(8 * calm)
 
 
 def test_a_restart_that_is_answered_late_changes_no_interval() -> None:
@@ -369,15 +378,6 @@ def test_a_restart_that_is_answered_late_changes_no_interval() -> None:
     made.on_ack(8, 0.001)
     made.on_ack(12, 0.02)
     assert made.deadline - 0.02 == pytest.approx(interval)
-
-
-def test_an_answer_that_comes_at_once_halves_a_doubled_interval() -> None:
-    made = measured(window=1, rtt=0.001)
-    calm = made.deadline
-    silences(made, 3)
-    now = made.deadline - 8 * calm + 0.001
-    made.on_ack(1, now)
-    assert made.deadline - now == pytest.approx(4 * calm)
 
 
 def test_a_gap_that_is_told_at_once_halves_a_doubled_interval_too() -> None:
@@ -472,6 +472,30 @@ def test_a_window_that_is_repeated_leaves_in_slices() -> None:
     assert made.on_timeout(made.deadline) == (Send(17, 4),)
     assert made.retransmits == 20
     assert made.deadline - now > EARLIEST_S
+
+
+def test_slices_are_never_further_apart_than_20_ms() -> None:
+    made = accepted(window=64, timeout_s=255.0)
+    made.on_timeout(made.deadline)
+    assert made.deadline == pytest.approx(255 + PACE_MAX_S)
+
+
+def test_a_file_that_turns_out_to_end_in_a_slice_has_no_further_one() -> None:
+    made = measured(None, window=64, rtt=0.001)
+    now = made.deadline
+    assert made.on_timeout(now) == (Send(1, SLICE),)
+    made.end_at(5)
+    assert made.on_timeout(now + 2 * PACE_S) == ()
+    assert made.on_ack(5, now + 2 * PACE_S) == (Done(),)
+
+
+def test_a_slide_that_finds_the_end_of_the_file_still_doubts_soon() -> None:
+    made = measured(None, window=4, rtt=0.001)
+    made.on_ack(4, 0.001)
+    made.on_ack(4, 0.0011)
+    before = made.deadline
+    made.end_at(8)
+    assert made.deadline == before < 0.01
 
 
 def test_a_gap_told_between_two_slices_restarts_at_once() -> None:

@@ -212,12 +212,13 @@ class Engine:
 
     def _wait(self) -> float:
         """How long nothing happens by itself, in seconds; counted from the last turn."""
-        timers = self._timers
-        while timers and timers[0][2].over is not None:
+        timers, until = self._timers, self._now + _TURN_S
+        while timers:
+            due, _sequence, transfer = timers[0]
+            if transfer.over is None:
+                until = min(until, due)
+                break
             heapq.heappop(timers)
-        until = self._now + _TURN_S
-        if timers and timers[0][0] < until:
-            until = timers[0][0]
         until = min(until, self._uploads.due)
         if self._drained_by is not None and self._drained_by < until:
             until = self._drained_by

@@ -222,20 +222,35 @@ class Session:
         """
         if block16 != self._awaited:
             return 0
+        self.go_on(now)
+        return self.sent - self.acked
+
+    def go_on(self, now: float) -> tuple[int, int]:
+        """`advance` for the number that `ahead` told; returns what `ahead` tells then."""
         acked = self.acked = self.sent
         if now >= self._sample_at:
             self._sample(now)
-        sent, last = acked + self._agreed.window, self.last
-        if last is not None and sent >= last:
-            self.sent = sent = last
-            self._awaited = _NEVER
-        else:
-            self.sent = sent
-            self._awaited = self._wire(sent) if sent > 0xFFFF else sent
         self._fresh = acked + 1
         self._heard_at = self._sent_at = now
         self.deadline = now + self._interval_s
-        return sent - acked
+        window, last = self._agreed.window, self.last
+        sent = acked + window
+        if last is not None and sent >= last:
+            self.sent = last
+            self._awaited = _NEVER
+            return _NEVER, 0
+        self.sent = sent
+        self._awaited = awaited = self._wire(sent) if sent > 0xFFFF else sent
+        return (awaited, 0) if last is None else (awaited, min(window, last - sent))
+
+    def ahead(self) -> tuple[int, int]:
+        """What `advance` waits for: the number in the ACK, and how many blocks it will then send from `sent + 1` on.
+
+        The count is 0 where nothing is its case.
+        """
+        if self._awaited == _NEVER or self.last is None:
+            return self._awaited, 0
+        return self._awaited, min(self._agreed.window, self.last - self.sent)
 
     def on_ack(self, block16: int, now: float) -> Actions:
         """An ACK from the client."""

@@ -1,7 +1,10 @@
 """One running read: performs what its session says on its socket, and turns what that says into session events.
 
-Hot path: `readable` and `send`. Nothing there is formatted, looked up or logged; in order, a window costs one recv, one
-slice and one send.
+Hot path: `readable`, `send` and `_look_ahead`. Nothing there is formatted, looked up or logged; in order, a window
+costs one recv, one comparison and one send, and only then, while the client is busy, the next one is made ready.
+
+Invariant: `_expected` and `_prepared` belong together and to the session as it is: every event that is not the expected
+ACK takes them back first.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ from appliance.tftp.sources import NetasciiSource, Source, SourceError
 from appliance.tftp.supply import Supply
 from appliance.tftp.terms import Quota
 
-RECEIVE = 1024  # an ACK has 4 bytes, an ERROR some text
+RECEIVE = 400  # an ACK has 4 bytes, an ERROR some text; up to 512 bytes Python's own allocator serves
 _RETRY_S = 0.005
 _BUSY = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 _READ_ERRORS_MAX = 16
 _LAST_WORDS_MAX = 64
 _ACK = packet.Opcode.ACK.value
+_NOTHING = memoryview(b"")
 GONE = "client gone"
 
 
@@ -59,7 +63,9 @@ class Transfer:
 
     __slots__ = (
         "_errors",
+        "_expected",
         "_pending",
+        "_prepared",
         "_run",
         "_segmented",
         "_source",
@@ -93,6 +99,8 @@ class Transfer:
         self._run = 1
         self._segmented = False
         self._pending: tuple[int, int] | None = None
+        self._expected: bytes | None = None  # the ACK that lets `_prepared` go
+        self._prepared = _NOTHING
         self._errors = 0
         self.due = 0.0  # when the engine's timer rings next
         self.confirmed = False
@@ -110,6 +118,8 @@ class Transfer:
         except OSError as error:
             self._receive_failed(error)
             return False
+        if datagram == self._expected:
+            return self._go_on(now)
         if len(datagram) == HEADER.size:
             opcode, block = HEADER.unpack(datagram)
             if opcode == _ACK:
@@ -119,6 +129,30 @@ class Transfer:
                     return self._pending is None and self.over is None and not self.refused
         self._event(datagram, now)
         return False
+
+    def _go_on(self, now: float) -> bool:
+        """The expected ACK came: first the packets leave, then everything else is done."""
+        try:
+            self.sock.send(self._prepared)
+        except OSError as error:
+            self._expected = None
+            self.session.go_on(now)
+            self._send_failed(error, self.session.acked + 1, self.session.sent - self.session.acked)
+            return False
+        awaited, count = self.session.go_on(now)
+        self._look_ahead(awaited, count)
+        return True
+
+    def _look_ahead(self, awaited: int, count: int) -> None:
+        """Make ready what the ACK `awaited` will ask for, if that is one send."""
+        self._expected = None
+        if not count or count > self._run or self._source is None:
+            return
+        try:
+            self._prepared = self._source.packets(self.session.sent + 1, count)
+        except SourceError:
+            return  # told when it is really asked for
+        self._expected = HEADER.pack(_ACK, awaited)
 
     def last_words(self, now: float) -> None:
         """The client's port is closed. What it said before that may still be in the queue behind the error."""
@@ -132,6 +166,7 @@ class Transfer:
 
     def on_timer(self, now: float) -> None:
         """The time has come to `due`."""
+        self._expected = None
         if self._pending and now < self.session.deadline:
             self.send(*self._pending)
             return
@@ -167,7 +202,7 @@ class Transfer:
 
     def send(self, first: int, count: int) -> None:
         """Send DATA `first` .. `first + count - 1`, as many as one call takes at a time."""
-        self._pending = None
+        self._pending = self._expected = None
         try:
             source = self._source or self._open_source()
             if self.session.last is None and isinstance(source, NetasciiSource):
@@ -177,6 +212,7 @@ class Transfer:
                 self.sock.send(source.packets(first, run))
                 first += run
                 count -= run
+            self._look_ahead(*self.session.ahead())
         except SourceError as error:
             self.perform(self.session.abort(ErrorCode.UNDEFINED, "File cannot be read any more", str(error)))
         except OSError as error:
@@ -210,6 +246,7 @@ class Transfer:
         return self.over == Failed(TIMED_OUT) and self.session.acked == 0 and self.agreed.block_size > BLOCK_DEFAULT
 
     def _event(self, datagram: bytes, now: float) -> None:
+        self._expected = None
         try:
             parsed = packet.parse(datagram)
         except PacketError:
@@ -247,7 +284,7 @@ class Transfer:
 
     def _send_singly(self) -> None:
         """The path or the device cannot take windows in one piece (with the option set, not even a single datagram)."""
-        self._run = 1
+        self._run, self._expected = 1, None
         if self._segmented:
             self._segmented = False
             sockets.segment_no_more(self.sock)

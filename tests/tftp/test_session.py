@@ -705,7 +705,10 @@ def test_the_fast_path_does_exactly_what_on_ack_does(last, window, rollover, oac
             assert quick.on_timeout(now) == plain.on_timeout(now)
             continue
         block = plain.sent if kind == "full" else number
+        awaited, foretold = quick.ahead()
         count = quick.advance(block, now)
+        if count and foretold:
+            assert (block, count) == (awaited, foretold)
         expected = plain.on_ack(block, now)
         if count:
             assert expected == (Send(quick.acked + 1, count),)

@@ -70,7 +70,7 @@ def _tftp(settings: Settings, host: Host) -> Service:
         listen=tuple(_listen("udp", text) for text in (*tftp.listen, *(site.listen for site in tftp.sites))),
         jail=tftp.root,
         # a transfer holds its socket and its file, and ports that are kept for reuse are watched for strangers
-        nofile=3 * (tftp.limits.transfers + min(tftp.limits.transfers, 2048)) + 512,
+        nofile=3 * (tftp.limits.transfers + min(tftp.limits.transfers, 2048)) + 1024,
         fsize=tftp.uploads.max_size if tftp.uploads.mode != "none" and not host.log_to_file else -1,
         links=("tftp-custody",) if tftp.uploads.mode != "none" else (),
         settings={"tftp": encode(tftp), "log": settings.observe.log, "workers": workers},

@@ -20,11 +20,11 @@ _LINE = 4000  # below PIPE_BUF, so that lines of several processes never mix
 
 def printable(raw: bytes | str, limit: int = 255) -> str:
     r"""Text for a person from bytes of a stranger: printable ASCII stays, all else becomes \xNN; cut at `limit`."""
-    data = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogateescape")
-    if len(data) <= limit and data.isascii() and b"\\" not in data:  # nearly every name: no walk over its characters
-        plain = data.decode("ascii")
-        if plain.isprintable():
+    if len(raw) <= limit and raw.isascii():  # nearly every name: no walk over its characters
+        plain = raw if isinstance(raw, str) else raw.decode("ascii")
+        if "\\" not in plain and plain.isprintable():
             return plain
+    data = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogateescape")
     text = "".join(chr(b) if 0x20 <= b < 0x7F and b != 0x5C else f"\\x{b:02x}" for b in data[:limit])
     return text + ("..." if len(data) > limit else "")
 
@@ -39,7 +39,11 @@ class Log:
         self.room, self.form = room, "text" if form == "journal" and os.isatty(descriptor) else form
         self._descriptor = descriptor
         self._lost = lost or (lambda: None)
-        self._pid = os.getpid()  # of the process that builds the log: nobody hands one over a fork
+        pid = os.getpid()  # of the process that builds the log: nobody hands one over a fork
+        self._openings = {
+            level: (f"<{number}>" if self.form == "journal" else f"{level.upper():7} ") + f"{room}[{pid}]: "
+            for level, number in LEVELS.items()
+        }
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
 
@@ -82,9 +86,8 @@ class Log:
                 {"time": round(time.time(), 3), "level": level, "room": self.room, "event": event, **fields},
                 default=printable,
             )
-        pairs = "".join(f" {name}={_shown(value)}" for name, value in fields.items())
-        mark = f"<{LEVELS[level]}>" if self.form == "journal" else f"{level.upper():7} "
-        return f"{mark}{self.room}[{self._pid}]: {event}{pairs}"
+        pairs = "".join([f" {name}={_shown(value)}" for name, value in fields.items()])
+        return f"{self._openings[level]}{event}{pairs}"
 
 
 class TurnLog(Log):
@@ -117,5 +120,7 @@ class TurnLog(Log):
 
 
 def _shown(value: Any) -> str:
+    if type(value) is int:
+        return str(value)
     text = printable(value, 3000) if isinstance(value, (bytes, str)) else str(value)
     return f'"{text}"' if " " in text or not text else text

@@ -29,7 +29,7 @@ from appliance.tftp.session import NO_ANSWER, PROBE, Done, Failed
 from appliance.tftp.singleport import Gate, Shared
 from appliance.tftp.supply import Supply
 from appliance.tftp.terms import rated
-from appliance.tftp.transfer import GONE, Transfer
+from appliance.tftp.transfer import GONE, Call, Transfer
 from appliance.tftp.uploads import Uploads
 
 BATCH = 16  # requests taken per wake-up of a listener
@@ -79,8 +79,9 @@ class Engine:
             tally=tally,
         )
         numbers = port_range_parts(settings.port_range) if settings.port_range else None
-        self._ports = Ports(self._watch, self._unwatch, numbers)
-        supply = Supply(memory)
+        self._ports = Ports(self._watch, self._unwatch, numbers, dropped=self._dropped)
+        shelf = memory // 8
+        supply = Supply(memory - shelf)
         self._custodian = Custodian(journal, self.handle, self._unhandle)
         self._uploads = Uploads(
             custodian=self._custodian,
@@ -90,14 +91,13 @@ class Engine:
             give_up_s=settings.give_up_after,
             journal=journal,
             counters=counters,
-            give=self._ports.give,
-            watch=self.handle,
-            unwatch=self._unhandle,
-            through=self._through,
+            hold=self._hold,
+            release=self._release_socket,
             changed=self._count,
         )
         self._reception = Reception(
             settings,
+            shelf=shelf,
             admission=self._admission,
             supply=supply,
             ports=self._ports,
@@ -161,8 +161,8 @@ class Engine:
 
     def handle(self, descriptor: int, handler: Callable[[float], None]) -> None:
         """Call `handler(now)` whenever `descriptor` is readable."""
-        self._handlers[descriptor] = handler
         self._epoll.register(descriptor, select.EPOLLIN)
+        self._handlers[descriptor] = handler
 
     def drain(self, seconds: float) -> None:
         """Take no more requests; `run` returns when the transfers are done, at the latest after `seconds`."""
@@ -248,8 +248,7 @@ class Engine:
         if transfer.call.via is not None:
             self._through(transfer.call.via, 1)
         try:
-            if transfer.call.via is None:
-                self._epoll.register(transfer.sock.fileno(), select.EPOLLIN)
+            self._poll(transfer)
             transfer.start(now)
             self._after(transfer, now)
         except Exception:
@@ -289,9 +288,13 @@ class Engine:
         if self._reception.live.get(transfer.call.peer) is transfer:
             del self._reception.live[transfer.call.peer]
         self._admission.end(transfer.call.client, confirmed=transfer.confirmed, quota=transfer.call.quota)
-        transfer.close()
-        if transfer.port is not None:
-            self._ports.give(transfer.port)
+        fit, port = transfer.close(), transfer.port
+        if port is None:
+            transfer.sock.close()
+        else:
+            if not fit:
+                self._ports.drop(port)
+            self._ports.give(port)
         if transfer.call.via is not None:
             self._through(transfer.call.via, -1)
         self._record(transfer, how, now)
@@ -431,6 +434,45 @@ class Engine:
         except Exception:
             self._crashed(transfer)
 
+    def _poll(self, transfer: Transfer) -> None:
+        """Wait for what its socket receives; one that belongs to a port is waited for until it is closed."""
+        port, descriptor = transfer.port, transfer.sock.fileno()
+        if transfer.call.via is not None:
+            return  # its listener is waited for
+        if port is None:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        elif not port.polled:
+            sock = transfer.sock
+            self.handle(descriptor, lambda _now: _discard(sock))
+            port.polled = True
+
+    def _hold(self, call: Call, sock: socket.socket, port: Port | None, handler: Callable[[float], None]) -> None:
+        """Call `handler(now)` for what comes to a write on this socket. Raises OSError."""
+        if call.via is not None:
+            self._through(call.via, 1)
+        elif port is not None and port.polled:
+            self._handlers[sock.fileno()] = handler
+        else:
+            self.handle(sock.fileno(), handler)
+            if port is not None:
+                port.polled = True
+
+    def _release_socket(self, call: Call, sock: socket.socket, port: Port | None) -> None:
+        """A write is through with what `_hold` held."""
+        if port is not None:
+            self._handlers[sock.fileno()] = lambda _now: _discard(sock)
+            self._ports.give(port)
+            return
+        if call.via is None:
+            self._unhandle(sock.fileno())
+        sock.close()
+        if call.via is not None:
+            self._through(call.via, -1)
+
+    def _dropped(self, port: Port) -> None:
+        if port.sock is not None:
+            self._unhandle(port.sock.fileno())
+
     def _watch(self, port: Port) -> None:
         self.handle(port.watch.fileno(), lambda now: self._on_stranger(port, now))
 
@@ -455,3 +497,11 @@ class Engine:
         self._ports.close_idle()
         self._epoll.close()
         self._journal.flush()
+
+
+def _discard(sock: socket.socket) -> None:
+    """Throw away what a client sends after its transfer."""
+    try:
+        sock.recv(1)
+    except OSError:
+        pass

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from appliance.tftp.packet import ErrorCode
 
 # The longest that DHCP option 67 carries; a longer name comes from no boot client, and pattern rules stay cheap.
 NAME_MAX = 255
+_CLEAN = re.compile(rb"[^./\\\0][^/\\\0]*(?:/[^./\\\0][^/\\\0]*)*")  # nearly every name is one already
 _LINKS_MAX = 40  # as the kernel
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,18 +37,27 @@ class Refusal:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """A regular file as it was when it was opened. `identity` changes with everything that can change its bytes."""
+class OpenFile(NamedTuple):
+    """A regular file as it was when it was opened. `identity` changes with everything that can change its bytes.
+
+    A small one may be all `content`, and then has no descriptor.
+    """
 
     descriptor: int
     size: int
     identity: tuple[int, ...]
     changed_ns: int  # the later of mtime and ctime
+    content: bytes | None = None
 
     def close(self) -> None:
         """Let the descriptor go."""
-        os.close(self.descriptor)
+        if self.content is None:
+            os.close(self.descriptor)
+
+
+def identity_of(facts: os.stat_result) -> tuple[int, ...]:
+    """What tells one state of a file from any other: device, inode, size, mtime and ctime."""
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _missing(cause: str) -> Refusal:
@@ -60,6 +72,8 @@ def clean(name: bytes) -> bytes | Refusal:
     r"""The path, relative to the root, that a name means: "\" is "/" (WinPE), extra slashes and "." vanish."""
     if len(name) > NAME_MAX:
         return Refusal(ErrorCode.ACCESS, "File name too long", "name too long")
+    if _CLEAN.fullmatch(name):
+        return name
     parts = [part for part in name.replace(b"\\", b"/").split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         return _forbidden("name goes upwards")
@@ -142,8 +156,7 @@ def _judge(descriptor: int, world_readable_only: bool) -> OpenFile | Refusal:
     if refusal is not None:
         os.close(descriptor)
         return refusal
-    times = facts.st_mtime_ns, facts.st_ctime_ns
-    return OpenFile(descriptor, facts.st_size, (facts.st_dev, facts.st_ino, facts.st_size, *times), max(times))
+    return OpenFile(descriptor, facts.st_size, identity_of(facts), max(facts.st_mtime_ns, facts.st_ctime_ns))
 
 
 def _walk(parts: list[bytes], keep_out: Folder | None = None) -> int:

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp.admission import Networks
@@ -17,14 +17,14 @@ from appliance.tftp.files import Folder, OpenFile, Refusal, clean, folder_at, is
 from appliance.tftp.neighbours import Neighbours
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.remap import Hit, Remap
+from appliance.tftp.shelf import Shelf
 from appliance.tftp.spelling import Spellings
 from appliance.tftp.terms import Endpoint, Terms, TermsBook
 
 _TABLE, _TABLE_MAX = "/proc/net/arp", 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What came of a name. `file` is the caller's to close; `tried` are the paths that were opened, the last is `file`.
 
     `respelled`: the path of `file` differs from the name in case. `upload`: the name in the box of an upload that only
@@ -49,12 +49,17 @@ _READABLE = Refusal(
 class Lookup:
     """The names and networks of one worker. `chrooted`: the kernel keeps every look-up inside the working directory."""
 
-    def __init__(self, settings: TftpSettings, ambiguous: Callable[[bytes, bytes, bytes], None]) -> None:
+    def __init__(
+        self, settings: TftpSettings, ambiguous: Callable[[bytes, bytes, bytes], None], *, memory: int = 0
+    ) -> None:
         """Compiles everything. `ambiguous(folder, taken, other)` is called where the case of a name leaves a choice.
 
-        To be made before the confinement: with machines in the settings, the kernel's neighbour table is opened.
+        `memory`: bytes for the content of small files. To be made before the confinement: with machines in the
+        settings, the kernel's neighbour table is opened.
         """
+        self._shelf = Shelf(memory)
         self._allow, self._deny = Networks(settings.allow), Networks(settings.deny)
+        self._everybody = not self._allow and not self._deny
         self._book = TermsBook(settings)
         self._neighbours = Neighbours(_table_reader()) if settings.machines else None
         self._remap = Remap(settings.remap)
@@ -106,7 +111,7 @@ class Lookup:
 
     def serves(self, host: str) -> bool:
         """Whether the lists let a client in at all."""
-        return host not in self._deny and (not self._allow or host in self._allow)
+        return self._everybody or (host not in self._deny and (not self._allow or host in self._allow))
 
     def mac(self, host: str, now: float) -> str:
         """The MAC address that a client claims; "" where it is unknown, or no setting asks for it."""
@@ -171,7 +176,14 @@ class Lookup:
         return True
 
     def _open(self, path: bytes, keep_out: Folder | None) -> OpenFile | Refusal:
-        return open_path(path, world_readable_only=self._world_readable_only, chrooted=self.chrooted, keep_out=keep_out)
+        if self.chrooted and (held := self._shelf.find(path)) is not None:
+            return held
+        found = open_path(
+            path, world_readable_only=self._world_readable_only, chrooted=self.chrooted, keep_out=keep_out
+        )
+        if isinstance(found, Refusal) or not self.chrooted:
+            return found
+        return self._shelf.keep(path, found, time.time_ns())
 
 
 def _missing(found: OpenFile | Refusal) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from appliance.tftp.blocks import stride_of
 from appliance.tftp.rates import Flow, Pacer
-from appliance.tftp.transfer import RECEIVE, Call, Transfer
+from appliance.tftp.transfer import Call, Transfer
 
 
 class PacedTransfer(Transfer):
@@ -32,7 +32,7 @@ class PacedTransfer(Transfer):
     def readable(self, now: float) -> bool:
         """Take one datagram; there is always something to be seen to."""
         try:
-            datagram = self.sock.recv(RECEIVE)
+            datagram = self._take()
         except OSError as error:
             self._receive_failed(error)
         else:
@@ -75,10 +75,10 @@ class PacedTransfer(Transfer):
         """When `on_timer` should be called; never while the pacer has a piece of it."""
         return math.inf if self._rest is not None and self._pending is None else super().wants_timer_at(now)
 
-    def close(self) -> None:
-        """Let everything go that is not shared, and the turn."""
+    def close(self) -> bool:
+        """As in a Transfer; gives the turn up, too."""
         self._pacer.leave(self._flow)
-        super().close()
+        return super().close()
 
     def _ask(self) -> None:
         assert self._rest is not None

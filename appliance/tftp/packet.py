@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 # RFC 2347 section 2 allows 512 bytes; ROMs that pad to a fixed buffer stay below one Ethernet frame.
 REQUEST_MAX = 2048
@@ -38,6 +38,9 @@ class Opcode(IntEnum):
     OACK = 6
 
 
+_RRQ, _WRQ, _DATA, _ACK, _ERROR = (int(opcode) for opcode in list(Opcode)[:5])  # enums compare slowly
+
+
 class ErrorCode(IntEnum):
     """RFC 1350 appendix, and 8 of RFC 2347."""
 
@@ -52,8 +55,7 @@ class ErrorCode(IntEnum):
     OPTIONS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """RRQ or WRQ. `mode` is lower-case; `options` stand as they came, in order, names unfolded."""
 
     write: bool
@@ -70,8 +72,7 @@ class Data:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(NamedTuple):
     """Everything up to `block` (16 bits, so modulo 65536) has arrived."""
 
     block: int
@@ -93,15 +94,15 @@ def parse(datagram: bytes) -> Packet:
     if len(datagram) < HEADER.size:
         raise PacketError("shorter than any packet")
     opcode, number = HEADER.unpack_from(datagram)
-    if opcode == Opcode.ACK:
+    if opcode == _ACK:
         return Ack(number)
-    if opcode in (Opcode.RRQ, Opcode.WRQ):
-        return _request(opcode == Opcode.WRQ, datagram)
-    if opcode == Opcode.DATA:
+    if opcode in (_RRQ, _WRQ):
+        return _request(opcode == _WRQ, datagram)
+    if opcode == _DATA:
         if len(datagram) > HEADER.size + BLOCK_MAX:
             raise PacketError("block too long")
         return Data(number, datagram[HEADER.size :])
-    if opcode == Opcode.ERROR:
+    if opcode == _ERROR:
         return Error(number, datagram[HEADER.size :].partition(b"\0")[0][:TEXT_MAX])
     raise PacketError("no opcode that a client sends")
 
@@ -114,6 +115,8 @@ def _request(write: bool, datagram: bytes) -> Request:
     fields = datagram[2:-1].split(b"\0")
     if len(fields) < 2:
         raise PacketError("request without a mode")
+    if len(fields) == 2:
+        return Request(write, fields[0], fields[1].lower())
     # An empty option name is padding, and a name without a value is no option: neither is worth refusing a boot.
     pairs = zip(fields[2::2], fields[3::2], strict=False)
     return Request(write, fields[0], fields[1].lower(), tuple(pair for pair in pairs if pair[0]))

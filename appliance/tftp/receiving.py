@@ -311,7 +311,7 @@ class Write:
         """Datagrams while there is no buffer, or no room in it."""
         for _ in range(count):
             try:
-                got = self.sock.recv_into(_SCRATCH)
+                got = self._receive()
             except OSError as error:
                 self._receive_failed(error)
                 return
@@ -323,6 +323,13 @@ class Write:
             self._judge(word, got, now)
             if self.over is not None:
                 return
+
+    def _receive(self) -> int:
+        """Take a datagram into the scratch buffer; 0 for a late one of the port's earlier client. Raises OSError."""
+        if self.port is None or self.receiver.heard:
+            return self.sock.recv_into(_SCRATCH)
+        got, source = self.sock.recvfrom_into(_SCRATCH)  # as in Transfer
+        return got if source[:2] == self.call.peer[:2] else 0
 
     def _begin(self, got: int, now: float) -> None:
         """DATA 1 came: the client exists. Ask for a file, and hold what comes until there is one."""

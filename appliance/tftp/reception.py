@@ -65,6 +65,7 @@ class Reception:
         self,
         settings: TftpSettings,
         *,
+        shelf: int,
         admission: Admission,
         supply: Supply,
         ports: Ports,
@@ -78,15 +79,16 @@ class Reception:
     ) -> None:
         """`begin` and `end` start and end a transfer; writes are started at `uploads`.
 
-        `pacer`: the rates that reads keep, None where there are none.
+        `shelf`: bytes for the content of small files. `pacer`: the rates that reads keep, None where there are none.
         """
         self._admission, self._supply, self._ports = admission, supply, ports
         self._journal, self._counters, self._end, self._start = journal, counters, end, begin
         self._uploads, self.desk, self._pacer = uploads, Desk(custodian, self._conclude), pacer
-        self._lookup = Lookup(settings, journal.ambiguous)
         self._answers_broadcast = settings.broadcast == "answer"
         self._give_up_s = settings.give_up_after
+        self._lookup = Lookup(settings, journal.ambiguous, memory=shelf)
         self._single_port = settings.single_port
+        self._plain = Agreed()  # what holds without options
         self.lessons = Lessons()
         self.live: dict[Peer, Transfer] = {}
 
@@ -183,7 +185,7 @@ class Reception:
     ) -> Transfer | Refusal | Drop | None:
         request = call.request
         if terms.quota is not None:
-            call = replace(call, quota=terms.quota)
+            call = call._replace(quota=terms.quota)
         if request.write:
             return _FORGEABLE if terms.forgeable else self._take_write(call, terms.policy, listener, datagram)
         if request.mode not in (b"octet", b"netascii"):
@@ -253,9 +255,7 @@ class Reception:
             agreed = self._agree(call, waiting.policy, sock, waiting.declared)
             self._uploads.begin(call, sock, port, agreed, name=waiting.name, declared=waiting.declared, now=now)
         except BaseException:
-            sock.close()
-            if port is not None:
-                self._ports.give(port)
+            self._unconnect(sock, port)
             raise
 
     def _begin(self, file: OpenFile, call: Call, policy: Policy) -> Transfer:
@@ -276,16 +276,16 @@ class Reception:
                 make = partial(PacedTransfer, pacer=self._pacer)
             return make(call, sock=sock, port=port, file=file, agreed=agreed, session=session, supply=self._supply)
         except BaseException:
-            sock.close()
-            if port is not None:
-                self._ports.give(port)
+            self._unconnect(sock, port)
             file.close()
             raise
 
     def _agree(self, call: Call, policy: Policy, sock: socket.socket, size: int | None) -> Agreed:
         """What holds for the transfer. Raises OSError."""
         if not call.request.options:  # nothing to decide, and the path does not matter
-            return Agreed(timeout_s=policy.timeout_s)
+            if self._plain.timeout_s != policy.timeout_s:
+                self._plain = Agreed(timeout_s=policy.timeout_s)
+            return self._plain
         room = sockets.room(sock) if call.via is None else singleport.room(call)
         return negotiate(call.request, self._policy_for(call, policy), room, size)
 
@@ -299,15 +299,25 @@ class Reception:
             policy = replace(policy, windowsize_max=min(window, policy.windowsize_max))
         return policy
 
+    def _unconnect(self, sock: socket.socket, port: Port | None) -> None:
+        """Nothing came of `_connect`."""
+        if port is None:
+            sock.close()
+        else:
+            self._ports.drop(port)
+            self._ports.give(port)
+
     def _connect(self, call: Call) -> tuple[socket.socket, Port | None]:
         if call.via is not None:
             return singleport.Shared(call.via, call.local, call.peer), None
         port = self._ports.take(socket.AF_INET6 if ":" in call.local.address else socket.AF_INET)
+        if port is None:
+            return sockets.connect(call.local, call.peer, 0), None
         try:
-            return sockets.connect(call.local, call.peer, port.number if port else 0), port
+            return self._ports.connect(port, call.local, call.peer), port
         except OSError as error:
-            if port is not None and error.errno == errno.EADDRINUSE:
+            if error.errno == errno.EADDRINUSE:
                 self._ports.close(port)
-            elif port is not None:
+            else:
                 self._ports.give(port)
             raise

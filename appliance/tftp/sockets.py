@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from appliance.tftp.packet import HEADER, REQUEST_MAX
@@ -25,6 +26,9 @@ _ANCILLARY = socket.CMSG_SPACE(_IN6_PKTINFO.size) + socket.CMSG_SPACE(_IN_PKTINF
 SEGMENTS_MAX = 64  # per send: newer kernels take 128, older ones 64
 NO_SEGMENTS = {errno.EMSGSIZE, errno.EIO, errno.EINVAL}  # what a path or device that cannot do it answers
 SEND_MAX = 65507  # bytes per send, of all segments together
+_IP, _IPV6 = int(socket.IPPROTO_IP), int(socket.IPPROTO_IPV6)  # enums compare slowly
+_STALE_MAX = 64
+_DESTINATIONS_MAX = 256  # kept decoded: ours are few, but a whole network may be routed to us
 _OVERHEAD = {socket.AF_INET: 20 + 8, socket.AF_INET6: 40 + 8}
 
 
@@ -59,23 +63,26 @@ def receive(sock: socket.socket, size: int = REQUEST_MAX + 1) -> Datagram:
     """One datagram, cut at `size` bytes: one above the largest request. Raises OSError, BlockingIOError for none."""
     payload, ancillary, _flags, peer = sock.recvmsg(size, _ANCILLARY)
     for level, kind, data in ancillary:
-        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
-            _interface, local, destination = _IN_PKTINFO.unpack_from(data)
-            if local == destination:
-                return Datagram(payload, Local(socket.inet_ntoa(local)), peer)
-            multicast = destination[0] & 0xF0 == 0xE0
-            return Datagram(payload, None, peer, None if multicast else Local(socket.inet_ntoa(local)))
-        if (level, kind) == (socket.IPPROTO_IPV6, _IPV6_PKTINFO):
-            return _receive6(payload, data, peer)
+        if (level == _IP and kind == _IP_PKTINFO) or (level == _IPV6 and kind == _IPV6_PKTINFO):
+            local, nearest = _destination(level, data)
+            return Datagram(payload, local, peer, nearest)
     return Datagram(payload, None, peer)
 
 
-def _receive6(payload: bytes, info: bytes, peer: Peer) -> Datagram:
+@lru_cache(maxsize=_DESTINATIONS_MAX)
+def _destination(level: int, info: bytes) -> tuple[Local | None, Local | None]:
+    """`local` and `nearest` of a Datagram."""
+    if level == _IP:
+        _interface, local, destination = _IN_PKTINFO.unpack_from(info)
+        if local == destination:
+            return Local(socket.inet_ntoa(local)), None
+        multicast = destination[0] & 0xF0 == 0xE0
+        return None, None if multicast else Local(socket.inet_ntoa(local))
     raw, interface = _IN6_PKTINFO.unpack_from(info)
     if raw[0] == 0xFF:
-        return Datagram(payload, None, peer)
+        return None, None
     link_local = raw[0] == 0xFE and raw[1] & 0xC0 == 0x80
-    return Datagram(payload, Local(socket.inet_ntop(socket.AF_INET6, raw), interface if link_local else 0), peer)
+    return Local(socket.inet_ntop(socket.AF_INET6, raw), interface if link_local else 0), None
 
 
 def reply(sock: socket.socket, payload: bytes, local: Local, peer: Peer) -> None:
@@ -116,6 +123,23 @@ def connect(local: Local, peer: Peer, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def turn(sock: socket.socket, peer: Peer) -> bool:
+    """Connect the socket of an earlier transfer to another client, without a word of the earlier one left in its queue.
+
+    From the connect on the kernel puts nothing of the earlier client into the queue, and the next one cannot know the
+    port yet: whatever is there is old. False: it does not get empty. Raises OSError when there is no way to `peer`.
+    """
+    sock.connect(peer)
+    for _ in range(_STALE_MAX):
+        try:
+            sock.recv(1)
+        except BlockingIOError:
+            return True
+        except OSError:  # an ICMP error that the earlier client caused; telling it once clears it
+            continue
+    return False
 
 
 def watch(family: int, port: int = 0) -> socket.socket:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from appliance.tftp import netascii
+from appliance.tftp import netascii, packet
 from appliance.tftp.blocks import RUN_MAX, last_block, stride_of, write_headers
 from appliance.tftp.files import OpenFile
 from appliance.tftp.options import Agreed
 from appliance.tftp.packet import HEADER
 
 _PIECE = 64 * 1024
+_DATA = int(packet.Opcode.DATA)
 
 
 class SourceError(Exception):
@@ -28,7 +29,7 @@ class Source(Protocol):
     slots: int
     footprint: int  # bytes of memory that are this transfer's alone
 
-    def packets(self, first: int, count: int) -> memoryview:
+    def packets(self, first: int, count: int) -> bytes | memoryview:
         """DATA packets `first` .. `first + count - 1`, one after the other. Raises SourceError."""
 
     def close(self) -> None:
@@ -90,6 +91,25 @@ class GapBuffer:
         self._file.close()
 
 
+class Held:
+    """A small file that is in memory: packets are cut when they are asked for. It never has a block 65536."""
+
+    def __init__(self, content: bytes, agreed: Agreed) -> None:
+        self._content, self._block = content, agreed.block_size
+        self.slots, self.footprint = RUN_MAX, 0  # the content is not this transfer's alone
+
+    def packets(self, first: int, count: int) -> bytes:
+        block, content = self._block, self._content
+        at = (first - 1) * block
+        if count == 1:
+            return HEADER.pack(_DATA, first) + content[at : at + block]
+        starts = range(at, at + count * block, block)
+        return b"".join([HEADER.pack(_DATA, first + i) + content[a : a + block] for i, a in enumerate(starts)])
+
+    def close(self) -> None:
+        pass  # nothing is held
+
+
 class NetasciiSource:
     """Encoded as it is read; where the last block is shows only at the end of the file."""
 
@@ -128,9 +148,13 @@ class NetasciiSource:
             self._first = first
 
     def _read(self) -> None:
-        piece = bytearray(min(_PIECE, self._file.size - self._offset))
-        fill(self._file.descriptor, [memoryview(piece)], self._offset, len(piece))
-        self._offset += len(piece)
+        content, length = self._file.content, min(_PIECE, self._file.size - self._offset)
+        if content is None:
+            piece = bytearray(length)
+            fill(self._file.descriptor, [memoryview(piece)], self._offset, length)
+        else:
+            piece = bytearray(content[self._offset : self._offset + length])
+        self._offset += length
         self._encoded += netascii.encode(piece)
         if self._offset == self._file.size:
             self._last = self._first - 1 + last_block(len(self._encoded), self._block)

@@ -8,7 +8,7 @@ from appliance.tftp.blocks import RUN_MAX, last_block, stride_of
 from appliance.tftp.cache import Cache
 from appliance.tftp.files import OpenFile
 from appliance.tftp.options import Agreed
-from appliance.tftp.sources import GapBuffer, NetasciiSource, Source, SourceError
+from appliance.tftp.sources import GapBuffer, Held, NetasciiSource, Source, SourceError
 
 _AHEAD = 64 * 1024
 _AHEAD_CROWDED = 16 * 1024
@@ -33,6 +33,8 @@ class Supply:
         source: Source | None
         if netascii:
             source = NetasciiSource(file, agreed)
+        elif file.content is not None:
+            source = Held(file.content, agreed)
         else:
             source = self._cache.lookup(file, agreed, time.time_ns())
             if source is None:
@@ -45,8 +47,7 @@ class Supply:
 
     def confirmed(self, source: Source, file: OpenFile, agreed: Agreed) -> None:
         """The client of a transfer exists: read ahead for it as for everybody."""
-        slots = self._slots(file, agreed, True)
-        if isinstance(source, GapBuffer) and slots > source.slots:
+        if isinstance(source, GapBuffer) and (slots := self._slots(file, agreed, True)) > source.slots:
             self.used -= source.footprint
             source.resize(slots)
             self.used += source.footprint

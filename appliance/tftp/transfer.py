@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from appliance.tftp import packet, sockets
 from appliance.tftp.blocks import stride_of
@@ -25,18 +25,16 @@ from appliance.tftp.sources import NetasciiSource, Source, SourceError
 from appliance.tftp.supply import Supply
 from appliance.tftp.terms import Quota
 
-RECEIVE = 400  # an ACK has 4 bytes, an ERROR some text; up to 512 bytes Python's own allocator serves
+_RECEIVE = 400  # an ACK has 4 bytes, an ERROR some text; up to 512 bytes Python's own allocator serves
 _RETRY_S = 0.005
 _BUSY = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 _READ_ERRORS_MAX = 16
 _LAST_WORDS_MAX = 64
 _ACK = packet.Opcode.ACK.value
-_NOTHING = memoryview(b"")
 GONE = "client gone"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request and where it came from: `payload` is the datagram, `client` what caps are counted by.
 
     `via`: in single-port mode the listener, which everything goes through.
@@ -64,6 +62,7 @@ class Transfer:
     __slots__ = (
         "_errors",
         "_expected",
+        "_fragments",
         "_pending",
         "_prepared",
         "_run",
@@ -97,10 +96,10 @@ class Transfer:
         self.agreed, self.session, self._supply = agreed, session, supply
         self._source: Source | None = None
         self._run = 1
-        self._segmented = False
+        self._segmented = self._fragments = False
         self._pending: tuple[int, int] | None = None
         self._expected: bytes | None = None  # the ACK that lets `_prepared` go
-        self._prepared = _NOTHING
+        self._prepared: bytes | memoryview = b""
         self._errors = 0
         self.due = 0.0  # when the engine's timer rings next
         self.confirmed = False
@@ -114,7 +113,7 @@ class Transfer:
     def readable(self, now: float) -> bool:
         """Take one datagram. True: the next window is on its way and nothing else is to be seen to."""
         try:
-            datagram = self.sock.recv(RECEIVE)
+            datagram = self.sock.recv(_RECEIVE) if self.confirmed else self._take()
         except OSError as error:
             self._receive_failed(error)
             return False
@@ -127,8 +126,23 @@ class Transfer:
                 if count:
                     self.send(self.session.acked + 1, count)
                     return self._pending is None and self.over is None and not self.refused
+                self._expected = None
+                self.perform(self.session.on_ack(block, now))
+                return False
         self._event(datagram, now)
         return False
+
+    def _take(self) -> bytes:
+        """One datagram. Raises OSError.
+
+        The kernel looks a socket up and puts a datagram into its queue without a lock over both: one of the port's
+        earlier client may come in just after the socket was turned and emptied. So until the client is known to exist,
+        whose word it is is looked at; what was on its way at that moment stands before the client's first.
+        """
+        if self.confirmed or self.port is None:
+            return self.sock.recv(_RECEIVE)
+        datagram, source = self.sock.recvfrom(_RECEIVE)
+        return datagram if source[:2] == self.call.peer[:2] else b""
 
     def _go_on(self, now: float) -> bool:
         """The expected ACK came: first the packets leave, then everything else is done."""
@@ -159,7 +173,7 @@ class Transfer:
         self.refused = False
         for _ in range(_LAST_WORDS_MAX):
             try:
-                self._event(self.sock.recv(RECEIVE), now)
+                self._event(self._take(), now)
             except OSError:
                 break
         self.over = self.over or Failed(GONE)
@@ -175,6 +189,7 @@ class Transfer:
         if session.heard and session.acked == 0 and self.agreed.block_size > BLOCK_DEFAULT and silent_long:
             # It answers, but the first full-sized block never arrives: the path eats what it cannot carry (RFC 2923).
             self._send_singly()
+            self._fragments = True
             sockets.allow_fragments(self.sock)
         self.perform(self.session.on_timeout(now))
 
@@ -227,13 +242,19 @@ class Transfer:
         except OSError as error:
             self.refused = error.errno == errno.ECONNREFUSED
 
-    def close(self) -> None:
-        """Let everything go that is not shared."""
-        self.sock.close()
+    def close(self) -> bool:
+        """Let everything go but the socket; tells whether that is as it was, fit for another transfer."""
         if self._source is not None:
             self._supply.release(self._source)
         else:
             self.file.close()
+        if not self._segmented:
+            return not self._fragments
+        try:
+            sockets.segment_no_more(self.sock)
+        except OSError:
+            return False
+        return not self._fragments
 
     @property
     def delivered(self) -> int:

@@ -50,21 +50,18 @@ class Uploads:
         give_up_s: float,
         journal: Journal,
         counters: Counters,
-        give: Callable[[Port], None],
-        watch: Callable[[int, Callable[[float], None]], None],
-        unwatch: Callable[[int], None],
-        through: Callable[[socket.socket, int], None],
+        hold: Callable[[Call, socket.socket, Port | None, Callable[[float], None]], None],
+        release: Callable[[Call, socket.socket, Port | None], None],
         changed: Callable[[], None],
     ) -> None:
-        """`per_client`: half-open writes of one client. `give`: takes ports back. `changed`: `active` is another.
+        """`per_client`: half-open writes of one client. `changed`: `active` is another.
 
-        `through`: one write more, or fewer, goes through this listener (single-port mode).
+        `hold` has the loop call back for what comes to a write's socket, `release` takes socket and port back.
         """
         self._custodian, self._admission, self._supply = custodian, admission, supply
         self._per_client, self._give_up_s = per_client, give_up_s
         self._journal, self._counters = journal, counters
-        self._give, self._watch, self._unwatch = give, watch, unwatch
-        self._through, self._changed = through, changed
+        self._hold, self._release, self._changed = hold, release, changed
         self._half_open: dict[Write, None] = {}  # in the order they came
         self._running: dict[Write, None] = {}
         self._lingering: dict[Write, None] = {}
@@ -123,10 +120,7 @@ class Uploads:
             supply=self._supply,
             keeper=self,
         )
-        if call.via is None:
-            self._watch(sock.fileno(), partial(self._guarded, write, write.readable))
-        else:
-            self._through(call.via, 1)
+        self._hold(call, sock, port, partial(self._guarded, write, write.readable))
         self._half_open[write] = None
         self._unheard[call.client] = self._unheard.get(call.client, 0) + 1
         self.live[call.peer] = write
@@ -225,18 +219,12 @@ class Uploads:
             self._finish(next(iter(self._lingering)), Done())
 
     def _finish(self, write: Write, how: Done | Failed) -> None:
-        """End a write, for whatever reason: the one place where its socket and port go."""
-        if write.sock.fileno() < 0:
+        """End a write, for whatever reason: the one place where its socket and port go. Twice is once."""
+        if not (write in self._half_open or write in self._running or write in self._lingering):
             return
         now = time.monotonic()
         write.over = how
-        if write.call.via is None:
-            self._unwatch(write.sock.fileno())
-        write.sock.close()
-        if write.call.via is not None:
-            self._through(write.call.via, -1)
-        if write.port is not None:
-            self._give(write.port)
+        self._release(write.call, write.sock, write.port)
         if self.live.get(write.call.peer) is write:
             del self.live[write.call.peer]
         if write in self._lingering:

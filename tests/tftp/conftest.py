@@ -25,7 +25,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., servers.Server]]:
         return server
 
     yield one
-    for server in started:
+    for server in reversed(started):  # each holds the channels of those before it
         assert server.stop() == 0, server.log.read_text()
 
 

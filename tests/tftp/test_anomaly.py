@@ -98,9 +98,11 @@ def seen_off(server: Server) -> int:
 
 @pytest.mark.parametrize("call", READS)
 def test_one_failing_call_costs_one_session_at_most(start, saboteur: Saboteur, call: str) -> None:
-    server = start(sabotage=saboteur.move_in)
-    (server.root / "f").write_bytes(CONTENT)
     for number in ERRORS:
+        server = start(
+            sabotage=saboteur.move_in
+        )  # a fresh one: sockets are kept, and what made them is not called again
+        (server.root / "f").write_bytes(CONTENT)
         for nth in range(1, 60):
             saboteur.arm(call, nth, number)
             one_transfer(server)

@@ -9,6 +9,8 @@ import pytest
 
 from appliance.tftp import ports, sockets
 from appliance.tftp.ports import Port, Ports, PortsFull
+from appliance.tftp.sockets import Local
+from tests.tftp.client import udp
 
 
 def free_ports(count: int) -> list[int]:
@@ -87,3 +89,99 @@ def test_without_a_descriptor_a_range_is_not_left(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(OSError, match="full"):
         pool([50000])[0].take(socket.AF_INET)
     assert pool(None)[0].take(socket.AF_INET) is None
+
+
+# -- a socket is kept for later transfers
+
+HERE = Local("127.0.0.1")
+
+
+@pytest.fixture
+def clients():
+    """Two clients."""
+    made = [udp() for _ in range(2)]
+    yield made
+    for sock in made:
+        sock.close()
+
+
+@pytest.fixture
+def port():
+    """A pool, and a port taken from it."""
+    source, _open_now = pool(None)
+    (port,) = taken(source, 1)
+    yield source, port
+    finish(source, [port])
+
+
+def test_the_next_client_gets_nothing_that_the_earlier_one_sent(port, clients) -> None:
+    source, used = port
+    earlier, later = clients
+    first = source.connect(used, HERE, earlier.getsockname())
+    for number in range(5):
+        earlier.sendto(b"old %d" % number, ("127.0.0.1", used.number))
+    second = source.connect(used, HERE, later.getsockname())
+    assert second is first
+    earlier.sendto(b"late", ("127.0.0.1", used.number))
+    with pytest.raises(BlockingIOError):
+        second.recv(100)
+    assert used.watch.recv(100) == b"late"  # a stranger now, and answered as one
+    later.sendto(b"new", ("127.0.0.1", used.number))
+    assert second.recv(100) == b"new"
+    second.send(b"data")
+    assert later.recv(100) == b"data"
+
+
+def test_an_error_that_the_earlier_client_caused_does_not_meet_the_next(port, clients) -> None:
+    source, used = port
+    earlier, later = clients
+    sock = source.connect(used, HERE, earlier.getsockname())
+    earlier.close()
+    sock.send(b"to nobody")  # ICMP: port unreachable
+    source.connect(used, HERE, later.getsockname()).send(b"data")
+    assert later.recv(100) == b"data"
+
+
+def test_a_queue_that_does_not_get_empty_costs_the_socket(port, clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, used = port
+    monkeypatch.setattr(sockets, "_STALE_MAX", 2)
+    first = source.connect(used, HERE, clients[0].getsockname())
+    for _ in range(5):
+        clients[0].sendto(b"old", ("127.0.0.1", used.number))
+    second = source.connect(used, HERE, clients[1].getsockname())
+    assert second is not first
+    assert first.fileno() < 0
+    with pytest.raises(BlockingIOError):
+        second.recv(100)
+
+
+def test_another_address_of_ours_needs_another_socket(port, clients) -> None:
+    source, used = port
+    first = source.connect(used, HERE, clients[0].getsockname())
+    second = source.connect(used, Local("127.0.0.2"), clients[0].getsockname())
+    assert second is not first
+    second.send(b"data")
+    assert clients[0].recvfrom(100) == (b"data", ("127.0.0.2", used.number))
+
+
+def test_no_way_to_the_client_leaves_the_port_without_a_socket(port, clients) -> None:
+    source, used = port
+    source.connect(used, HERE, clients[0].getsockname())
+    with pytest.raises(OSError, match="argument"):
+        source.connect(used, HERE, ("192.0.2.1", 9))  # from a loopback address there is none
+    assert used.sock is None
+
+
+def test_a_polled_socket_is_told_of_before_it_is_closed(clients) -> None:
+    told: list[int] = []
+    source = Ports(lambda _port: None, lambda _port: None, dropped=lambda port: told.append(port.sock.fileno()))
+    (used,) = taken(source, 1)
+    source.drop(used)
+    source.drop(used)
+    source.connect(used, HERE, clients[0].getsockname())
+    source.drop(used)
+    assert told == []
+    descriptor = source.connect(used, HERE, clients[0].getsockname()).fileno()
+    used.polled = True
+    finish(source, [used])
+    assert told == [descriptor]

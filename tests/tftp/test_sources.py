@@ -15,7 +15,7 @@ from appliance.tftp.cache import SETTLE_NS, Cache
 from appliance.tftp.files import OpenFile, open_file
 from appliance.tftp.netascii import encode
 from appliance.tftp.options import Agreed
-from appliance.tftp.sources import GapBuffer, NetasciiSource, Source, SourceError
+from appliance.tftp.sources import GapBuffer, Held, NetasciiSource, Source, SourceError
 from appliance.tftp.supply import Supply
 
 Opener = Callable[[bytes], OpenFile]
@@ -88,6 +88,12 @@ def test_the_cache_gives_the_packets_of_the_file_to_several_at_once(opener, cont
     walk(source, content, size, moves[::-1], window)
     source.close()
     source.discard()
+
+
+@_QUICK
+@given(st.binary(max_size=400), st.integers(8, 40), st.integers(1, 6), _MOVES)
+def test_content_in_memory_gives_the_packets_of_the_file(content, size, window, moves) -> None:
+    walk(Held(content, Agreed(size, window)), content, size, moves, window)
 
 
 @_QUICK

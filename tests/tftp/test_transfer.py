@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from appliance.tftp.receiving import Write
+from appliance.tftp.transfer import Transfer
 from tests.tftp.client import Fetch, RefusedError, ack, fetch, options_of, rrq, udp
 from tests.tftp.server import SETTINGS, Server, until
 
@@ -236,3 +241,18 @@ def test_an_empty_file_is_done_for_ipxe_too(server: Server) -> None:
         sock.sendto(ack(0), tid)
         until(lambda: server.counters["transfers"] == 1, "the end")
     assert server.counters["failed"] == server.counters["retransmits"] == 0
+
+
+@pytest.mark.parametrize("peer", [("127.0.0.1", 2000), ("::1", 2000, 0, 0)])
+def test_a_late_datagram_of_the_ports_earlier_client_is_nobodys_word(peer: tuple) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in peer[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((peer[0], 0))  # not connected, so that the kernel lets everybody in
+        mine, other = (udp(peer[0]) for _ in range(2))
+        with mine, other:
+            known = SimpleNamespace(peer=mine.getsockname())
+            transfer: Any = SimpleNamespace(confirmed=False, port=object(), sock=sock, call=known)
+            write: Any = SimpleNamespace(receiver=SimpleNamespace(heard=False), port=object(), sock=sock, call=known)
+            for speaker in (other, mine, other, mine):
+                speaker.sendto(ack(1), sock.getsockname())
+            assert [Transfer._take(transfer), Transfer._take(transfer)] == [b"", ack(1)]
+            assert [Write._receive(write), Write._receive(write)] == [0, 4]

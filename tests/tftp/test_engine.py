@@ -82,6 +82,14 @@ def test_no_option_value_hurts(server: Server, name: str, value: str) -> None:
     assert download.agreed in ({}, {name: legal})
 
 
+def test_a_blksize_beyond_the_rfc_is_lowered_and_the_file_comes(server: Server) -> None:  # a 64 KiB block ends tftpy
+    content = put(server, "f", os.urandom(200_000))
+    for asked in (65465, 65504, 65535, 65536):
+        download = Fetch(server.address, "f", {"blksize": asked})
+        assert download.run() == content
+        assert download.agreed == {"blksize": "65464"}
+
+
 # -- what is refused, and what the peer is told
 
 

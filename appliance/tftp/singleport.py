@@ -64,9 +64,9 @@ class Shared(socket.socket):
             raise BlockingIOError(errno.EAGAIN, "nothing more")
         return datagram[:bufsize]
 
-    def recv_into(self, buffer: Any, _nbytes: int = 0, _flags: int = 0, /) -> int:
-        """As `recv`, into a buffer."""
-        datagram = self.recv(len(buffer))
+    def recv_into(self, buffer: Any, nbytes: int = 0, _flags: int = 0, /) -> int:
+        """As `recv`. What a plain socket would do here is to take somebody else's datagram from the listener."""
+        datagram = self.recv(nbytes or len(buffer))
         buffer[: len(datagram)] = datagram
         return len(datagram)
 

@@ -428,6 +428,21 @@ def test_what_was_put_is_received_once(ours: socket.socket) -> None:
         assert line.recv(3) == b"123"
         with pytest.raises(BlockingIOError):
             line.recv(3)
+        line.put(b"12345")
+        buffer = bytearray(8)
+        assert line.recv_into(memoryview(buffer)) == 5
+        line.put(b"67890")
+        assert line.recv_into(memoryview(buffer), 2) == 2
+        assert buffer == b"67345\0\0\0"
+
+
+def test_nothing_is_taken_from_the_listener_past_the_gate(ours: socket.socket) -> None:
+    with udp() as client, Shared(ours, sockets.Local("127.0.0.1"), client.getsockname()) as line:
+        client.sendto(b"of somebody else", ours.getsockname())
+        for receive in (lambda: line.recv(100), lambda: line.recv_into(bytearray(100))):
+            with pytest.raises(BlockingIOError):
+                receive()
+        assert ours.recv(100) == b"of somebody else"
 
 
 def test_what_is_anothers_is_left_for_a_moment_and_not_for_ever(ours: socket.socket) -> None:

@@ -40,7 +40,14 @@ class PacedTransfer(Transfer):
         return False
 
     def send(self, first: int, count: int) -> None:
-        """Ask for the first piece; a client that repeats its ACK while we wait keeps its turn."""
+        """Ask for the first piece; a client that repeats its ACK while we wait keeps its turn.
+
+        The one block of a client that was never heard goes at once and uncounted: whoever forges an address takes
+        nothing from the rate of its owner, and his own budget is `unseen_per_second`.
+        """
+        if not self.session.heard:
+            super().send(first, count)
+            return
         self._pending = None
         self._rest = (first, count)
         self._asked_at = time.monotonic()
@@ -65,7 +72,7 @@ class PacedTransfer(Transfer):
 
     def on_timer(self, now: float) -> None:
         """The time has come to `due`: while a piece waits for its turn, that is no silence of the client."""
-        if self._pending is not None:
+        if self._pending is not None and self._rest is not None:
             self._pending = None
             self._ask()
         elif self._rest is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,7 +92,7 @@ def test_sessions_of_a_generation_that_drains_count_beside_the_new_one(running: 
 def test_transfers_are_capped_over_all_workers(tmp_path: Path) -> None:
     made = Appliance(tmp_path)
     made.write(made.config.read_text().replace("\nftp:\n", "\n  limits: {per_client: 4}\nftp:\n"))
-    socks = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(40)]
+    socks = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(20)]
     try:
         made.start()
         address, begun = made.address("tftp"), 0
@@ -101,12 +103,42 @@ def test_transfers_are_capped_over_all_workers(tmp_path: Path) -> None:
                 _data, peer = sock.recvfrom(600)
             except TimeoutError:
                 continue
-            sock.sendto(ack(1), peer)
-            assert sock.recv(600)[:4] == b"\0\3\0\2"
+            for block in (1, 2):  # block 2 leaves just before the transfer is counted, block 3 after that
+                sock.sendto(ack(block), peer)
+                assert sock.recv(600)[:4] == b"\0\3\0" + bytes([block + 1])
             begun += 1
         assert begun == 4
         assert sum(by_worker(made, "tftp").values()) == 4
         assert 'cause="too many transfers of this client"' in made.said("too many transfers of this client")
+    finally:
+        for sock in socks:
+            sock.close()
+        made.stop()
+
+
+def test_a_rate_of_all_is_one_rate_over_the_workers(tmp_path: Path) -> None:
+    rate, seconds = 512 << 10, 4.0
+    made = Appliance(tmp_path)
+    made.write(made.config.read_text().replace("\nftp:\n", "\n  limits: {rate_total: 512KiB}\nftp:\n"))
+    socks = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(12)]
+    blocks = dict.fromkeys(socks, 0)
+    try:
+        made.start()
+        for sock in socks:
+            sock.sendto(rrq("big.bin", {"blksize": 1024, "windowsize": 4}), made.address("tftp"))
+            sock.settimeout(5)
+            sock.connect(sock.recvfrom(2000)[1])
+            sock.send(ack(0))
+        until_then = time.monotonic() + seconds
+        while (left := until_then - time.monotonic()) > 0:
+            for sock in select.select(socks, [], [], left)[0]:
+                if int.from_bytes(sock.recv(2000)[2:4], "big") == blocks[sock] + 1:
+                    blocks[sock] += 1
+                    if blocks[sock] % 4 == 0:
+                        sock.send(ack(blocks[sock]))
+        assert min(by_worker(made, "tftp").values()) > 0, "one worker had all clients"
+        # above the rate: what each worker saved, and the moment until each knows of the other
+        assert 0.8 * seconds <= sum(blocks.values()) * 1024 / rate <= seconds + 1.3
     finally:
         for sock in socks:
             sock.close()

@@ -174,6 +174,26 @@ def test_an_impatient_client_that_repeats_its_ack_does_not_get_more_than_its_rat
     assert got <= RATE * (2.0 + 0.25 + 0.125) * 1.05
 
 
+def test_forged_requests_take_nothing_from_the_rate_of_the_client_whose_address_they_bear(serve: Start) -> None:
+    slow = 16 << 10
+    server = serve(rate_per_client=slow, rate_total=slow)
+    put(server, 8 * slow)
+    forged = [udp() for _ in range(60)]  # 60 blocks of 512 bytes would be the rate of almost two seconds
+    begun = time.monotonic()
+    for sock in forged:
+        sock.sendto(rrq("f"), server.address)
+        assert sock.recv(600)[:4] == b"\0\3\0\1"
+    with udp() as good:
+        good.sendto(rrq("f", {"blksize": 1024, "windowsize": 4}), server.address)
+        _oack, peer = good.recvfrom(2000)
+        good.sendto(ack(0), peer)
+        for block in range(1, 5):
+            assert good.recv(2000)[:4] == b"\0\3\0" + bytes([block])
+    assert time.monotonic() - begun < 1.0
+    for sock in forged:
+        sock.close()
+
+
 def test_a_client_that_goes_away_while_it_waits_leaves_nothing_behind(serve: Start) -> None:
     server = serve(rate_per_client=16 << 10)
     put(server, 1 << 20)

@@ -182,6 +182,7 @@ class Supervisor:
                 self.notify.send("WATCHDOG=1")
 
     def _look(self, now: float) -> None:
+        self._siblings.repair()  # once more for a worker that did not take what it was shown
         for slot in self._slots():
             if slot.stands_still(now, HANG_S):
                 self.log.error("worker hangs", service=slot.service.name, worker=slot.index, pid=slot.pid)

@@ -237,11 +237,19 @@ class Reception:
     def _proceed(
         self, waiting: Waiting, answer: OpenFile | Refusal | None, now: float
     ) -> Transfer | Refusal | _Refused | Drop | None:
+        if isinstance(answer, Refusal):
+            return answer
+        client = waiting.call.client
+        cause = self._admission.refusal(client) or (answer is None and self._uploads.over_cap(client))
+        if cause:  # others of the same client were quicker
+            if answer is not None:
+                answer.close()
+            return Drop(cause)
         try:
             if answer is None:
                 self._begin_write(waiting, now)
                 return None
-            return answer if isinstance(answer, Refusal) else self._begin(answer, waiting.call, waiting.policy)
+            return self._begin(answer, waiting.call, waiting.policy)
         except PortsFull:
             return _NO_PORT
         except OSError as error:

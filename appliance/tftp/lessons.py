@@ -16,6 +16,7 @@ from dataclasses import dataclass
 CLIENTS_MAX = 4096
 REMEMBERED_S = 3600.0
 HEAVY = 5.0  # losses in each window: from here on half the window is faster where the path has a bandwidth
+BURSTY = 3.0  # fewer, though windows had to leave in slices: bursts got lost, and half the window is half the burst
 LEAST_WINDOW = 16  # below this every step costs more time than it saves, whatever gets lost
 ENOUGH_BLOCKS = 256  # fewer say nothing about a path
 MANY_BLOCKS = 4096  # so many with few losses, and a larger window is tried; of older ones half counts
@@ -93,7 +94,7 @@ class Lessons:
         if path.blocks < ENOUGH_BLOCKS:
             return
         in_each = window * path.losses / path.blocks
-        if window > LEAST_WINDOW and (in_each >= HEAVY or (sliced and in_each < 1)):
+        if window > LEAST_WINDOW and (in_each >= HEAVY or (sliced and in_each < BURSTY)):
             self._limit(path, max(LEAST_WINDOW, window // 2))
         elif path.blocks >= MANY_BLOCKS:
             if path.window and 2 * in_each <= HEAVY / 2:

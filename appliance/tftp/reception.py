@@ -298,11 +298,10 @@ class Reception:
         return negotiate(call.request, self._policy_for(call, policy), room, size)
 
     def _policy_for(self, call: Call, policy: Policy) -> Policy:
-        block, window = (
-            learnt(call.client, call.at) for learnt in (self.lessons.block_size_max, self.lessons.window_max)
-        )
+        block = self.lessons.block_size_max(call.client, call.at)
         if block is not None:
             policy = replace(policy, blksize_max=min(block, policy.blksize_max or block))
+        window = self.lessons.window_max(call.client, call.at)
         if window is not None:
             policy = replace(policy, windowsize_max=min(window, policy.windowsize_max))
         return policy

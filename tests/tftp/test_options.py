@@ -208,3 +208,11 @@ def test_the_answer_to_a_write_is_never_longer_than_the_request(options: dict[st
     found = negotiate(request, Policy(None, 64, 1.0), 1428, declared(request, frozenset()))
     length = 2 + len(b"f\0octet\0") + sum(len(name) + len(value) + 2 for name, value in request.options)
     assert len(oack(found.oack)) < length
+
+
+@pytest.mark.parametrize(
+    ("option", "own"),
+    [(("timeout", 3), True), (("UTimeout", 20_000), True), (("timeout", 0), False), (("tsize", 0), False)],
+)
+def test_a_timeout_is_the_clients_own_only_where_it_was_acknowledged(option: tuple[str, object], own: bool) -> None:
+    assert asked(option).timeout_asked is own

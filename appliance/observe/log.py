@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import time
 import traceback
@@ -15,16 +16,18 @@ from collections.abc import Callable
 from typing import Any
 
 LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+_TAME = re.compile(r"[!-\[\]-~]{1,255}")  # nearly every value: nothing to escape or to quote
+_TAME_BYTES = re.compile(_TAME.pattern.encode())
 _LINE = 4000  # below PIPE_BUF, so that lines of several processes never mix
 
 
 def printable(raw: bytes | str, limit: int = 255) -> str:
     r"""Text for a person from bytes of a stranger: printable ASCII stays, all else becomes \xNN; cut at `limit`."""
-    if len(raw) <= limit and raw.isascii():  # nearly every name: no walk over its characters
-        plain = raw if isinstance(raw, str) else raw.decode("ascii")
-        if "\\" not in plain and plain.isprintable():
-            return plain
     data = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogateescape")
+    if len(data) <= limit and data.isascii() and b"\\" not in data:  # nearly every name: no walk over its characters
+        plain = data.decode("ascii")
+        if plain.isprintable():
+            return plain
     text = "".join(chr(b) if 0x20 <= b < 0x7F and b != 0x5C else f"\\x{b:02x}" for b in data[:limit])
     return text + ("..." if len(data) > limit else "")
 
@@ -86,7 +89,7 @@ class Log:
                 {"time": round(time.time(), 3), "level": level, "room": self.room, "event": event, **fields},
                 default=printable,
             )
-        pairs = "".join([f" {name}={_shown(value)}" for name, value in fields.items()])
+        pairs = "".join([f" {name}={value if type(value) is int else _shown(value)}" for name, value in fields.items()])
         return f"{self._openings[level]}{event}{pairs}"
 
 
@@ -120,7 +123,9 @@ class TurnLog(Log):
 
 
 def _shown(value: Any) -> str:
-    if type(value) is int:
-        return str(value)
+    if type(value) is str and _TAME.fullmatch(value):
+        return value
+    if type(value) is bytes and _TAME_BYTES.fullmatch(value):
+        return value.decode("ascii")
     text = printable(value, 3000) if isinstance(value, (bytes, str)) else str(value)
     return f'"{text}"' if " " in text or not text else text

@@ -311,7 +311,8 @@ class Engine:
         sent_bytes = transfer.delivered
         self._count()
         counters.add("bytes", sent_bytes)
-        counters.add("retransmits", session.retransmits)
+        if session.retransmits:
+            counters.add("retransmits", session.retransmits)
         if isinstance(how, Failed):
             counters.add("failed")
         elif how.outcome != PROBE:
@@ -319,7 +320,7 @@ class Engine:
         if not session.heard and how.outcome in _NOBODY:
             self._journal.unanswered(transfer.call.peer, transfer.call.request.name, now)
             return
-        if transfer.path_ate_it:
+        if isinstance(how, Failed) and transfer.path_ate_it:
             self._reception.lessons.path_ate(transfer.call.client, now)
         if session.heard:
             self._reception.lessons.passed(

@@ -149,3 +149,13 @@ def test_a_crash_carries_its_traceback_on_one_line() -> None:
         line = out.read()
     assert line.count(b"\n") == 1
     assert b"RuntimeError: boom" in line
+
+
+@given(
+    st.one_of(st.binary(max_size=300), st.text(max_size=300), st.integers(), st.just(b"boot/x.efi"), st.just("a\\b"))
+)
+def test_a_value_that_takes_the_short_way_looks_as_on_the_long_one(value: bytes | str | int) -> None:
+    text = printable(value, 3000) if isinstance(value, (bytes, str)) else str(value)
+    expected = f'"{text}"' if " " in text or not text else text
+    line = Log("tftp")._format("info", "event", {"key": value})
+    assert line.partition("]: ")[2] == f"event key={expected}"

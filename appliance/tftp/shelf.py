@@ -3,7 +3,8 @@
 Guards: content is handed out only while the path leads to the very file that was opened and judged (device, inode,
 size, mtime and ctime in ns, so neither bytes nor mode nor owner have changed), and never for one that had changed less
 than SETTLE_NS before it was read. Only for a working directory that is the root of a chroot: the kernel must resolve a
-path in stat exactly as in open.
+path in stat exactly as in open. And only for file systems on a disk of ours: a network file system asks its server when
+a file is opened, but may answer stat from what it remembers.
 Memory: at most `capacity` bytes, least recently used out first.
 """
 
@@ -50,6 +51,8 @@ class Shelf:
         cost = file.size + _OVERHEAD
         if file.size > SMALL or cost > self._capacity or now_ns - file.changed_ns < SETTLE_NS:
             return file
+        if not on_a_disk(file.identity[0]):
+            return file
         try:
             content = os.read(file.descriptor, file.size + 1)
         except OSError:
@@ -66,3 +69,8 @@ class Shelf:
 
     def _drop(self, path: bytes) -> None:
         self.used -= self._held.pop(path).size + _OVERHEAD
+
+
+def on_a_disk(device: int) -> bool:
+    """Whether a file system has a block device; NFS, SMB and FUSE have none (nor have tmpfs and overlayfs)."""
+    return os.major(device) != 0

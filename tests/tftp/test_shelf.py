@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.tftp import shelf as module
 from appliance.tftp.files import OpenFile, open_path
 from appliance.tftp.shelf import SETTLE_NS, SMALL, Shelf
 from tests.tftp.client import RefusedError, fetch
@@ -19,6 +20,7 @@ YEAR_2100 = 4_102_444_800 * 10**9
 @pytest.fixture(autouse=True)
 def in_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "on_a_disk", lambda _device: True)  # wherever the tests are run
 
 
 def opened(path: bytes) -> OpenFile:
@@ -41,6 +43,13 @@ def test_a_small_file_is_kept_without_a_descriptor() -> None:
     held.close()
     assert shelf.find(b"f") is held
     assert shelf.find(b"other") is None
+
+
+def test_a_file_of_a_network_file_system_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert module.on_a_disk(os.makedev(8, 1))
+    file = OpenFile(-1, 7, (os.makedev(0, 50), 1, 7, 0, 0), 0)
+    assert Shelf(1 << 20).keep(b"f", file, YEAR_2100) is file
 
 
 def rewrite() -> None:
@@ -119,6 +128,7 @@ def in_a_jail() -> None:
     from appliance.tftp import reception, shelf
 
     reception.is_chrooted = lambda: True
+    shelf.on_a_disk = lambda _device: True
     shelf.SETTLE_NS = 0
 
 

@@ -126,7 +126,11 @@ def _outcome(found: Found, terms: Terms, why: str, settings: TftpSettings, host:
         "respelled": found.respelled,
     }
     if isinstance(found.file, Refusal):
-        told = {"code": int(found.file.code), "text": found.file.text}
+        told: dict[str, Any] | None = {"code": int(found.file.code), "text": found.file.text}
+        if found.upload is not None:
+            cause = f"the custodian is asked for the upload {printable(found.upload)}"
+            readable = settings.uploads.readable
+            return facts | {"served": False, "why": why or f"{cause} (tftp.uploads.readable: {readable})", "told": None}
         return facts | {"served": False, "why": why or found.file.cause, "told": None if why else told}
     found.file.close()
     agreed = {

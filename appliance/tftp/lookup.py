@@ -41,6 +41,7 @@ class Found(NamedTuple):
 NO_UPLOADS = Refusal(ErrorCode.ACCESS, "uploads are not accepted here", "upload")
 _ELSEWHERE = Refusal(ErrorCode.ACCESS, "uploads are not accepted here", "upload outside of uploads.path")
 _KEPT = Refusal(ErrorCode.ACCESS, "Access violation", "an upload, which nobody reads back (uploads.readable)")
+_DEEPER = Refusal(ErrorCode.NOT_FOUND, "File not found", "uploads have no folders")
 _READABLE = Refusal(
     ErrorCode.UNDEFINED, "File cannot be read right now", "an upload, which the custodian gives out (uploads.readable)"
 )
@@ -152,8 +153,10 @@ class Lookup:
 
     def _kept(self, inner: bytes, hits: list[Hit]) -> Found:
         """Never from the file system: to an ordinary user, who has one uid for everything, the folder is open."""
-        if not self._readable or not inner:
+        if not self._readable:
             return Found(_KEPT, tuple(hits))
+        if not inner:
+            return Found(_DEEPER, tuple(hits))
         return Found(_READABLE, tuple(hits), upload=inner)
 
     def _look(

@@ -154,3 +154,19 @@ def test_a_service_that_is_off_serves_nothing(call: Call, tree: Path) -> None:
     config = tree.parent / "c.yaml"
     config.write_text(config.read_text().replace("tftp:\n", "tftp:\n  enabled: false\n"))
     assert explained(call, tree, "Boot.cfg", "192.0.2.1", code=1)["why"] == "TFTP is off (tftp.enabled)"
+
+
+def test_an_upload_is_the_business_of_the_custodian(call: Call, tree: Path) -> None:
+    config = tree.parent / "c.yaml"
+    (tree / "uploads").mkdir()
+    (tree / "uploads" / "sw1.cfg").write_text("saved")
+    uploads = "  uploads: {mode: create, bare_names: into_path, readable: same-client}\n"
+    config.write_text(config.read_text() + uploads)
+    for name in ("uploads/sw1.cfg", "sw1.cfg"):
+        facts = explained(call, tree, name, "192.0.2.1", code=1)
+        why = "the custodian is asked for the upload sw1.cfg (tftp.uploads.readable: same-client)"
+        assert (facts["why"], facts["told"]) == (why, None)
+    assert explained(call, tree, "uploads/a/b", "192.0.2.1", code=1)["why"] == "uploads have no folders"
+    config.write_text(config.read_text().replace("same-client", "none"))
+    facts = explained(call, tree, "uploads/sw1.cfg", "192.0.2.1", code=1)
+    assert facts["told"] == {"code": 2, "text": "Access violation"}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from appliance import wire as control
-from tests.tftp.client import RefusedError, ack, put
+from tests.tftp.client import Put, RefusedError, ack, fetch, put, rrq, udp
 from tests.tftp.custodian import Custodian
 from tests.tftp.server import until
 from tests.tftp.uploading import Box, under_way

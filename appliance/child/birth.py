@@ -38,7 +38,7 @@ def main(_arguments: list[str]) -> int:
         context = _context(start, fds, Channel(sock))
         worker = _prepare(start.main)(context)
         warm()
-        report = confine(Spec.from_plain(start.confinement))
+        report = confine(Spec.from_plain(start.confinement), getattr(worker, "start_threads", None))
     except ConfinementError as error:
         log.error("cannot be confined", reason=str(error))
         return EXIT_CONFINEMENT

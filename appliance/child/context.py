@@ -85,7 +85,10 @@ class Context:
 
 
 class Worker(Protocol):
-    """What the `main` of a service returns after it has imported and built everything it will ever need."""
+    """What the `main` of a service returns after it has imported and built everything it will ever need.
+
+    One with a method `start_threads()` has it called when all confinement is on; no thread can be made afterwards.
+    """
 
     def run(self) -> None:
         """Serve until drained; returns then. Called once, after confinement."""

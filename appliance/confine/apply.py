@@ -11,6 +11,7 @@ import errno
 import os
 import resource
 import signal
+from collections.abc import Callable
 
 from appliance.confine import landlock, libc, proof, seccomp
 from appliance.confine.plan import Spec, Step, steps
@@ -24,8 +25,8 @@ _WITNESS, _WITNESS_NAME = "/etc", b"passwd"  # world-readable on every system: o
 class _State:
     """What the steps hand on to each other."""
 
-    def __init__(self, spec: Spec) -> None:
-        self.spec = spec
+    def __init__(self, spec: Spec, threads: Callable[[], None] | None) -> None:
+        self.spec, self.threads = spec, threads
         self.layers = Layer(0)
         self.landlock_abi = 0
         self.syscalls = 0
@@ -35,9 +36,13 @@ class _State:
         self.outside = (found.st_dev, found.st_ino)
 
 
-def confine(spec: Spec) -> Report:
-    """Confine this process for good; returns what was proven. Raises ConfinementError."""
-    state = _State(spec)
+def confine(spec: Spec, threads: Callable[[], None] | None = None) -> Report:
+    """Confine this process for good; returns what was proven. Raises ConfinementError.
+
+    `threads` makes the threads of the process, all there will ever be. It is called when every layer is on, because
+    capabilities, Landlock and the filter are properties of a thread that only threads made later inherit.
+    """
+    state = _State(spec, threads)
     for step in steps(root=state.root):
         try:
             _STEPS[step](state)
@@ -154,7 +159,12 @@ def _landlock(state: _State) -> None:
 
 
 def _seccomp(state: _State) -> None:
-    seccomp.load(seccomp.assemble(state.spec.promise, seccomp.machine()))
+    machine = seccomp.machine()
+    seccomp.load(seccomp.assemble(state.spec.promise, machine, threads=state.threads is not None))
+    if state.threads is not None:
+        state.threads()
+        seccomp.close_threads(machine)
+        proof.must_fail("make threads", errno.EPERM, lambda: seccomp.try_to_open(machine))
     proof.seccomp()
     state.syscalls = len(PROMISES[state.spec.promise])
     state.layers |= Layer.SECCOMP

@@ -210,6 +210,19 @@ PROMISES: dict[str, Rules] = {
     "reader": {**_RUNTIME, "newfstatat": _ANY, "pread64": _ANY},
 }
 
+_THREAD = (
+    0x3D0F00  # what glibc's pthread_create asks of clone: the same memory, files, signals, process; no new id space
+)
+# Kept only while the threads of a worker are made, which is after every other layer is on (docs/decisions/0013). Then
+# `CLOSED` is taken away for good, from all threads at once, and the promise is the table above and nothing more.
+THREADS: Rules = {
+    "clone": (((0, 0xFFFFFFFF, _THREAD),),),
+    "set_robust_list": _ANY,
+    "rseq": (((2, 0xFFFFFFFF, 0),),),  # register; glibc ends a process whose threads cannot
+    "seccomp": (((0, 0xFFFFFFFF, 1), (1, 0xFFFFFFFF, 1)),),  # one more filter, on all threads: it can only take away
+}
+CLOSED = tuple(THREADS)
+
 
 def names(promise: str) -> frozenset[str]:
     """The system calls of a promise."""

@@ -12,7 +12,7 @@ import os
 import struct
 
 from appliance.confine import libc
-from appliance.confine.promises import ENOSYS_CALLS, PROMISES, Alternatives
+from appliance.confine.promises import CLOSED, ENOSYS_CALLS, PROMISES, THREADS, Alternatives
 from appliance.confine.syscalls import NUMBERS
 from appliance.errors import ConfinementError
 
@@ -21,12 +21,16 @@ KILL, ERRNO, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 _X32 = 0x40000000
 LOAD, AND, EQUAL, AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _NR, _ARCH, _ARGS = 0, 4, 16
+_SET_FILTER, _ALL_THREADS = 1, 1  # SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC
 
 Instruction = tuple[int, int, int, int]
 
 
-def assemble(promise: str, machine: str) -> list[Instruction]:
-    """The program for a promise on `machine` (x86_64 or aarch64). Raises ConfinementError for any other."""
+def assemble(promise: str, machine: str, *, threads: bool = False) -> list[Instruction]:
+    """The program for a promise on `machine` (x86_64 or aarch64). Raises ConfinementError for any other.
+
+    `threads`: as long as `close_threads` has not followed, threads can be made as well.
+    """
     if machine not in NUMBERS:
         raise ConfinementError(f"no system call table for {machine}; x86_64 and aarch64 have one")
     numbers = NUMBERS[machine]
@@ -38,7 +42,8 @@ def assemble(promise: str, machine: str) -> list[Instruction]:
         (AT_LEAST, 0, 1, _X32),
         (RETURN, 0, 0, ERRNO | errno.ENOSYS),
     ]
-    for name, alternatives in PROMISES[promise].items():
+    rules = {**PROMISES[promise], **THREADS} if threads else PROMISES[promise]
+    for name, alternatives in rules.items():
         if name in numbers:  # aarch64 has no stat, poll, ... : their callers use the *at forms there
             program += _rule(numbers[name], alternatives)
     for name in ENOSYS_CALLS:
@@ -61,16 +66,41 @@ def _rule(number: int, alternatives: Alternatives) -> list[Instruction]:
     return [(EQUAL, 0, len(body), number), *body]
 
 
+def closing(machine: str) -> list[Instruction]:
+    """The program that takes away what only the making of threads needs; it lies over the first one."""
+    program: list[Instruction] = [(LOAD, 0, 0, _NR)]
+    for name in CLOSED:
+        program += [(EQUAL, 0, 1, NUMBERS[machine][name]), (RETURN, 0, 0, ERRNO | errno.EPERM)]
+    return [*program, (RETURN, 0, 0, ALLOW)]
+
+
+def close_threads(machine: str) -> None:
+    """Put `closing` on every thread of this process at once. Raises OSError."""
+    head, _buffer = _packed(closing(machine))
+    if libc.syscall(NUMBERS[machine]["seccomp"], _SET_FILTER, _ALL_THREADS, ctypes.byref(head)):
+        raise OSError(errno.ESRCH, "a thread carries another filter")
+
+
+def try_to_open(machine: str) -> None:
+    """What `close_threads` did, with no program: EFAULT where it is still possible, EPERM where it is closed."""
+    libc.syscall(NUMBERS[machine]["seccomp"], _SET_FILTER, _ALL_THREADS, None)
+
+
 def load(program: list[Instruction]) -> None:
-    """Put the filter on this process. Needs no_new_privs. Raises OSError."""
+    """Put the filter on this thread and those it will make. Needs no_new_privs. Raises OSError."""
+    head, _buffer = _packed(program)
+    libc.prctl(libc.PR_SET_SECCOMP, 2, ctypes.byref(head))
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def _packed(program: list[Instruction]) -> tuple[_Program, ctypes.Array[ctypes.c_char]]:
+    """What the kernel is shown, and the buffer that must live as long."""
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(code, len(code))
-
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    head = Program(len(program), ctypes.addressof(buffer))
-    libc.prctl(libc.PR_SET_SECCOMP, 2, ctypes.byref(head))
+    return _Program(len(program), ctypes.addressof(buffer)), buffer
 
 
 def machine() -> str:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.confine import seccomp
-from appliance.confine.promises import ENOSYS_CALLS, PROMISES, Alternatives, names
+from appliance.confine.promises import ENOSYS_CALLS, PROMISES, THREADS, Alternatives, names
 from appliance.confine.syscalls import NUMBERS
 from appliance.errors import ConfinementError
 
@@ -159,6 +159,28 @@ def test_only_the_custodian_may_change_files() -> None:
     }
     for promise in PROMISES:
         assert promise == "custody" or not changing & names(promise)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_threads_can_be_made_only_in_the_form_of_glibc_and_only_until_they_are_closed(machine: str) -> None:
+    numbers, arch = NUMBERS[machine], seccomp.AUDIT_ARCH[machine]
+    open_, closed = seccomp.assemble("ftp", machine, threads=True), seccomp.closing(machine)
+    thread = (0x3D0F00, 1, 2, 3, 4)
+    assert run(open_, arch, numbers["clone"], thread) == seccomp.ALLOW
+    for flags in (17, 0x3D0F00 | 17, 0x3D0F00 | 0x10000000, 0x3D0F00 & ~0x800, 0x3D0F00 & ~0x10000, 0x4111, 0):
+        assert run(open_, arch, numbers["clone"], (flags,)) == EPERM  # a process, or one with name spaces of its own
+    assert run(open_, arch, numbers["clone3"], (0, 88)) == ENOSYS
+    assert run(open_, arch, numbers["seccomp"], (1, 0, 1)) == EPERM  # would leave the other threads out
+    assert run(open_, arch, numbers["seccomp"], (1, 1, 1)) == seccomp.ALLOW
+    by_number = {number: name for name, number in numbers.items()}
+    for number in range(600):
+        expected = EPERM if by_number.get(number) in THREADS else seccomp.ALLOW
+        assert run(closed, arch, number, thread) == expected, by_number.get(number)
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_no_promise_has_what_only_the_making_of_threads_needs(promise: str) -> None:
+    assert set(THREADS) & names(promise) == set()
 
 
 def test_an_unknown_machine_is_refused_by_name() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import errno
 import fcntl
 import json
 import mmap
@@ -16,6 +17,7 @@ import resource
 import signal
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -235,6 +237,23 @@ def make_a_process(_scene: Scene) -> object:
 @attempt
 def make_a_process_by_clone(_scene: Scene) -> object:
     return call("clone", signal.SIGCHLD, 0, 0, 0, 0)
+
+
+@attempt
+def make_a_thread(_scene: Scene) -> object:
+    thread = threading.Thread(target=int)
+    try:
+        thread.start()
+    except RuntimeError as error:  # all that Python tells
+        raise OSError(errno.EPERM, str(error)) from error
+    return thread
+
+
+@attempt
+def put_a_filter_on_all_threads(_scene: Scene) -> object:
+    program = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000))
+    head = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 1, ctypes.addressof(program)))
+    return call("seccomp", 1, 1, head)
 
 
 @attempt
@@ -661,6 +680,9 @@ class Attacker:
         self.context = context
 
     def run(self) -> None:
+        self.attack()
+
+    def attack(self) -> None:
         settings = self.context.settings
         scene = Scene(settings["victim"], settings["outside"], settings["tcp_port"], self.context)
         results = {name: outcome(function, scene) for name, function in ATTEMPTS.items()}
@@ -678,5 +700,25 @@ def outcome(function: Attempt, scene: Scene) -> str:
     return "ESCAPED"
 
 
+class ThreadedAttacker(Attacker):
+    """The same out of a thread made at birth, as the threads of a worker are."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._go = threading.Event()
+
+    def start_threads(self) -> None:
+        self._thread = threading.Thread(target=self._wait)
+        self._thread.start()
+
+    def _wait(self) -> None:
+        self._go.wait()
+        self.attack()
+
+    def run(self) -> None:
+        self._go.set()
+        self._thread.join()
+
+
 def prepare(context: Context) -> Attacker:
-    return Attacker(context)
+    return ThreadedAttacker(context) if context.settings["threads"] else Attacker(context)

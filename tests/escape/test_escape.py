@@ -18,7 +18,7 @@ from tests.escape.attempts import ATTEMPTS, BOX_ONLY, NR
 from tests.support import ROOT, born, spec
 
 pytestmark = pytest.mark.skipif(not NR, reason="the attempts are written for x86_64")
-KINDS = ("tftp", "ftp", "custody", "status", "reader")
+KINDS = ("tftp", "ftp", "custody", "status", "reader", "ftp-thread")
 SECRET = b"if you can read this, the jail leaks"
 
 
@@ -40,11 +40,17 @@ def make_world(folder: Path) -> Path:
 def attack(folder: Path, kind: str) -> tuple[dict[str, str], Report]:
     """Run all attempts inside a child of `kind`; what happened to each, and what the child had reported."""
     jail = make_world(folder)
-    bind = (41000, 41010) if kind == "ftp" else None
+    promise, _dash, threads = kind.partition("-")
+    bind = (41000, 41010) if promise == "ftp" else None
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        settings = {"victim": os.getpid(), "outside": str(folder / "secret"), "tcp_port": server.getsockname()[1]}
-        confinement = spec(str(jail), kind, writes=kind == "custody", bind_tcp=bind)
+        settings: dict[str, Any] = {
+            "victim": os.getpid(),
+            "outside": str(folder / "secret"),
+            "tcp_port": server.getsockname()[1],
+        }
+        settings["threads"] = bool(threads)
+        confinement = spec(str(jail), promise, writes=kind == "custody", bind_tcp=bind)
         with born("tests.escape.attempts:prepare", confinement, settings, (listener,)) as made:
             assert made.ready is not None, "the child did not become ready"
             report = Report(Layer(made.ready.layers), made.ready.landlock_abi, made.ready.syscalls)
@@ -113,7 +119,7 @@ HARMLESS = (
     "say_that_somebody_else_uploaded_a_file",
     "make_a_link", "make_a_hard_link", "make_a_fifo", "change_times", "rename_a_served_file",
     "listen_on_a_port_that_was_not_granted", "open_the_jail_by_an_access_list",
-    "open_the_jail_by_an_access_list_that_is_a_mode",
+    "open_the_jail_by_an_access_list_that_is_a_mode", "make_a_thread",
 )  # fmt: skip
 
 

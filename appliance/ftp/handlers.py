@@ -17,6 +17,7 @@ from appliance.ftp import addresses, filesystem, listing, policy, uploads
 from appliance.ftp.connections import Passive
 from appliance.ftp.data import Download, Stream, text_of
 from appliance.ftp.policy import Place, Run, Use
+from appliance.ftp.renderings import BusyError
 from appliance.ftp.session import Cwd, Session
 
 _LOGIN_DELAY_S = 2.0
@@ -90,27 +91,29 @@ class Handler(Session):
         path, pattern = whole, ""
         if verb != "MLSD" and _GLOB.search(typed.rpartition("/")[2]) and not filesystem.exists(path):
             path, _slash, pattern = path.rpartition("/")  # RFC 959 leaves globbing to the server; mget needs it
-        pieces: Iterator[bytes] | None = iter(())
-        if place is not Place.BOX:
-            pieces = self._pieces(verb, path or "/", pattern, typed)
-        if pieces is None:
+        try:
+            pieces = self._pieces(verb, path or "/", pattern, typed) if place is not Place.BOX else iter(())
+        except BusyError:
+            self.respond("450 Too many listings at once. Try again.")
+            return
+        except NotADirectoryError:
+            if verb != "MLSD":
+                raise
             self.respond("501 MLSD lists folders only.")
-        elif verb == "STAT":
+            return
+        if verb == "STAT":
             self._source = pieces
             self.respond("213-Status follows:")
         else:
             self.begin(Stream(self, verb, whole, pieces, None))
 
-    def _pieces(self, verb: str, path: str, pattern: str, typed: str) -> Iterator[bytes] | None:
-        listings = self.site.listings
+    def _pieces(self, verb: str, path: str, pattern: str, typed: str) -> Iterator[bytes]:
+        listings, now = self.site.listings, time.time()
         if verb == "NLST":
-            return listings.names(path, pattern, typed)
-        if verb != "MLSD":
-            return listings.long(path, time.time(), pattern)
-        try:
-            return listings.facts(path, listing.FactLines(self._current_facts))
-        except NotADirectoryError:
-            return None
+            return listings.names(path, now, pattern, typed)
+        if verb == "MLSD":
+            return listings.facts(path, listing.FactLines(self._current_facts), now)
+        return listings.long(path, now, pattern)
 
     def ftp_STAT(self, _argument: str) -> None:
         lines = [

@@ -89,8 +89,8 @@ class FactLines:
     """Lines of facts (RFC 3659 section 7) for MLSD and MLST. `facts` are those the client chose, in its order."""
 
     def __init__(self, facts: Iterable[str] = DEFAULT_FACTS) -> None:
-        self._facts = tuple(fact for fact in facts if fact in FACTS)
-        self._unique = "unique" in self._facts
+        self.facts = tuple(fact for fact in facts if fact in FACTS)
+        self._unique = "unique" in self.facts
         self._times: dict[int, bytes] = {}
         self._forms: dict[tuple[int, bool], bytes] = {}
 
@@ -119,4 +119,4 @@ class FactLines:
             "unix.mode": f"{stat.S_IMODE(mode):04o}",
             "unique": "%(unique)b",
         }
-        return "".join(f"{fact}={values[fact]};" for fact in self._facts).encode() + b" %(name)b\r\n"
+        return "".join(f"{fact}={values[fact]};" for fact in self.facts).encode() + b" %(name)b\r\n"

@@ -256,8 +256,14 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             end = b"213 End of status.\r\n"
         except OSError:  # from the disk; the reply has begun, so it can only be ended
             end = b"213 End of status; not all could be read.\r\n"
-        self._source = None
+        self._drop_source()
         return end
+
+    def _drop_source(self) -> None:
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
+        self._source = None
 
     def _watch(self) -> None:
         wants = 0 if self._ending or len(self._input) > LONGEST_LINE else READ
@@ -306,7 +312,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             transfer.close()
             self._record(transfer, "the session ended")
         self.drop_data()
-        self._source = None
+        self._drop_source()
         house = self.house
         house.sessions.discard(self)
         house.counters.set("active", len(house.sessions))

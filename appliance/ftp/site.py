@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from appliance.ftp.addresses import Networks
 from appliance.ftp.filesystem import Listings
 from appliance.ftp.policy import Rules
+from appliance.ftp.renderings import Renderings
 from appliance.settings.ftp import FtpSettings, FtpSite
 
 FULL = "421 Too many sessions on this site. Try again later."
@@ -32,7 +33,7 @@ class Site:
 
     def real(self, path: str) -> str:
         """A path as the client sees it, as the worker sees it."""
-        return self.root + path
+        return self.root + path if path != "/" else self.root or "/"
 
     def seen(self, path: str) -> str:
         """The reverse of `real`."""
@@ -53,14 +54,15 @@ class Site:
 
 
 class Sites:
-    """All sites of one configuration; `main` is that of `ftp.listen`."""
+    """All sites of one configuration; `main` is that of `ftp.listen`. They share their `renderings`."""
 
     def __init__(self, settings: FtpSettings) -> None:
-        self.main = _site(settings, FtpSite())
+        self.renderings = Renderings()
+        self.main = self._site(settings, FtpSite())
         self._listeners: dict[tuple[str, int], Site] = {}
         self._hosts: dict[str, Site] = {}
         for item in settings.sites:
-            site = _site(settings, item)
+            site = self._site(settings, item)
             self._hosts |= dict.fromkeys(item.hosts, site)
             for text in item.listen:
                 host, _colon, port = text.rpartition(":")
@@ -74,12 +76,12 @@ class Sites:
         """The site of a HOST name in any case, None for a name that is nobody's."""
         return self._hosts.get(name.lower().removesuffix("."))
 
-
-def _site(settings: FtpSettings, item: FtpSite) -> Site:
-    root = f"/{item.root}" if item.root else ""
-    rules = Rules(settings.hide, _box(settings, root))
-    networks = Networks(item.allow, item.deny)
-    return Site(root, rules, Listings(rules, root), item.banner or settings.banner, networks, item.sessions or 0)
+    def _site(self, settings: FtpSettings, item: FtpSite) -> Site:
+        root = f"/{item.root}" if item.root else ""
+        rules = Rules(settings.hide, _box(settings, root))
+        listings = Listings(rules, root, self.renderings)
+        networks = Networks(item.allow, item.deny)
+        return Site(root, rules, listings, item.banner or settings.banner, networks, item.sessions or 0)
 
 
 def _box(settings: FtpSettings, root: str) -> str | None:

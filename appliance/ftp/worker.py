@@ -68,10 +68,11 @@ class Worker:
             wait = min(wait, house.rates.wait(house.now))
         if soonest is not None:
             wait = min(wait, soonest)
-        house.loop.poll(0.0 if house.ready or house.dirty else wait)
+        house.loop.poll(0.0 if house.ready or house.dirty or house.sites.renderings.busy else wait)
         house.now = time.monotonic()
         if house.rates is not None:
             house.rates.tick(house.now)
+        house.sites.renderings.turn()
         if house.ready:
             ready, house.ready = house.ready, set()
             for session in ready:
@@ -88,6 +89,7 @@ class Worker:
         self._next_second = house.now + 1.0
         self._counters.tick()
         house.second()
+        house.sites.renderings.sweep()
         for door in self._all_doors():
             door.open()
         for session in list(house.sessions):

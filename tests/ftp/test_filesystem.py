@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from appliance.ftp import filesystem, listing
 from appliance.ftp.policy import Rules
+from appliance.ftp.renderings import Reader
+
+NOW = 0.0  # a clock behind every time stamp: nothing is shared
+NS = 1_600_000_000_123_456_789
 
 
 @pytest.fixture
@@ -18,8 +23,13 @@ def inside(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tree
 
 
-def all_of(pieces: object) -> bytes:
-    return b"".join(pieces)  # type: ignore[arg-type]
+def all_of(listings: filesystem.Listings, pieces: Reader) -> bytes:
+    """What a session gets that asks again in each turn of the loop."""
+    found = []
+    for piece in pieces:
+        found.append(piece)
+        listings.renderings.turn()
+    return b"".join(found)
 
 
 def open_descriptors() -> int:
@@ -50,9 +60,9 @@ def test_a_link_inside_the_tree_works_and_a_broken_one_does_not_exist(inside: Pa
     assert filesystem.look("/latest/b.txt").st_size == 2
     filesystem.enter("/latest")
     long, names, facts = (
-        all_of(listings.long("/", 0.0)),
-        all_of(listings.names("/")),
-        all_of(listings.facts("/", listing.FactLines())),
+        all_of(listings, listings.long("/", NOW)),
+        all_of(listings, listings.names("/", NOW)),
+        all_of(listings, listings.facts("/", listing.FactLines(), NOW)),
     )
     assert b" latest -> pub\r\n" in long
     assert b"latest\r\n" in names and b"type=dir;" in facts.split(b" latest")[0].split(b"\r\n")[-1]
@@ -71,29 +81,120 @@ def test_a_refusal_of_a_listing_is_known_before_its_first_slice(inside: Path) ->
     listings = filesystem.Listings(Rules((), None))
     for build in (listings.long, listings.names):
         with pytest.raises(OSError):  # noqa: PT011
-            build("/nothing", *([0.0] if build == listings.long else []))  # type: ignore[operator]
+            build("/nothing", NOW)
     with pytest.raises(NotADirectoryError):
-        listings.facts("/a.txt", listing.FactLines())
+        listings.facts("/a.txt", listing.FactLines(), NOW)
+
+
+def fill(folder: str, count: int) -> None:
+    os.mkdir(folder)
+    for number in range(count):
+        os.close(os.open(f"{folder}/{number:05}", os.O_CREAT))
+
+
+def settle(folder: str) -> float:
+    """Make the last change of a folder an old one; returns the time of now for a listing."""
+    os.utime(folder, ns=(NS, NS))
+    return os.stat(folder).st_ctime + 60.0
 
 
 def test_a_listing_that_is_dropped_closes_its_folder(inside: Path) -> None:
+    fill("many", 12_000)
     before = open_descriptors()
-    pieces = filesystem.Listings(Rules((), None)).names("/")
-    assert open_descriptors() == before + 1
-    pieces.close()  # type: ignore[attr-defined]
+    listings = filesystem.Listings(Rules((), None))
+    listings.renderings.turn()
+    pieces = listings.long("/many", NOW)
+    assert open_descriptors() > before
+    pieces.close()
+    pieces.close()
     assert open_descriptors() == before
+    assert (listings.renderings.held, listings.renderings.busy) == (0, False)
 
 
 def test_a_big_folder_comes_in_many_slices_in_order(inside: Path) -> None:
-    os.mkdir("many")
-    for number in range(12_000):
-        os.close(os.open(f"many/{number:05}", os.O_CREAT))
-    pieces = list(filesystem.Listings(Rules((), None)).names("/many"))
-    assert len(pieces) > 20
-    assert all_of(pieces).split() == [b"%05d" % number for number in range(12_000)]
+    fill("many", 12_000)
+    listings = filesystem.Listings(Rules((), None))
+    found = all_of(listings, listings.names("/many", NOW))
+    assert found.split() == [b"%05d" % number for number in range(12_000)]
 
 
 def test_a_file_that_goes_away_meanwhile_is_left_out(inside: Path) -> None:
-    pieces = filesystem.Listings(Rules((), None)).long("/pub", 0.0)
-    os.unlink("pub/b.txt")
-    assert b"b.txt" not in all_of(pieces)
+    fill("many", 12_000)
+    listings = filesystem.Listings(Rules((), None))
+    pieces = listings.long("/many", NOW)
+    os.unlink("many/11999")
+    found = all_of(listings, pieces)
+    assert b" 11998\r\n" in found and b"11999" not in found
+
+
+def test_a_listing_is_shared_until_the_folder_changes(inside: Path) -> None:
+    listings = filesystem.Listings(Rules((), None))
+    now = settle("pub")
+    first = all_of(listings, listings.long("/pub", now))
+    os.truncate("pub/b.txt", 1)  # the folder does not change by this, which is why the age is bounded
+    assert all_of(listings, listings.long("/pub", now)) == first
+    os.rename("pub/b.txt", "pub/d.txt")
+    assert b" 1 " in (after := all_of(listings, listings.long("/pub", now)))
+    assert b"d.txt" in after and b"b.txt" not in after
+
+
+@pytest.mark.parametrize("change", ["create", "remove", "rename", "replace"])
+def test_no_change_of_a_folder_is_ever_missed_however_soon_it_comes(inside: Path, change: str) -> None:
+    listings = filesystem.Listings(Rules((), None))
+    for round_ in range(300):
+        name, other = f"pub/x{round_}", f"pub/y{round_}"
+        with open(name, "wb") as file:
+            file.write(b"old")
+        all_of(listings, listings.long("/pub", time.time()))  # begun in the same tick of the clock
+        if change == "create":
+            os.close(os.open(other, os.O_CREAT))
+        elif change == "remove":
+            os.unlink(name)
+        elif change == "rename":
+            os.rename(name, other)
+        else:
+            with open(other, "wb") as file:
+                file.write(b"newer")
+            os.rename(other, name)
+        found = all_of(listings, listings.long("/pub", time.time()))
+        assert (other[4:].encode() in found) == (change in ("create", "rename"))
+        assert (name[4:].encode() in found) == (change not in ("remove", "rename"))
+        assert change != "replace" or b" 5 " in found.split(name[4:].encode())[0].split(b"\r\n")[-1]
+
+
+def test_listings_of_different_kinds_and_names_are_not_mixed_up(inside: Path) -> None:
+    listings = filesystem.Listings(Rules((), "pub/deep"))
+    now = settle("pub")
+    os.symlink("pub", "same")
+    few = listing.FactLines(("size",))
+    assert all_of(listings, listings.names("/pub", now)) == b"b.txt\r\nc.iso\r\ndeep\r\n"
+    assert all_of(listings, listings.names("/pub", now, "", "pub")).startswith(b"pub/b.txt\r\n")
+    assert all_of(listings, listings.names("/pub", now, "*.iso")) == b"c.iso\r\n"
+    assert all_of(listings, listings.facts("/pub", few, now)).startswith(b"size=2; b.txt\r\n")
+    assert b"perm=ec;" in all_of(listings, listings.facts("/pub", listing.FactLines(), now))
+    assert b"perm=ec;" not in all_of(listings, listings.facts("/same", listing.FactLines(), now))
+
+
+def test_a_name_in_any_bytes_is_listed_with_those_bytes(inside: Path) -> None:
+    listings = filesystem.Listings(Rules((), None))
+    with open(b"new\nline", "wb"):
+        pass
+    assert b"caf\xe9\r\n" in (found := all_of(listings, listings.names("/", NOW)))
+    assert b"new" not in found
+
+
+def test_a_folder_4000_levels_down_is_listed_as_fast_as_any(inside: Path) -> None:
+    here = os.open(".", os.O_RDONLY)
+    for _ in range(1900):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    for number in range(2000):
+        os.close(os.open(f"{number:04}", os.O_CREAT, dir_fd=here))
+    os.close(here)
+    listings = filesystem.Listings(Rules((), None))
+    started = time.process_time()
+    found = all_of(listings, listings.long("/d" * 1900, NOW))
+    assert found.count(b"\r\n") == 2000
+    assert time.process_time() - started < 0.3  # walking the path for each of them takes a second and more

@@ -18,7 +18,8 @@ from appliance.ftp.connections import Passive
 from appliance.ftp.data import Download, Stream, text_of
 from appliance.ftp.policy import Place, Run, Use
 from appliance.ftp.renderings import BusyError
-from appliance.ftp.session import Cwd, Session
+from appliance.ftp.session import Cwd
+from appliance.ftp.sums import DEFAULT, Summing
 
 _LOGIN_DELAY_S = 2.0
 _SHOWN = 64  # characters of a user or password in the log
@@ -28,7 +29,7 @@ _TYPES = {"A": "A", "A N": "A", "L7": "A", "L 7": "A", "I": "I", "L8": "I", "L 8
 _MOST = (1 << 63) - 1
 
 
-class Handler(Session):
+class Handler(Summing):
     """Methods named `ftp_*` run the verb of that name; an OSError of one is a refusal about its path."""
 
     proto_cmds = {  # noqa: RUF012  what FEAT and HELP tell
@@ -46,6 +47,8 @@ class Handler(Session):
         try:
             if use is Use.LIST or (use is Use.STATUS and command.argument):
                 self._list(command.verb, path, verdict.place, policy.without_flags(command.argument))
+            elif use is Use.SUM:
+                self.sum(command, path)
             else:
                 getattr(self, f"ftp_{command.verb}")(path)
         except OSError as error:
@@ -69,7 +72,12 @@ class Handler(Session):
         self.respond("226 Abort successful; nothing runs any more.")
 
     def ftp_RETR(self, path: str) -> None:
-        file = filesystem.open_file(path)
+        try:
+            file = filesystem.open_file(path)
+        except FileNotFoundError:
+            if not self.retr_sum(path, self._restart_position):
+                raise
+            return
         offset = self._restart_position
         if offset > file.size or (offset and self.type_a):
             file.close()
@@ -247,6 +255,7 @@ class Handler(Session):
         self._current_type = "a"
         self._restart_position = self._declared = 0
         self._current_facts = list(listing.DEFAULT_FACTS)
+        self.algorithm = DEFAULT
 
     def ftp_REIN(self, _argument: str) -> None:
         self.flush_account()
@@ -276,13 +285,17 @@ class Handler(Session):
     ftp_CDUP = ftp_CWD
 
     def ftp_SIZE(self, path: str) -> None:
-        found = filesystem.look(path)
+        try:
+            found = filesystem.look(path)
+            size = found.st_size
+        except FileNotFoundError:
+            found, size = None, self.size_of_sum(path)
         if self.type_a:
             self.respond("550 SIZE is not told in TYPE A.")  # it would take reading the whole file (RFC 3659 section 4)
-        elif filesystem.is_folder(found):
+        elif found is not None and filesystem.is_folder(found):
             raise FileNotFoundError(errno.ENOENT, "a folder")
         else:
-            self.respond(f"213 {found.st_size}")
+            self.respond(f"213 {size}")
 
     def ftp_MDTM(self, path: str) -> None:
         found = filesystem.look(path)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from appliance.ftp.addresses import ByNetwork, Networks
 from appliance.ftp.bans import REFUSAL, Bans
+from appliance.ftp.checksums import Checksums
 from appliance.ftp.loop import Loop
+from appliance.ftp.pool import Pool
 from appliance.ftp.rates import Rates
 from appliance.ftp.seats import Seats
 from appliance.ftp.site import Sites
@@ -38,6 +40,8 @@ class House:
     log: Log
     counters: Counters
     sites: Sites
+    pool: Pool
+    checksums: Checksums
     seats: Seats
     networks: Networks
     passive_ports: range

@@ -35,6 +35,7 @@ class Use(Enum):
     ABOUT = 7  # size and time of a file
     STORE = 8
     WRITE = 9  # refused always, everywhere
+    SUM = 10  # a checksum of a file
 
 
 class Place(Enum):
@@ -91,6 +92,8 @@ VERBS: dict[str, Verb] = {
     "RETR": Verb(Use.FETCH, _MUST),
     "SIZE": Verb(Use.ABOUT, _MUST),
     "MDTM": Verb(Use.ABOUT, _MUST),
+    "HASH": Verb(Use.SUM, _MUST),  # draft-bryan-ftpext-hash-02; the others are older, and written down nowhere
+    **dict.fromkeys(("XCRC", "XMD5", "XSHA256"), Verb(Use.SUM, _MUST)),
     "STOR": Verb(Use.STORE, _MUST),
     **dict.fromkeys(
         ("APPE", "DELE", "MFCT", "MFF", "MFMT", "MKD", "RMD", "RNFR", "RNTO", "SITE", "SMNT", "STOU"),
@@ -155,6 +158,8 @@ EPSV_ONLY = Refuse(501, "Only EPSV is allowed after EPSV ALL.")
 NO_RESUME = Refuse(501, "Uploads cannot be resumed.")
 NO_FOLDERS = Refuse(553, "Uploads go directly into the drop box.")
 _RUN = Run()
+_QUOTED = re.compile(r'"(.*)"(?: +(\d{1,19}))?(?: +(\d{1,19}))?', re.ASCII)
+_SPAN = re.compile(r"(.+?) +(\d{1,19}) +(\d{1,19})", re.ASCII)
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _TELNET = re.compile(rb"^(?:\xff[\xfb-\xfe].|\xff[\xf0-\xfa]|\xff?\xf2|\xff)+", re.DOTALL)
 
@@ -211,6 +216,21 @@ def without_flags(argument: str) -> str:
     while argument.startswith("-"):
         argument = argument.partition(" ")[2].lstrip(" ")
     return argument
+
+
+def span(command: Command) -> tuple[str, int, int | None]:
+    """Name, start and end (the first byte left out; None: that of the file) of a command that asks for a checksum.
+
+    `HASH name`; `XCRC name [start end]`; `XCRC "name" [start [end]]`. Without quotes a single number belongs to the
+    name, since names with a number at the end are common and half a span is not.
+    """
+    if command.verb == "HASH":
+        return command.argument, 0, None
+    found = _QUOTED.fullmatch(command.argument) or _SPAN.fullmatch(command.argument)
+    if found is None:
+        return command.argument, 0, None
+    name, start, end = found.groups()
+    return name, int(start or 0), None if end is None else int(end)
 
 
 def decide(command: Command, state: State, rules: Rules) -> Verdict:
@@ -274,6 +294,11 @@ def _about(command: Command, state: State, rules: Rules) -> Verdict:
     return Run(path) if rules.place(path) is Place.TREE else MISSING
 
 
+def _sum(command: Command, state: State, rules: Rules) -> Verdict:
+    name = span(command)[0]
+    return _about(Command(command.verb, name), state, rules) if name else NO_ARGUMENT
+
+
 def _store(command: Command, state: State, rules: Rules) -> Verdict:
     path = resolve(state.cwd, command.argument)
     place = rules.place(path) if rules.box is not None else Place.TREE
@@ -298,4 +323,5 @@ _JUDGES = {
     Use.FETCH: _fetch,
     Use.ABOUT: _about,
     Use.STORE: _store,
+    Use.SUM: _sum,
 }

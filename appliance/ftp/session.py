@@ -21,6 +21,7 @@ import pyftpdlib.ioloop  # first of its package: it silences the DeprecationWarn
 from pyftpdlib.handlers import FTPHandler
 
 from appliance.ftp import addresses, filesystem, listing, policy
+from appliance.ftp.checksums import Claim
 from appliance.ftp.connections import LISTEN_S, Passive
 from appliance.ftp.data import Transfer
 from appliance.ftp.house import House
@@ -49,6 +50,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     timeout = 0  # pyftpdlib's own timers stay off; `check` looks at every session once a second
     encoding = "utf-8"
     unicode_errors = "surrogateescape"
+    feats = ("HOST",)  # what pyftpdlib's FEAT does not tell by itself
     authenticated: bool
     fs: Cwd | None
 
@@ -68,12 +70,13 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self._input = b""
         self._skipping = False  # the rest of a line that was too long
         self._waiting = False
+        self.claim: Claim | None = None  # on a checksum; no command runs before it is there
         self._output = bytearray()
         self._source: Iterator[bytes] | None = None  # a listing that leaves over the control connection
         self._ending = 0.0  # when a session that has said its last word is closed even if nobody reads
         self._events = READ
         super().__init__(conn, None, ioloop=house.loop)
-        self._extra_feats = ["HOST"]
+        self._extra_feats = list(self.feats)
         self._available_facts, self._current_facts = list(listing.FACTS), list(listing.DEFAULT_FACTS)
         if not self._closed:
             house.sessions.add(self)
@@ -120,7 +123,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             self.finish("closed by the client")
             return
         self._input += data
-        if self.transfer is not None and self._abort_waits():
+        if (self.transfer is not None or self.claim is not None) and self._abort_waits():
             self.abort()
         self.advance()
 
@@ -141,6 +144,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             self._closed
             or self._ending
             or self._waiting
+            or self.claim is not None
             or self._source is not None
             or self._events & WRITE
             or len(self._output) > _BACKLOG
@@ -311,6 +315,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             transfer, self.transfer = self.transfer, None
             transfer.close()
             self._record(transfer, "the session ended")
+        self.drop_claim()
         self.drop_data()
         self._drop_source()
         house = self.house
@@ -344,6 +349,8 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         elif not self.authenticated:
             if now - self.born > limits.login_timeout:
                 self.finish("no log-in in time", "421 Log-in took too long.")
+        elif self.claim is not None:
+            self.heard = now
         elif now - self.heard > limits.idle_timeout:
             self.finish("idle", "421 Idle for too long.")
         elif self.listener is not None and now - self.listener.made > LISTEN_S:
@@ -380,9 +387,19 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         transfer.start()
 
     def abort(self) -> None:
-        """End the transfer, if one runs, on the client's wish."""
+        """End the transfer or the wait for a checksum, if there is one, on the client's wish."""
+        if self.drop_claim():
+            self.respond("426 Aborted.")
         if self.transfer is not None:
             self.transfer.end("426 Transfer aborted.", "aborted by the client")
+
+    def drop_claim(self) -> bool:
+        """Wait for no checksum any more; true when that was so."""
+        if self.claim is None:
+            return False
+        self.claim.cancel()
+        self.claim = None
+        return True
 
     def drop_data(self) -> None:
         """Forget the data connection that was arranged."""

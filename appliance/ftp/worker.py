@@ -11,9 +11,11 @@ from appliance import wire
 from appliance.child.context import ACTIVE, Context, take_listener
 from appliance.ftp.addresses import Networks
 from appliance.ftp.bans import Bans
+from appliance.ftp.checksums import Checksums
 from appliance.ftp.door import Door
 from appliance.ftp.house import House
 from appliance.ftp.loop import READ, Loop, silence
+from appliance.ftp.pool import Pool
 from appliance.ftp.rates import Rates
 from appliance.ftp.seats import Seats
 from appliance.ftp.site import Sites
@@ -36,10 +38,16 @@ class Worker:
         self._next_second = 0.0
         self._gone = False
 
+    def start_threads(self) -> None:
+        """Make the threads of the pool (`child.context.Worker`)."""
+        self._house.pool.start()
+
     def run(self) -> None:
         """Serve. Returns when drained, or at once when the supervisor is gone."""
         house = self._house
+        house.pool.start()  # where no birth has done it: there is none without confinement
         house.loop.register(self._channel.fileno(), self, READ)
+        house.loop.register(house.pool.fileno(), house.pool, READ)
         if house.custodian is not None and "custody" in self._links:
             house.custodian.attach(self._links["custody"])
         self._doors = [Door(house, sock) for sock in self._listeners]
@@ -53,6 +61,7 @@ class Worker:
             session.flush()
             session.close()
         self._close_doors()
+        house.pool.close()
         house.loop.close()
 
     def _finished(self) -> bool:
@@ -179,6 +188,7 @@ def _house(context: Context) -> House:
     first, _dash, last = settings.passive_ports.partition("-")
     workers = int(context.settings["workers"])
     silence()
+    pool = Pool()
     house = House(
         settings=settings,
         loop=Loop(),
@@ -186,6 +196,8 @@ def _house(context: Context) -> House:
         counters=counters,
         sites=Sites(settings),
         seats=Seats(settings.limits.sessions, settings.limits.sessions_per_client, context.tally),
+        pool=pool,
+        checksums=Checksums(pool, settings.checksums.queue),
         networks=Networks(settings.allow, settings.deny),
         passive_ports=range(int(first), int(last) + 1),
         bans=Bans(settings.bans.after, settings.bans.within, settings.bans.exempt),

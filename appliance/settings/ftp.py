@@ -85,6 +85,19 @@ class FtpSite:
 
 
 @dataclass(frozen=True, slots=True)
+class ChecksumSettings:
+    """HASH, XSHA256, XMD5, XCRC, and FILE.sha256 for each file that has none."""
+
+    enabled: Annotated[bool, Help("answer HASH, XSHA256, XMD5, XCRC, and RETR of NAME.sha256 for every file")] = True
+    max_size: Annotated[int, Unit("size", 1, 1 << 60), Help("largest file, or part of one, that is read for it")] = (
+        8 << 30
+    )
+    queue: Annotated[
+        int, Ge(1), Le(10_000), Help("files that wait to be read, in each worker, which reads one at a time")
+    ] = 32
+
+
+@dataclass(frozen=True, slots=True)
 class FtpLimits:
     """What one server gives at most, to all and to one client. 0 is no limit where it is allowed."""
 
@@ -174,6 +187,9 @@ class FtpSettings:
     )
     incoming: Annotated[IncomingSettings, Help("The drop box: clients may write, but neither list nor read.")] = field(
         default_factory=IncomingSettings
+    )
+    checksums: Annotated[ChecksumSettings, Help("Checksums of served files, computed when asked for.")] = field(
+        default_factory=ChecksumSettings
     )
     hide: Annotated[tuple[Pattern, ...], Help("names that are neither listed nor served, anywhere in a path")] = (
         ".ht*",

@@ -21,7 +21,7 @@ from appliance.child.context import Channel, Context
 from appliance.observe import tables
 from appliance.settings import plain
 from appliance.settings.box import Box, of_incoming
-from appliance.settings.ftp import FtpLimits, FtpSettings, IncomingSettings
+from appliance.settings.ftp import ChecksumSettings, FtpLimits, FtpSettings, IncomingSettings
 
 SECONDS = 15.0
 _ports = iter(range(20000 + os.getpid() % 200 * 100, 65000, 40))
@@ -34,11 +34,12 @@ def passive_range(count: int = 40) -> str:
 
 
 def settings(**changes: Any) -> FtpSettings:
-    """Settings for a test; `limits` and `incoming` may be given as dicts of what differs."""
+    """Settings for a test; `limits`, `incoming` and `checksums` may be given as dicts of what differs."""
     limits = FtpLimits(**{"sessions_per_client": 3000, **changes.pop("limits", {})})
     incoming = IncomingSettings(**changes.pop("incoming", {}))
+    checksums = ChecksumSettings(**changes.pop("checksums", {}))
     known = {"listen": ("127.0.0.1:0",), "passive_ports": passive_range()}
-    return FtpSettings(**{**known, **changes}, limits=limits, incoming=incoming)
+    return FtpSettings(**{**known, **changes}, limits=limits, incoming=incoming, checksums=checksums)
 
 
 def until(fact: Callable[[], Any], seconds: float = SECONDS) -> Any:

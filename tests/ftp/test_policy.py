@@ -36,6 +36,7 @@ from appliance.ftp.policy import (
     decide,
     parse,
     resolve,
+    span,
     without_flags,
 )
 
@@ -49,7 +50,7 @@ PLACES = {
     Place.DEEP: "/incoming/folder/file",
     Place.HIDDEN: "/pub/.git/config",
 }
-READS = {Use.ENTER, Use.LIST, Use.STATUS, Use.FACTS, Use.FETCH, Use.ABOUT}
+READS = {Use.ENTER, Use.LIST, Use.STATUS, Use.FACTS, Use.FETCH, Use.ABOUT, Use.SUM}
 SHOWN_IN = {
     Use.ENTER: {Place.TREE, Place.BOX},
     Use.LIST: {Place.TREE, Place.BOX},
@@ -57,6 +58,7 @@ SHOWN_IN = {
     Use.FACTS: {Place.TREE, Place.BOX},
     Use.FETCH: {Place.TREE},
     Use.ABOUT: {Place.TREE},
+    Use.SUM: {Place.TREE},
     Use.STORE: {Place.IN_BOX},
 }
 PYFTPDLIB_WRITES = {"APPE", "DELE", "MFMT", "MKD", "RMD", "RNFR", "RNTO", "SITE", "STOR", "STOU", "XMKD", "XRMD"}
@@ -234,3 +236,30 @@ def test_places_are_told_by_whole_names() -> None:
 )
 def test_flags_of_ls_are_dropped(typed: str, path: str) -> None:
     assert without_flags(typed) == path
+
+
+@pytest.mark.parametrize(
+    ("verb", "argument", "name", "start", "end"),
+    [
+        ("HASH", "a 1 2", "a 1 2", 0, None),
+        ("HASH", '"a"', '"a"', 0, None),
+        ("XCRC", "a", "a", 0, None),
+        ("XCRC", "disk 2", "disk 2", 0, None),
+        ("XCRC", "disk 2 10 20", "disk 2", 10, 20),
+        ("XMD5", '"disk 2"', "disk 2", 0, None),
+        ("XMD5", '"disk 2" 5', "disk 2", 5, None),
+        ("XSHA256", '"disk 2"  5  9', "disk 2", 5, 9),
+        ("XSHA256", 'a "b" 5 9', 'a "b"', 5, 9),
+        ("XCRC", "a 1 99999999999999999999", "a 1 99999999999999999999", 0, None),
+        ("XCRC", "a \u0661 \u0662", "a \u0661 \u0662", 0, None),
+    ],
+)
+def test_the_span_of_a_checksum(verb: str, argument: str, name: str, start: int, end: int | None) -> None:
+    assert span(Command(verb, argument)) == (name, start, end)
+    assert decide(Command(verb, argument), IN, RULES) == Run(resolve("/", name))
+
+
+def test_a_checksum_needs_a_name_and_is_refused_where_the_name_may_not_be_read() -> None:
+    assert decide(Command("XCRC", '""'), IN, RULES) == NO_ARGUMENT
+    assert decide(Command("XCRC", '".htaccess" 1 2'), IN, RULES) == MISSING
+    assert decide(Command("XCRC", "incoming/a 1 2"), IN, RULES) == MISSING

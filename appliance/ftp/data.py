@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from appliance.ftp import ascii
+from appliance.ftp.ahead import PIECE, Ahead
 from appliance.ftp.connections import Active, Passive
 from appliance.ftp.filesystem import OpenFile
 from appliance.ftp.loop import WRITE
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from appliance.ftp.rates import Flow
     from appliance.ftp.session import Session
 
-PIECE = 1 << 20  # bytes per sendfile: 64 KiB pieces cost twice the CPU
-_TEXT_PIECE = 256 << 10
+_TEXT_PIECE = PIECE // 4
 _PIECES = 3  # of a stream in one turn, so that a short listing needs no second one
 _CONNECT_S = 30.0  # for the data connection to come about
 
@@ -111,6 +111,21 @@ class Transfer:
         if self.sock is not None:
             self._watch(self.events)
 
+    def pause(self) -> None:
+        """Wait for something that is no socket; `resume` goes on. The end of the connection is still noticed."""
+        self.events = 0
+        if self._watched:
+            self._watch(0)
+
+    def resume(self) -> None:
+        """Go on where `pause` was called."""
+        if self.over:
+            return
+        self.events = type(self).events
+        self.move()
+        if not self.over and self._watched:
+            self._watch(self.events)
+
     def end(self, reply: str, cause: str = "") -> None:
         """Close the data connection, then reply (RFC 959 section 3.3). `cause` is for the operator; "" is success."""
         if self.over:
@@ -170,11 +185,16 @@ class Download(Transfer):
     def __init__(self, session: Session, path: str, file: OpenFile, offset: int) -> None:
         super().__init__(session, "RETR", path)
         self._file, self._offset = file, offset
+        self._ahead = Ahead(self.house.pool, self.house.memory, file, self.resume, self.handle_error)
 
     def move(self) -> None:
         left = self._file.size - self._offset
         if left and self.sock is not None:
-            count = self.may(min(PIECE, left))
+            ready = self._ahead.ready(self._offset)
+            if not ready:
+                self.pause()
+                return
+            count = self.may(min(PIECE, ready))  # 64 KiB pieces cost twice the CPU of 1 MiB
             if not count:
                 return
             try:
@@ -194,6 +214,7 @@ class Download(Transfer):
             self.end("226 Transfer complete.")
 
     def release(self) -> None:
+        self._ahead.close()
         self._file.close()
 
 
@@ -204,6 +225,8 @@ class Stream(Transfer):
         super().__init__(session, verb, path)
         self._pieces, self._file = pieces, file
         self._left = memoryview(b"")
+        self._offset = 0  # in the file
+        self._ahead = Ahead(self.house.pool, self.house.memory, file, self.resume, self.handle_error) if file else None
 
     def move(self) -> None:
         for _ in range(_PIECES):
@@ -212,6 +235,11 @@ class Stream(Transfer):
 
     def _fetch(self) -> bool:
         """Get the next piece; False when there is none now or the transfer has ended."""
+        if self._ahead is not None and self._file is not None and self._offset < self._file.size:
+            if not self._ahead.ready(self._offset):
+                self.pause()
+                return False
+            self._offset += _TEXT_PIECE
         try:
             self._left = memoryview(next(self._pieces))
         except StopIteration:
@@ -240,6 +268,8 @@ class Stream(Transfer):
         close = getattr(self._pieces, "close", None)
         if close is not None:
             close()
+        if self._ahead is not None:
+            self._ahead.close()
         if self._file is not None:
             self._file.close()
 

@@ -43,6 +43,7 @@ class OpenFile:
 
     fd: int
     size: int
+    device: int = 0
 
     def close(self) -> None:
         """Let the descriptor go; may be called twice."""
@@ -61,7 +62,7 @@ def open_file(path: str) -> OpenFile:
     except BaseException:
         os.close(fd)
         raise
-    return OpenFile(fd, found.st_size)
+    return OpenFile(fd, found.st_size, found.st_dev)
 
 
 def lines_of(path: str) -> list[str]:

@@ -32,7 +32,8 @@ class House:
     """Settings, tables and the sessions themselves.
 
     ``dirty`` are sessions with replies to send, flushed once per turn: one send for all replies of a turn. ``ready``
-    are sessions whose next command line has arrived already. ``now`` is the monotonic time of this turn.
+    are sessions whose next command line has arrived already. ``memory`` are the devices that are no disk. ``now`` is
+    the monotonic time of this turn.
     """
 
     settings: FtpSettings
@@ -42,6 +43,7 @@ class House:
     sites: Sites
     pool: Pool
     checksums: Checksums
+    memory: frozenset[int]
     seats: Seats
     networks: Networks
     passive_ports: range

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from appliance import wire
 from appliance.child.context import ACTIVE, Context, take_listener
 from appliance.ftp.addresses import Networks
+from appliance.ftp.ahead import memory_devices
 from appliance.ftp.bans import Bans
 from appliance.ftp.checksums import Checksums
 from appliance.ftp.door import Door
@@ -198,6 +199,7 @@ def _house(context: Context) -> House:
         seats=Seats(settings.limits.sessions, settings.limits.sessions_per_client, context.tally),
         pool=pool,
         checksums=Checksums(pool, settings.checksums.queue),
+        memory=memory_devices(),
         networks=Networks(settings.allow, settings.deny),
         passive_ports=range(int(first), int(last) + 1),
         bans=Bans(settings.bans.after, settings.bans.within, settings.bans.exempt),

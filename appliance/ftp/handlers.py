@@ -301,7 +301,7 @@ class Handler(Summing):
         found = filesystem.look(path)
         if filesystem.is_folder(found):
             raise FileNotFoundError(errno.ENOENT, "a folder")
-        self.respond(f"213 {listing.timestamp(found.st_mtime)}")
+        self.respond(f"213 {listing.timestamp(found.st_mtime).decode()}")
 
     def ftp_MLST(self, path: str) -> None:
         line = self.site.listings.fact(path, listing.FactLines(self._current_facts))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 FACTS = ("type", "perm", "size", "modify", "unix.mode", "unique")  # RFC 3659 section 7.5; the first four are on
@@ -16,6 +18,8 @@ DEFAULT_FACTS = FACTS[:4]
 _MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _HALF_A_YEAR = 180 * 86400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_800  # the years 1 to 9999
+_MINUTES = tuple(b"%02d:%02d" % divmod(minute, 60) for minute in range(1440))
 _CACHED = 4096
 
 
@@ -41,47 +45,52 @@ def tellable(name: bytes) -> bool:
     return b"\n" not in name and b"\r" not in name
 
 
-def _moment(seconds: float) -> datetime:
-    try:
-        return _EPOCH + timedelta(seconds=int(seconds))
-    except OverflowError:
-        return _EPOCH  # a time stamp beyond the year 9999 or before the year 1
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """A day as listings show it."""
+
+    short: bytes  # Nov 21
+    year: bytes
+    digits: bytes  # 20261121
 
 
-def timestamp(seconds: float) -> str:
+@lru_cache(_CACHED)
+def _day(number: int) -> _Day:
+    """The day with this number since 1970."""
+    at = _EPOCH + timedelta(days=number)
+    short = f"{_MONTHS[at.month]} {at.day:02}"
+    return _Day(short.encode(), f" {at.year:04}".encode(), f"{at.year:04}{at.month:02}{at.day:02}".encode())
+
+
+def _known(seconds: float) -> int:
+    """Whole seconds; 0 for a time that no calendar has."""
+    return int(seconds) if _FIRST_S <= seconds < _LAST_S else 0
+
+
+def timestamp(seconds: float) -> bytes:
     """YYYYMMDDHHMMSS in UTC (RFC 3659 section 2.3)."""
-    at = _moment(seconds)
-    return f"{at.year:04}{at.month:02}{at.day:02}{at.hour:02}{at.minute:02}{at.second:02}"
-
-
-def _date(seconds: float, now: float) -> str:
-    at = _moment(seconds)
-    recent = now - _HALF_A_YEAR < seconds <= now + 86400
-    late = f"{at.hour:02}:{at.minute:02}" if recent else f" {at.year:04}"
-    return f"{_MONTHS[at.month]} {at.day:02} {late}"
+    day, second = divmod(_known(seconds), 86400)
+    minute = _MINUTES[second // 60]
+    return b"%b%b%b%02d" % (_day(day).digits, minute[:2], minute[3:], second % 60)
 
 
 class LongLines:
     """Lines as `ls -l` prints them, for LIST and STAT. `now` decides between time of day and year."""
 
     def __init__(self, now: float) -> None:
-        self._now = now
-        self._dates: dict[int, bytes] = {}
+        self._oldest, self._newest = now - _HALF_A_YEAR, now + 86400
         self._modes: dict[int, bytes] = {}
 
     def line(self, name: bytes, found: Status, target: bytes = b"") -> bytes:
         """One line with its CRLF; `target` is what a symbolic link points to."""
-        mode, modified = found.st_mode, found.st_mtime
-        minute = int(modified) // 60
-        date = self._dates.get(minute)
-        if date is None:
-            if len(self._dates) >= _CACHED:
-                self._dates.clear()
-            date = self._dates[minute] = _date(modified, self._now).encode()
+        mode, seconds = found.st_mode, _known(found.st_mtime)
+        day, second = divmod(seconds, 86400)
+        date = _day(day)
+        late = _MINUTES[second // 60] if self._oldest < seconds <= self._newest else date.year
         shown = self._modes.get(mode)
         if shown is None:
             shown = self._modes[mode] = stat.filemode(mode).encode()
-        head = b"%b %3d ftp      ftp      %8d %b " % (shown, found.st_nlink, found.st_size, date)
+        head = b"%b %3d ftp      ftp      %8d %b %b " % (shown, found.st_nlink, found.st_size, date.short, late)
         return b"%b%b -> %b\r\n" % (head, name, target) if target else b"%b%b\r\n" % (head, name)
 
 
@@ -91,20 +100,14 @@ class FactLines:
     def __init__(self, facts: Iterable[str] = DEFAULT_FACTS) -> None:
         self.facts = tuple(fact for fact in facts if fact in FACTS)
         self._unique = "unique" in self.facts
-        self._times: dict[int, bytes] = {}
         self._forms: dict[tuple[int, bool], bytes] = {}
 
     def line(self, name: bytes, found: Status, box: bool = False) -> bytes:
         """One line with its CRLF. `box`: the folder of the drop box, in which files can be created and none be seen."""
-        mode, whole = found.st_mode, int(found.st_mtime)
+        mode, time = found.st_mode, timestamp(found.st_mtime)
         form = self._forms.get((mode, box))
         if form is None:
             form = self._forms[mode, box] = self._form(mode, box)
-        time = self._times.get(whole)
-        if time is None:
-            if len(self._times) >= _CACHED:
-                self._times.clear()
-            time = self._times[whole] = timestamp(whole).encode()
         unique = b"%xg%x" % (found.st_dev, found.st_ino) if self._unique else b""
         return form % {b"size": found.st_size, b"time": time, b"unique": unique, b"name": name}
 

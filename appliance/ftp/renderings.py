@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass
 
-TURN_S = 0.008  # of one turn of the loop, for all listings together
+TURN_S = 0.003  # of one turn of the loop, for all listings together
 KEEP_S = 1.0  # a file that grows inside is seen with its old size for no longer than this
 HELD = (
     64 << 20

@@ -82,7 +82,6 @@ class Worker:
         house.now = time.monotonic()
         if house.rates is not None:
             house.rates.tick(house.now)
-        house.sites.renderings.turn()
         if house.ready:
             ready, house.ready = house.ready, set()
             for session in ready:
@@ -90,6 +89,7 @@ class Worker:
         while house.dirty:
             session = house.dirty.pop()
             _guarded(session.flush, session.handle_error)
+        house.sites.renderings.turn()  # last, so that no reply waits for it
         if house.now >= self._next_second:
             self._second()
 

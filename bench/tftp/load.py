@@ -22,10 +22,10 @@ class LoadError(Exception):
 class Generator:
     """The compiled program."""
 
-    def __init__(self, folder: Path) -> None:
-        """Compile into `folder`. Raises CalledProcessError."""
+    def __init__(self, folder: Path, source: Path = _SOURCE) -> None:
+        """Compile `source` into `folder`. Raises CalledProcessError."""
         self._program = folder / "load"
-        subprocess.run(["cc", "-O2", "-Wall", "-o", self._program, _SOURCE], check=True)
+        subprocess.run(["cc", "-O2", "-Wall", "-pthread", "-o", self._program, source], check=True)
 
     def run(self, options: dict[str, object], *, cpus: set[int] | None = None) -> Figures:
         """Run with these options (load.c, `read_options`) to its end. Raises LoadError."""

@@ -56,7 +56,7 @@ def test_the_drop_box_says_that_files_can_be_created_and_none_listed() -> None:
 
 @pytest.mark.parametrize("seconds", [1e18, -1e18])
 def test_an_impossible_time_stamp_shows_the_epoch(seconds: float) -> None:
-    assert timestamp(seconds) == "19700101000000"
+    assert timestamp(seconds) == b"19700101000000"
     assert b" Jan 01  1970 " in LongLines(NOW).line(b"a", Found(st_mtime=seconds))
 
 

@@ -80,6 +80,7 @@ def _tftp(settings: Settings, host: Host) -> Service:
 def _ftp(settings: Settings, host: Host) -> Service:
     ftp: FtpSettings = settings.ftp
     workers = _workers(ftp.workers, host)
+    secure = ftp.tls.mode != "off"
     first, last = (int(part) for part in ftp.passive_ports.split("-"))
     return _service(
         settings,
@@ -87,7 +88,12 @@ def _ftp(settings: Settings, host: Host) -> Service:
         ("ftp", ftp.user, "ftp.user"),
         workers=workers,
         listen=tuple(
-            _listen("tcp", text) for text in (*ftp.listen, *(one for site in ftp.sites for one in site.listen))
+            _listen("tcp", text)
+            for text in (
+                *ftp.listen,
+                *(one for site in ftp.sites for one in site.listen),
+                *(ftp.tls.implicit_listen if secure else ()),
+            )
         ),
         jail=ftp.root,
         bind_tcp=(first, last),
@@ -95,6 +101,7 @@ def _ftp(settings: Settings, host: Host) -> Service:
         fsize=ftp.incoming.max_size if ftp.incoming.enabled and not host.log_to_file else -1,
         links=("custody",) if ftp.incoming.enabled else (),
         requests=("active", "ban") if ftp.active.enabled else ("ban",),
+        files=tuple(path for path in (ftp.tls.certificate, ftp.tls.key) if path and secure),
         settings={"ftp": encode(ftp), "log": settings.observe.log, "workers": workers},
     )
 
@@ -155,6 +162,7 @@ def _service(whole: Settings, host: Host, who: tuple[str, str, str], /, **fields
         "bind_tcp": (0, 0),
         "links": (),
         "requests": (),
+        "files": (),
     }
     fields["nofile"] = min(fields["nofile"], host.nofile)
     required = whole.confinement == "required"

@@ -17,7 +17,7 @@ from appliance.child.warm import warm
 from appliance.confine import libc
 from appliance.confine.apply import confine
 from appliance.confine.plan import Spec
-from appliance.errors import ConfinementError, WireError
+from appliance.errors import ConfinementError, StartError, WireError
 from appliance.observe import shares
 from appliance.observe.log import Log
 from appliance.observe.tables import Counters
@@ -42,6 +42,9 @@ def main(_arguments: list[str]) -> int:
     except ConfinementError as error:
         log.error("cannot be confined", reason=str(error))
         return EXIT_CONFINEMENT
+    except StartError as error:
+        log.error("cannot start", reason=str(error))
+        return EXIT_BROKEN
     except Exception:
         log.crash("cannot start")
         return EXIT_BROKEN

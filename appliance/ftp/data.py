@@ -22,6 +22,7 @@ from appliance.ftp.loop import WRITE
 if TYPE_CHECKING:
     from appliance.ftp.rates import Flow
     from appliance.ftp.session import Session
+    from appliance.ftp.tls import Shaking, TlsSocket
 
 _TEXT_PIECE = PIECE // 4
 _PIECES = 3  # of a stream in one turn, so that a short listing needs no second one
@@ -42,8 +43,9 @@ class Transfer:
         self.over = False
         self._said = False
         self._watched = False
-        self._way: Passive | Active | None = None
         self._flow: Flow | None = None
+        self._way: Passive | Active | Shaking | None = None
+        self._tls: TlsSocket | None = None  # the same as `sock`, when it is under TLS
 
     def start(self) -> None:
         """Take the arranged connection, or wait for it."""
@@ -61,18 +63,29 @@ class Transfer:
             port, session.target = session.target, 0
             self._way = Active(self, port)
 
-    def connected(self, sock: socket.socket) -> None:
-        """The data connection stands: move what can be moved at once."""
+    def connected(self, sock: socket.socket, tls: TlsSocket | None = None) -> None:
+        """The data connection stands: move what can be moved at once. After PROT P it comes twice, then as `tls`."""
         self._way = None
-        self.sock = sock
         self.progress = self.house.now
-        if self.house.rates is not None:
+        if self.house.rates is not None and self._flow is None:
             assert self.session.bucket is not None
             self._flow = self.house.rates.join(self.session.client, self.session.bucket, self.house.now, self._go_on)
         self._say()
+        if self.session.private and tls is None:
+            self._shake(sock)
+            return
+        self.sock, self._tls = sock, tls
         self.move()
-        if not self.over and not self._watched:
+        if not self.over and not self._watched and sock.fileno() >= 0:  # an upload may have ended already
             self._watch(self.events)
+
+    def _shake(self, sock: socket.socket) -> None:
+        assert self.house.tls is not None
+        try:
+            self._way = self.house.tls.shake(self, sock)
+        except OSError as error:  # it is gone again
+            sock.close()
+            self.broken(error.errno or errno.EIO)
 
     def _say(self) -> None:
         if not self._said:
@@ -125,6 +138,16 @@ class Transfer:
         self.move()
         if not self.over and self._watched:
             self._watch(self.events)
+
+    def complete(self) -> None:
+        """All is sent: end, under TLS after close_notify, without which the client cannot tell it from a cut."""
+        try:
+            said = self._tls is None or self._tls.bye()
+        except OSError as error:
+            _failed(self, error)
+            return
+        if said:
+            self.end("226 Transfer complete.")  # otherwise `move` comes here again, when there is room
 
     def end(self, reply: str, cause: str = "") -> None:
         """Close the data connection, then reply (RFC 959 section 3.3). `cause` is for the operator; "" is success."""
@@ -198,7 +221,7 @@ class Download(Transfer):
             if not count:
                 return
             try:
-                sent = os.sendfile(self.sock.fileno(), self._file.fd, self._offset, count)
+                sent = self._piece(count)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -211,7 +234,12 @@ class Download(Transfer):
             self._offset += sent
             left -= sent
         if not left:
-            self.end("226 Transfer complete.")
+            self.complete()
+
+    def _piece(self, count: int) -> int:
+        """Send the next `count` bytes; how many of them went. 0: there is nothing left in the file."""
+        assert self.sock is not None
+        return os.sendfile(self.sock.fileno(), self._file.fd, self._offset, count)
 
     def release(self) -> None:
         self._ahead.close()
@@ -243,7 +271,7 @@ class Stream(Transfer):
         try:
             self._left = memoryview(next(self._pieces))
         except StopIteration:
-            self.end("226 Transfer complete.")
+            self.complete()
         except OSError as error:  # from the disk
             self.end("451 Local error; transfer aborted.", os.strerror(error.errno or errno.EIO))
         return not self.over and bool(self._left)
@@ -293,6 +321,7 @@ def _failed(transfer: Transfer, error: OSError) -> None:
         errno.ETIMEDOUT,
         errno.EHOSTUNREACH,
         errno.ENETUNREACH,
+        errno.EPROTO,  # of TLS
     ):
         transfer.broken(number)
     else:

@@ -17,10 +17,10 @@ _IN_ONE_TURN = 64
 
 
 class Door:
-    """One listener."""
+    """One listener. `implicit`: its connections begin with TLS."""
 
-    def __init__(self, house: House, sock: socket.socket) -> None:
-        self._house, self._sock = house, sock
+    def __init__(self, house: House, sock: socket.socket, *, implicit: bool = False) -> None:
+        self._house, self._sock, self._implicit = house, sock, implicit
         sock.setblocking(False)
         self._open = False
         here = sock.getsockname()
@@ -66,10 +66,13 @@ class Door:
         if refusal:
             house.counters.add("refused")
             house.complain("refused", client, refusal[4:])
-            _turn_away(sock, refusal)
+            _turn_away(sock, "" if self._implicit else refusal)
             return
         try:
             session = Handler(sock, house, self._site, address, client)
+            if self._implicit and not session.closed:
+                session.private = True  # as long as the client does not say PROT C
+                session.secure_now()
         except Exception:
             house.crashed(client)
             house.seats.leave(client)
@@ -108,8 +111,9 @@ class Door:
 
 def _turn_away(sock: socket.socket, refusal: str) -> None:
     try:
-        sock.setblocking(False)
-        sock.send(refusal.encode() + b"\r\n")
+        if refusal:  # a client that speaks TLS would not understand it
+            sock.setblocking(False)
+            sock.send(refusal.encode() + b"\r\n")
     except OSError:
         pass
     sock.close()

@@ -18,6 +18,7 @@ from appliance.ftp.connections import Passive
 from appliance.ftp.data import Download, Stream, text_of
 from appliance.ftp.policy import Place, Run, Use
 from appliance.ftp.renderings import BusyError
+from appliance.ftp.secured import Secured
 from appliance.ftp.session import Cwd
 from appliance.ftp.sums import DEFAULT, Summing
 
@@ -29,7 +30,7 @@ _TYPES = {"A": "A", "A N": "A", "L7": "A", "L 7": "A", "I": "I", "L8": "I", "L 8
 _MOST = (1 << 63) - 1
 
 
-class Handler(Summing):
+class Handler(Summing, Secured):
     """Methods named `ftp_*` run the verb of that name; an OSError of one is a refusal about its path."""
 
     proto_cmds = {  # noqa: RUF012  what FEAT and HELP tell
@@ -40,7 +41,7 @@ class Handler(Summing):
 
     def perform(self, command: policy.Command, verdict: Run) -> None:
         use = policy.VERBS[command.verb].use
-        if use in (Use.CONTROL, Use.SETUP):
+        if use in (Use.CONTROL, Use.SETUP, Use.TLS):
             getattr(self, f"ftp_{command.verb}")(command.argument)
             return
         path = self.site.real(verdict.path)
@@ -85,7 +86,8 @@ class Handler(Summing):
         elif self.type_a:
             self.begin(Stream(self, "RETR", path, text_of(file), file))
         else:
-            self.begin(Download(self, path, file, offset))
+            kind = self.house.tls.download if self.private and self.house.tls is not None else Download
+            self.begin(kind(self, path, file, offset))
 
     def ftp_STOR(self, path: str) -> None:
         custodian, declared, self._declared = self.house.custodian, self._declared, 0

@@ -22,6 +22,7 @@ from appliance.settings.ftp import FtpSettings
 if TYPE_CHECKING:
     from appliance.ftp.connections import Active
     from appliance.ftp.session import Session
+    from appliance.ftp.tls import Tls
     from appliance.ftp.uploads import Custodian
 
 _LOUD_PER_SECOND = 20  # lines about refused strangers; more are counted and summed up
@@ -52,6 +53,7 @@ class House:
     ask_ban: Callable[[str], None]
     custodian: Custodian | None = None
     rates: Rates | None = None  # None: nothing is limited, and nothing is counted
+    tls: Tls | None = None
     sessions: set[Session] = field(default_factory=set)
     dirty: set[Session] = field(default_factory=set)
     ready: set[Session] = field(default_factory=set)

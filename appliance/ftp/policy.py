@@ -36,6 +36,7 @@ class Use(Enum):
     STORE = 8
     WRITE = 9  # refused always, everywhere
     SUM = 10  # a checksum of a file
+    TLS = 11  # RFC 4217
 
 
 class Place(Enum):
@@ -59,7 +60,8 @@ class Verb:
 
 _NONE, _MAY, _MUST = Argument.NONE, Argument.OPTIONAL, Argument.REQUIRED
 VERBS: dict[str, Verb] = {
-    # RFC 959 section 4.1 with RFC 1123 section 4.1, RFC 2389 (FEAT, OPTS), RFC 2428 (EPRT, EPSV), RFC 3659 (M*, SIZE)
+    # RFC 959 section 4.1 with RFC 1123 section 4.1, RFC 2389 (FEAT, OPTS), RFC 2428 (EPRT, EPSV), RFC 3659 (M*, SIZE),
+    # RFC 4217 (AUTH, PBSZ, PROT, CCC)
     "USER": Verb(Use.CONTROL, _MUST, login=False),
     "PASS": Verb(Use.CONTROL, _MAY, login=False),
     "QUIT": Verb(Use.CONTROL, _NONE, login=False),
@@ -95,6 +97,10 @@ VERBS: dict[str, Verb] = {
     "HASH": Verb(Use.SUM, _MUST),  # draft-bryan-ftpext-hash-02; the others are older, and written down nowhere
     **dict.fromkeys(("XCRC", "XMD5", "XSHA256"), Verb(Use.SUM, _MUST)),
     "STOR": Verb(Use.STORE, _MUST),
+    "AUTH": Verb(Use.TLS, _MUST, login=False),
+    "PBSZ": Verb(Use.TLS, _MUST, login=False),
+    "PROT": Verb(Use.TLS, _MUST, login=False),
+    "CCC": Verb(Use.TLS, _NONE, login=False),
     **dict.fromkeys(
         ("APPE", "DELE", "MFCT", "MFF", "MFMT", "MKD", "RMD", "RNFR", "RNTO", "SITE", "SMNT", "STOU"),
         Verb(Use.WRITE, _MAY),
@@ -114,13 +120,19 @@ class Command(NamedTuple):
 
 
 class State(NamedTuple):
-    """What of a session decides about a command. `data`: a data connection is arranged; `rest`: REST is pending."""
+    """What of a session decides about a command.
+
+    `data`: a data connection is arranged. `rest`: REST is pending. `secure`: the control connection is under TLS.
+    `private`: data connections will be (PROT P).
+    """
 
     logged_in: bool
     cwd: str = "/"
     data: bool = False
     epsv_all: bool = False
     rest: bool = False
+    secure: bool = False
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +169,13 @@ NO_DATA = Refuse(425, "Use PASV, EPSV, PORT or EPRT first.")
 EPSV_ONLY = Refuse(501, "Only EPSV is allowed after EPSV ALL.")
 NO_RESUME = Refuse(501, "Uploads cannot be resumed.")
 NO_FOLDERS = Refuse(553, "Uploads go directly into the drop box.")
+TLS_FIRST = Refuse(503, "Send AUTH TLS first.")
+TLS_ALREADY = Refuse(503, "TLS is on already.")
+TLS_TO_LOG_IN = Refuse(530, "Log in under TLS: send AUTH TLS first.")
+TLS_FOR_DATA = Refuse(521, "Data connections are under TLS here: send PBSZ 0 and PROT P first.")
+STAYS_PRIVATE = Refuse(534, "Data connections stay under TLS here.")
+STAYS_SECURE = Refuse(534, "The control connection stays under TLS.")
+NO_REIN = Refuse(502, "REIN would end TLS; connect anew.")  # RFC 4217 section 11: it clears the TLS session
 _RUN = Run()
 _QUOTED = re.compile(r'"(.*)"(?: +(\d{1,19}))?(?: +(\d{1,19}))?', re.ASCII)
 _SPAN = re.compile(r"(.+?) +(\d{1,19}) +(\d{1,19})", re.ASCII)
@@ -165,9 +184,10 @@ _TELNET = re.compile(rb"^(?:\xff[\xfb-\xfe].|\xff[\xf0-\xfa]|\xff?\xf2|\xff)+", 
 
 
 class Rules:
-    """The settings that decide: patterns of hidden names, and where the drop box is (None: there is none)."""
+    """The settings that decide: patterns of hidden names, where the drop box is (None: nowhere), `ftp.tls.mode`."""
 
-    def __init__(self, hide: Iterable[str], box: str | None) -> None:
+    def __init__(self, hide: Iterable[str], box: str | None, tls: str = "off") -> None:
+        self.tls = tls
         patterns = [fnmatch.translate(pattern) for pattern in hide]
         self._hidden = re.compile("|".join(patterns)).match if patterns else None
         self.box = resolve("/", box) if box else None
@@ -238,8 +258,15 @@ def decide(command: Command, state: State, rules: Rules) -> Verdict:
     verb = VERBS.get(command.verb)
     if verb is None:
         return Drop() if command.verb in FOREIGN else UNKNOWN
+    if verb.use is Use.TLS and rules.tls == "off":
+        return UNKNOWN
     if not state.logged_in and (verb.login or (verb.use is Use.STATUS and command.argument)):
         return NOT_LOGGED_IN
+    if rules.tls == "required":
+        if not state.secure and command.verb in ("USER", "PASS"):
+            return TLS_TO_LOG_IN
+        if not state.private and verb.use in (Use.LIST, Use.FETCH, Use.STORE):
+            return TLS_FOR_DATA
     if verb.use is Use.WRITE:
         return DENIED
     if _CONTROL.search(command.argument):
@@ -251,8 +278,19 @@ def decide(command: Command, state: State, rules: Rules) -> Verdict:
     return _JUDGES[verb.use](command, state, rules)
 
 
-def _control(_command: Command, _state: State, _rules: Rules) -> Verdict:
-    return _RUN
+def _control(command: Command, state: State, _rules: Rules) -> Verdict:
+    return NO_REIN if command.verb == "REIN" and state.secure else _RUN
+
+
+def _tls(command: Command, state: State, rules: Rules) -> Verdict:
+    if command.verb == "AUTH":
+        return TLS_ALREADY if state.secure else _RUN
+    if not state.secure:
+        return TLS_FIRST
+    if command.verb == "CCC":
+        return STAYS_SECURE
+    clear = command.verb == "PROT" and command.argument.upper() == "C"
+    return STAYS_PRIVATE if clear and rules.tls == "required" else _RUN
 
 
 def _setup(command: Command, state: State, _rules: Rules) -> Verdict:
@@ -324,4 +362,5 @@ _JUDGES = {
     Use.ABOUT: _about,
     Use.STORE: _store,
     Use.SUM: _sum,
+    Use.TLS: _tls,
 }

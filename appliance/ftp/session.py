@@ -30,7 +30,6 @@ from appliance.ftp.policy import Refuse, Run
 from appliance.ftp.site import Site
 
 LONGEST_LINE = 4096  # bytes of a command line
-_READ_SIZE = 4096
 _COMMANDS = 32  # of one session in one turn
 _BACKLOG = 16 << 10  # bytes of replies in one turn
 _NONSENSE = 10  # words that are no command: a strike
@@ -50,9 +49,11 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     timeout = 0  # pyftpdlib's own timers stay off; `check` looks at every session once a second
     encoding = "utf-8"
     unicode_errors = "surrogateescape"
-    feats = ("HOST",)  # what pyftpdlib's FEAT does not tell by itself
     authenticated: bool
     fs: Cwd | None
+    secure = private = False  # the control connection is under TLS; data connections will be
+    tls_version = ""
+    _read_size = 4096
 
     def __init__(self, conn: socket.socket, house: House, site: Site, address: str, client: str) -> None:
         self.house = house
@@ -76,7 +77,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self._ending = 0.0  # when a session that has said its last word is closed even if nobody reads
         self._events = READ
         super().__init__(conn, None, ioloop=house.loop)
-        self._extra_feats = list(self.feats)
+        self._extra_feats = ["HOST"]
         self._available_facts, self._current_facts = list(listing.FACTS), list(listing.DEFAULT_FACTS)
         if not self._closed:
             house.sessions.add(self)
@@ -113,7 +114,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
 
     def handle_read_event(self) -> None:
         try:
-            data = self.socket.recv(_READ_SIZE)
+            data = self.socket.recv(self._read_size)
         except BlockingIOError:
             return
         except OSError as error:
@@ -179,6 +180,8 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             self.listener is not None or self.target > 0,
             self._epsvall,
             self._restart_position > 0,
+            self.secure,
+            self.private,
         )
         verdict = policy.decide(command, state, self.site.rules)
         if isinstance(verdict, Run):
@@ -332,6 +335,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             files=self.files,
             bytes=self.bytes,
             password=self.password,
+            **({"tls": self.tls_version} if self.tls_version else {}),
             reason=self.reason or "quit",
         )
 

@@ -78,7 +78,7 @@ class Sites:
 
     def _site(self, settings: FtpSettings, item: FtpSite) -> Site:
         root = f"/{item.root}" if item.root else ""
-        rules = Rules(settings.hide, _box(settings, root))
+        rules = Rules(settings.hide, _box(settings, root), settings.tls.mode)
         listings = Listings(rules, root, self.renderings)
         networks = Networks(item.allow, item.deny)
         return Site(root, rules, listings, item.banner or settings.banner, networks, item.sessions or 0)

@@ -114,7 +114,8 @@ class Summing(Session):
     def ftp_FEAT(self, line: str) -> None:
         if self.house.settings.checksums.enabled:
             known = ";".join(f"{name}*" if name == self.algorithm else name for name in ALGORITHMS)
-            self._extra_feats = [*Session.feats, f"HASH {known}", *_OF_VERB]
+            others = [feat for feat in self._extra_feats if feat.partition(" ")[0] not in ("HASH", *_OF_VERB)]
+            self._extra_feats = [*others, f"HASH {known}", *_OF_VERB]
         super().ftp_FEAT(line)
 
     def ftp_OPTS(self, line: str) -> None:

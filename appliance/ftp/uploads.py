@@ -1,8 +1,8 @@
 """Uploads into the drop box, as an FTP worker sees them: a write-only descriptor, an allowance, the custodian's word.
 
 Invariant: 226 is only ever answered after the custodian's Done, and a commit is only asked for when the client has
-ended the data connection in order (recv gave b"", never an error) and still is there. Everything else ends with Abort,
-or with the end of the link, and the custodian removes what there is.
+ended the data connection in order (recv gave b"", never an error; under TLS that takes close_notify) and still is
+there. Everything else ends with Abort, or with the end of the link, and the custodian removes what there is.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from appliance.ftp.loop import READ, WRITE
 if TYPE_CHECKING:
     from appliance.ftp.house import House
     from appliance.ftp.session import Session
+    from appliance.ftp.tls import TlsSocket
 
 ASK_AHEAD = 2 << 20  # ask for more when less than this is left: half of what the ledger gives at a time
 _BUFFER = memoryview(bytearray(256 << 10))  # one for the whole worker: filled and written in the same breath
 _ANSWER_S = 60.0  # for the custodian, who may wait for the disk
 _MESSAGES = 64
+_RECORDS = 16  # of TLS, taken in one turn
 _QUEUED = 4096
 
 REPLIES = {
@@ -224,34 +226,45 @@ class Upload(Transfer):
     def _resume(self) -> None:
         if self.sock is not None and not self._committing:
             self._watch(READ)
+            if self._tls is not None and self._tls.pending():  # no event tells of what is decrypted already
+                self.move()
 
     def _go_on(self) -> None:
-        if not self._committing:
-            super()._go_on()
+        self._resume()
 
     # --- the data connection
 
     def move(self) -> None:
+        if self._tls is None:
+            self._take()
+            return
+        records = 0
+        while self._take() and (records < _RECORDS or self._tls.pending()):
+            records += 1
+
+    def _take(self) -> bool:
+        """Take what has come, and write it; True when there may be more."""
         assert self.sock is not None
         room = self._allowed - self._written - self._held_cr
         if room <= 0 and self._enough is None:
             self._ask()
             self._watch(0)  # until the custodian has answered
-            return
+            return False
         limit = self.may(max(1, min(room, len(_BUFFER))))
         if not limit:
-            return
-        by_hand = self._text or room <= 0  # TYPE A is translated; without room one byte tells whether there is more
+            return False
+        # TYPE A is translated, TLS decrypted; without room one byte tells whether there is more
+        by_hand = self._text or room <= 0 or self._tls is not None
         try:
             if by_hand:
                 count = self.sock.recv_into(_BUFFER, limit)
             else:
                 count = self._custodian.funnel.fill(self.sock.fileno(), limit if self._flow is not None else room)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             self.broken(error.errno or errno.EIO)
-            return
+            return False
         self.progress = self.house.now
         if not count:
             self._received()
@@ -262,19 +275,26 @@ class Upload(Transfer):
             self._keep(count, by_hand)
         if not self.over and self._enough is None and self._allowed - self._written < ASK_AHEAD:
             self._ask()
+        return not self.over and not self._committing
 
     def _keep(self, count: int, by_hand: bool) -> None:
         """Write what came: it is in the buffer, or in the funnel."""
         try:
             if by_hand:
-                text, self._held_cr = ascii.from_wire(bytes(_BUFFER[:count]), self._held_cr)
-                self._write(text)
+                self._write_by_hand(_BUFFER[:count])
             else:
                 self._written += self._custodian.funnel.empty(self._fd, count)
         except OSError as error:
             self._unwritable(error.errno or errno.EIO)
 
-    def _write(self, text: bytes) -> None:
+    def _write_by_hand(self, data: memoryview) -> None:
+        if self._text:
+            text, self._held_cr = ascii.from_wire(bytes(data), self._held_cr)
+            self._write(text)
+        else:
+            self._write(data)
+
+    def _write(self, text: bytes | memoryview) -> None:
         while text:
             count = os.write(self._fd, text)
             self._written += count
@@ -305,12 +325,22 @@ class Upload(Transfer):
                 self._unwritable(error.errno or errno.EIO)
         if self.over or self.sock is None:
             return
+        if self._tls is not None:
+            self._answer_bye(self._tls)
         if self._watched:
             self.house.loop.unregister(self.sock.fileno())
             self._watched = False
         self.sock.close()
         self._committing = True
         self._custodian.say(wire.Commit(self._id, self._written))
+
+    @staticmethod
+    def _answer_bye(tls: TlsSocket) -> None:
+        """Clients wait for our close_notify; what they sent is whole without it."""
+        try:
+            tls.bye()
+        except OSError:
+            pass
 
     def check(self, now: float) -> None:
         if self._committing or self._fd < 0:

@@ -6,9 +6,11 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from appliance import wire
 from appliance.child.context import ACTIVE, Context, take_listener
+from appliance.errors import StartError
 from appliance.ftp.addresses import Networks
 from appliance.ftp.ahead import memory_devices
 from appliance.ftp.bans import Bans
@@ -24,6 +26,9 @@ from appliance.ftp.uploads import Custodian
 from appliance.observe.log import Log
 from appliance.settings import plain
 from appliance.settings.ftp import FtpSettings
+
+if TYPE_CHECKING:
+    from appliance.ftp.tls import Tls
 
 
 class Worker:
@@ -51,7 +56,7 @@ class Worker:
         house.loop.register(house.pool.fileno(), house.pool, READ)
         if house.custodian is not None and "custody" in self._links:
             house.custodian.attach(self._links["custody"])
-        self._doors = [Door(house, sock) for sock in self._listeners]
+        self._doors = self._open(self._listeners)
         while not self._finished():
             try:
                 self._turn()
@@ -107,6 +112,11 @@ class Worker:
         if self._leave_by is not None:
             self._send_home()
 
+    def _open(self, socks: list[socket.socket]) -> list[Door]:
+        """Doors for the listeners of one worker, which stand in the order of the settings."""
+        ftp = self._house.settings
+        return [Door(self._house, sock, implicit=_is_implicit(ftp, i, sock)) for i, sock in enumerate(socks)]
+
     def _all_doors(self) -> list[Door]:
         return self._doors + [door for doors in self._adopted.values() for door in doors]
 
@@ -136,7 +146,7 @@ class Worker:
                 sock = socket.socket(fileno=fds.pop(0)) if fds and not message.errno else None
                 _guarded(lambda: active.answered(sock, message.errno), active.handle_error)
         elif isinstance(message, wire.Adopt):
-            self._adopted.setdefault(message.slot, []).extend(Door(house, take_listener(fd)) for fd in fds)
+            self._adopted.setdefault(message.slot, []).extend(self._open([take_listener(fd) for fd in fds]))
             fds = []
         elif isinstance(message, wire.Unadopt):
             for door in self._adopted.pop(message.slot, []):
@@ -183,9 +193,44 @@ def _guarded(action: Callable[[], None], wall: Callable[[], None]) -> None:
         wall()
 
 
+def _is_implicit(ftp: FtpSettings, position: int, sock: socket.socket) -> bool:
+    """By its port, because systemd passes sockets in any order; a port that was picked by the kernel by its place."""
+    if ftp.tls.mode == "off":
+        return False
+    port = str(sock.getsockname()[1])
+    if port in {text.rpartition(":")[2] for text in ftp.listen}:
+        return False
+    return position >= len(ftp.listen) or port in {text.rpartition(":")[2] for text in ftp.tls.implicit_listen}
+
+
+def _tls(context: Context, settings: FtpSettings, log: Log) -> Tls | None:
+    """Certificate and key, loaded while the files can still be reached; None when TLS is off. Raises StartError.
+
+    A certificate that has expired is refused only where older workers serve on instead: after a restart of the machine
+    it is better than no service, and TFTP beside it.
+    """
+    if settings.tls.mode == "off":
+        return None
+    from appliance.ftp import tls, tlsfiles  # OpenSSL is 4 MiB in every worker: only where it is used
+
+    try:
+        loaded = tlsfiles.load(settings.tls)
+    except tlsfiles.Unusable as error:
+        raise StartError(str(error)) from error
+    outdated = loaded.outdated()
+    if outdated and context.settings.get("trial"):
+        raise StartError(f"ftp.tls.certificate: {outdated} (renew it, then reload)")
+    if outdated:
+        log.warning("certificate", reason=outdated)
+    made = tls.Tls(loaded.context, reuse=settings.tls.session_reuse == "required")
+    made.warm()
+    return made
+
+
 def _house(context: Context) -> House:
     settings = plain.decode(FtpSettings, context.settings["ftp"])
     counters = context.counters
+    log = Log("ftp", context.settings["log"], lost=lambda: counters.add("log_dropped"))
     first, _dash, last = settings.passive_ports.partition("-")
     workers = int(context.settings["workers"])
     silence()
@@ -193,7 +238,7 @@ def _house(context: Context) -> House:
     house = House(
         settings=settings,
         loop=Loop(),
-        log=Log("ftp", context.settings["log"], lost=lambda: counters.add("log_dropped")),
+        log=log,
         counters=counters,
         sites=Sites(settings),
         seats=Seats(settings.limits.sessions, settings.limits.sessions_per_client, context.tally),
@@ -206,6 +251,7 @@ def _house(context: Context) -> House:
         ask_ban=lambda client: _ask_ban(context, client, int(settings.bans.duration)),
         rates=_rates(settings, workers),
         request_active=lambda port, fd: context.channel.request(ACTIVE, port, fd),
+        tls=_tls(context, settings, log),
     )
     if settings.incoming.enabled:
         house.custodian = Custodian(house)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
@@ -95,6 +95,29 @@ class ChecksumSettings:
     queue: Annotated[
         int, Ge(1), Le(10_000), Help("files that wait to be read, in each worker, which reads one at a time")
     ] = 32
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """FTP over TLS (RFC 4217), version 1.2 or newer."""
+
+    mode: Annotated[
+        Literal["off", "optional", "required"],
+        Help("whether AUTH TLS is offered; required refuses to log in, list or transfer in the clear"),
+    ] = "off"
+    certificate: Annotated[
+        Path | None, Help("PEM file: the certificate, then those between it and its root authority")
+    ] = None
+    key: Annotated[
+        Path | None, Help("PEM file of the private key, no passphrase; null: it is in the file of the certificate")
+    ] = None
+    implicit_listen: Annotated[
+        tuple[Endpoint, ...], MaxLen(64), Help("where connections begin with TLS (ftps://), usually port 990")
+    ] = ()
+    session_reuse: Annotated[
+        Literal["optional", "required"],
+        Help("required: a data connection must resume a TLS session, so only who has a control connection gets one"),
+    ] = "optional"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +226,9 @@ class FtpSettings:
         MaxLen(32),
         Help("more faces of the server, with a folder and rules of their own"),
     ] = ()
+    tls: Annotated[TlsSettings, Help("FTP over TLS; `appliance tls self-signed` makes a first certificate.")] = field(
+        default_factory=TlsSettings
+    )
     limits: Annotated[FtpLimits, Help("What all workers together give at most.")] = field(default_factory=FtpLimits)
     bans: Annotated[FtpBans, Help("Clients that misbehave are not served for a while; `appliance ban` shows them.")] = (
         field(default_factory=FtpBans)

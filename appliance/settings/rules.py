@@ -52,6 +52,9 @@ def _listeners(settings: Settings) -> list[tuple[str, Path, str]]:
         found += [("tcp", ("ftp", "listen", i), text) for i, text in enumerate(settings.ftp.listen)]
         for i, site in enumerate(settings.ftp.sites):
             found += [("tcp", ("ftp", "sites", i, "listen", j), text) for j, text in enumerate(site.listen)]
+        if settings.ftp.tls.mode != "off":
+            implicit = enumerate(settings.ftp.tls.implicit_listen)
+            found += [("tcp", ("ftp", "tls", "implicit_listen", i), text) for i, text in implicit]
     return found
 
 
@@ -204,6 +207,30 @@ def _boxes(settings: Settings) -> list[tuple[Path, str, IncomingSettings | TftpU
     return [(base, f"{root.rstrip('/')}/{box.path}", box) for base, root, box in found]
 
 
+def _tls(settings: Settings) -> Iterator[Finding]:
+    tls, base = settings.ftp.tls, ("ftp", "tls")
+    if not settings.ftp.enabled:
+        return
+    if tls.mode == "off":
+        if tls.implicit_listen:
+            keys: tuple[Path, ...] = ((*base, "implicit_listen"), (*base, "mode"))
+            yield Finding("nothing listens there while mode is off", "write mode: optional", keys, "warning")
+        return
+    if tls.certificate is None:
+        remedy = "name the PEM file of the certificate, or make one: appliance tls self-signed --name HOST"
+        yield Finding(f"mode is {tls.mode}, and there is no certificate", remedy, ((*base, "mode"),))
+    for name, path in (("certificate", tls.certificate), ("key", tls.key)):
+        for service, root in _served(settings):
+            if path and root != "/" and path.startswith(f"{root}/") and (name == "key" or tls.key is None):
+                what = f"{path} holds the private key and lies inside {service}.root, so it would be served"
+                yield Finding(what, f"move it out of {root}", ((*base, name), (service, "root")))
+    plain = {endpoint_parts(text)[1] for text in settings.ftp.listen} - {0}
+    for i, text in enumerate(tls.implicit_listen):
+        if endpoint_parts(text)[1] in plain:
+            what = f"port {endpoint_parts(text)[1]} is also in ftp.listen, where connections begin in the clear"
+            yield Finding(what, "write another port, usually 990", ((*base, "implicit_listen", i), ("ftp", "listen")))
+
+
 def _quotas(settings: Settings) -> Iterator[Finding]:
     for base, _folder, box in _boxes(settings):
         yield from _quotas_of(base, box)
@@ -334,6 +361,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _machines,
     _remap,
     _patience,
+    _tls,
     _quotas,
     _roots,
     _folders,

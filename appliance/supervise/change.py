@@ -27,12 +27,12 @@ class Change:
         return ", ".join(parts) or "nothing changed"
 
 
-def difference(before: list[Service], after: list[Service]) -> Change:
-    """Compare by value: a service whose value is the same is not touched."""
+def difference(before: list[Service], after: list[Service], renewed: frozenset[str] = frozenset()) -> Change:
+    """Compare by value: a service whose value is the same is not touched, unless its files were (`renewed`: names)."""
     old = {service.name: service for service in before}
     new = {service.name: service for service in after}
     return Change(
         added=tuple(service for name, service in new.items() if name not in old),
-        replaced=tuple(service for name, service in new.items() if name in old and old[name] != service),
+        replaced=tuple(s for name, s in new.items() if name in old and (old[name] != s or name in renewed)),
         removed=tuple(name for name in old if name not in new),
     )

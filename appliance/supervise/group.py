@@ -17,13 +17,18 @@ Bound = dict[Listen, list[socket.socket]]
 class Group:
     """All workers of one service value. `bound` has the sockets of each address, one per worker or one shared."""
 
-    def __init__(self, host: Host, service: Service, bound: Bound, serial: int, drain_s: float) -> None:
+    def __init__(
+        self, host: Host, service: Service, bound: Bound, serial: int, drain_s: float, *, trial: bool = False
+    ) -> None:
         self.service, self.bound = service, bound
+        self._files = _stamps(service.files)  # before the workers read them: a change in between is found, not lost
         self.names = [_name(listen, sockets[0]) for listen, sockets in bound.items()]
         self.jail_identity = _identity(service.jail)
         self.lent: dict[int, WorkerSlot] = {}  # slot index -> sibling that serves its listeners
         self.slots = [
-            WorkerSlot(host, service, index, self._listeners(index), serial=serial + index, drain_s=drain_s)
+            WorkerSlot(
+                host, service, index, self._listeners(index), serial=serial + index, drain_s=drain_s, trial=trial
+            )
             for index in range(service.workers)
         ]
 
@@ -92,6 +97,11 @@ class Group:
         host, port = min(self.names, key=lambda name: ":" in name[0])
         return address_text({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
 
+    @property
+    def renewed(self) -> bool:
+        """The files that its workers loaded at their birth have changed since it was made."""
+        return _stamps(self.service.files) != self._files
+
     def jail_moved(self) -> str:
         """Empty while the jail is the folder it was; otherwise what happened to it: ``missing`` or ``replaced``."""
         now = _identity(self.service.jail)
@@ -113,3 +123,16 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _stamps(files: tuple[str, ...]) -> list[tuple[int, ...] | None]:
+    return [_stamp(path) for path in files]
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    """What tells a file from the one it was: ctime tells even of a write that sets the old mtime again."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -106,11 +106,11 @@ class Supervisor:
             raise
         return bound
 
-    def generation(self, service: Service, bound: Bound) -> Group:
-        """A new group of slots, not started yet."""
+    def generation(self, service: Service, bound: Bound, *, trial: bool = False) -> Group:
+        """A new group of slots, not started yet. `trial`: it takes the place of one that serves."""
         if service.owns:
             folders.own(service.jail, service.uid, service.gid)
-        group = Group(self, service, bound, self._serial, self.wiring.drain_s)
+        group = Group(self, service, bound, self._serial, self.wiring.drain_s, trial=trial)
         self._serial += service.workers
         if "active" in service.requests:
             self._active.source_port = int(service.settings["ftp"]["active"]["source_port"])

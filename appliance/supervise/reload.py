@@ -34,6 +34,7 @@ class Reload:
         self._reading: Reading | None = None
         self._wiring: Wiring = supervisor.wiring
         self._change = Change((), (), ())
+        self._trial = False  # of what was read; a folder that was replaced is followed whatever the files are like
 
     @classmethod
     def read(cls, supervisor: Supervisor, asker: Asker | None) -> Reload | None:
@@ -86,8 +87,9 @@ class Reload:
             if getattr(wiring, name) != getattr(self._supervisor.wiring, name):
                 self._refuse([f"{name} cannot change while running (restart the appliance)"], config=True)
                 return
-        self._wiring = wiring
-        self._begin(difference(self._supervisor.wiring.services, wiring.services))
+        self._wiring, self._trial = wiring, True
+        renewed = frozenset(name for name, group in self._supervisor.groups.items() if group.renewed)
+        self._begin(difference(self._supervisor.wiring.services, wiring.services, renewed))
 
     # -- starting the new generations
 
@@ -113,7 +115,7 @@ class Reload:
         have = current.bound if current else {}
         bound = self._supervisor.bind(service, have)
         try:
-            return self._supervisor.generation(service, bound)
+            return self._supervisor.generation(service, bound, trial=self._trial and current is not None)
         except BaseException:
             close_except(bound, have)
             raise
@@ -122,7 +124,9 @@ class Reload:
         """A slot took a step: the new generation may be complete, or cannot start."""
         if any(slot in group.slots for group in self.groups):
             if slot.failures:
-                self._refuse([f"{slot.service.name}: a new worker cannot start ({slot.last_exit}; see the log)"])
+                self._refuse(
+                    [f"{slot.service.name}: a new worker cannot start ({slot.last_exit}; its log line says why)"]
+                )
             else:
                 self._look()
 

@@ -28,6 +28,7 @@ class Service:
     ``main`` is "module:function" (child.context.Prepare). ``jail`` is the folder the children are locked into;
     ``promise`` names the system calls they keep (confine.promises); ``writes`` lets them write inside the jail.
     ``links`` are services that every worker gets a channel to. ``requests`` are the privileged requests it may make.
+    ``files`` lie outside the jail and are loaded by a worker before it is locked in; a reload sees that they changed.
     ``owns``: the jail belongs to the service's own account, mode 0700, and is made if missing. ``bind_tcp``: first and
     last port its workers bind themselves, (0, 0) for none. ``required``: a worker that cannot be confined does not
     serve.
@@ -50,6 +51,7 @@ class Service:
     required: bool
     links: tuple[str, ...]
     requests: tuple[str, ...]
+    files: tuple[str, ...]
     settings: dict[str, Any]
 
     @property
@@ -104,12 +106,14 @@ def _service(plain: Any) -> Service:
         bind_tcp=_ports(plain["bind_tcp"]),
         links=tuple(_typed(item, str) for item in _typed(plain["links"], list)),
         requests=tuple(_typed(item, str) for item in _typed(plain["requests"], list)),
+        files=tuple(_typed(item, str) for item in _typed(plain["files"], list)),
         settings=_typed(plain["settings"], dict),
     )
     if (service.main, service.promise) != _KINDS.get(service.name):
         raise ValueError(f"{service.name!r} is no service of ours")
-    if not service.jail.startswith("/") or "\0" in service.jail or not 1 <= service.workers <= 64:
-        raise ValueError(f"{service.name}: jail or workers out of range")
+    paths = (service.jail, *service.files)
+    if not all(path.startswith("/") and "\0" not in path for path in paths) or not 1 <= service.workers <= 64:
+        raise ValueError(f"{service.name}: paths or workers out of range")
     if service.uid <= 0 or service.gid <= 0:
         raise ValueError(f"{service.name}: no service runs as root")
     return service

@@ -56,7 +56,15 @@ class WorkerSlot:
     """See the module. `serial` is unique over the life of the supervisor and names the slot to its peers."""
 
     def __init__(
-        self, host: Host, service: Service, index: int, listeners: list[socket.socket], *, serial: int, drain_s: float
+        self,
+        host: Host,
+        service: Service,
+        index: int,
+        listeners: list[socket.socket],
+        *,
+        serial: int,
+        drain_s: float,
+        trial: bool = False,
     ) -> None:
         self.service, self.index, self.serial = service, index, serial
         self.listeners = listeners
@@ -75,6 +83,7 @@ class WorkerSlot:
         self._budget = Budget()
         self._deaf = False  # it does not take its answers; said once
         self._drain_s = drain_s
+        self._trial = trial
         self._channel: socket.socket | None = None
         self._reader: tables.Reader | None = None
 
@@ -205,7 +214,8 @@ class WorkerSlot:
             *(f"link:{name}" for name, _ in links),
         ]
         self._reader = tables.Reader(table)
-        self.send(start_message(self.service, self.index, tuple(roles)), fds)
+        trial = self._trial and not self.restarts
+        self.send(start_message(self.service, self.index, tuple(roles), trial=trial), fds)
         os.close(table)
         for _, sock in links:
             sock.close()
@@ -253,8 +263,8 @@ def _take(channel: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(fds)
 
 
-def start_message(service: Service, index: int, roles: tuple[str, ...]) -> wire.Start:
-    """The first message to a child of `service`."""
+def start_message(service: Service, index: int, roles: tuple[str, ...], *, trial: bool = False) -> wire.Start:
+    """The first message to a child of `service`. `trial`: older workers go on serving if this one refuses to start."""
     confinement = {
         "jail": service.jail,
         "promise": service.promise,
@@ -267,7 +277,8 @@ def start_message(service: Service, index: int, roles: tuple[str, ...]) -> wire.
         "parent": os.getpid(),
         "required": service.required,
     }
-    return wire.Start(service.name, index, service.main, service.settings, confinement, roles)
+    settings = {**service.settings, "trial": True} if trial else service.settings
+    return wire.Start(service.name, index, service.main, settings, confinement, roles)
 
 
 _ACTIONS: dict[Do, Callable[[WorkerSlot, float], None]] = {

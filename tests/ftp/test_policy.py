@@ -19,9 +19,16 @@ from appliance.ftp.policy import (
     NO_ARGUMENT,
     NO_DATA,
     NO_FOLDERS,
+    NO_REIN,
     NO_RESUME,
     NOT_LOGGED_IN,
+    STAYS_PRIVATE,
+    STAYS_SECURE,
     SYNONYMS,
+    TLS_ALREADY,
+    TLS_FIRST,
+    TLS_FOR_DATA,
+    TLS_TO_LOG_IN,
     UNKNOWN,
     VERBS,
     Argument,
@@ -70,6 +77,8 @@ def test_every_verb_in_every_place(verb: str, place: Place) -> None:
     verdict = decide(Command(verb, PLACES[place]), IN, RULES)
     if row.use is Use.WRITE:
         assert verdict == DENIED
+    elif row.use is Use.TLS:
+        assert verdict == UNKNOWN
     elif row.argument is Argument.NONE:
         assert verdict == ARGUMENT
     elif row.use in (Use.CONTROL, Use.SETUP):
@@ -96,7 +105,7 @@ def test_every_verb_with_login_is_refused_without_it(verb: str, place: Place) ->
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_control_bytes_in_an_argument_are_refused_for_every_verb(verb: str) -> None:
-    wanted = DENIED if VERBS[verb].use is Use.WRITE else BAD_ARGUMENT
+    wanted = {Use.WRITE: DENIED, Use.TLS: UNKNOWN}.get(VERBS[verb].use, BAD_ARGUMENT)
     for byte in "\x00\x01\x0a\x1f\x7f":
         assert decide(Command(verb, f"a{byte}b"), IN, RULES) == wanted
 
@@ -106,6 +115,8 @@ def test_arguments_are_demanded_as_the_table_says(verb: str) -> None:
     verdict = decide(Command(verb, ""), IN, RULES)
     if VERBS[verb].use is Use.WRITE:
         assert verdict == DENIED
+    elif VERBS[verb].use is Use.TLS:
+        assert verdict == UNKNOWN
     elif VERBS[verb].argument is Argument.REQUIRED:
         assert verdict == NO_ARGUMENT
     else:
@@ -170,12 +181,64 @@ def test_cwd_without_argument_goes_to_the_root_and_cdup_up() -> None:
     assert decide(Command("CDUP", ""), IN._replace(cwd="/pub/deep"), RULES) == Run("/pub")
 
 
+CLEAR = State(logged_in=False)
+SECURE = IN._replace(secure=True)
+PRIVATE = SECURE._replace(private=True)
+
+
+@pytest.mark.parametrize("mode", ["optional", "required"])
+@pytest.mark.parametrize(("verb", "place"), [*itertools.product(VERBS, PLACES)], ids=str)
+def test_under_tls_every_verb_in_every_place_is_judged_as_in_the_clear(verb: str, place: Place, mode: str) -> None:
+    rules = Rules((".git", ".ht*"), "incoming", mode)
+    command = Command(verb, PLACES[place])
+    if VERBS[verb].use is not Use.TLS and verb != "REIN":
+        assert decide(command, PRIVATE, rules) == decide(command, IN, RULES)
+
+
+@pytest.mark.parametrize("mode", ["off", "optional", "required"])
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("line", ["AUTH TLS", "AUTH TLS-C", "PBSZ 0", "PROT P", "PROT C", "PROT c", "CCC", "REIN"])
+def test_every_verb_of_tls_in_every_mode_and_state(line: str, secure: bool, private: bool, mode: str) -> None:
+    rules = Rules((), None, mode)
+    verdict = decide(parse(line.encode()), IN._replace(secure=secure, private=private), rules)
+    verb, _, argument = line.partition(" ")
+    if verb == "REIN":
+        assert verdict == (NO_REIN if secure else Run())
+    elif mode == "off":
+        assert verdict == UNKNOWN
+    elif verb == "AUTH":
+        assert verdict == (TLS_ALREADY if secure else Run())
+    elif not secure:
+        assert verdict == TLS_FIRST
+    elif verb == "CCC":
+        assert verdict == STAYS_SECURE
+    elif argument.upper() == "C" and mode == "required":
+        assert verdict == STAYS_PRIVATE
+    else:
+        assert verdict == Run()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_where_tls_is_required_nobody_logs_in_or_moves_data_in_the_clear(verb: str) -> None:
+    rules = Rules((), "incoming", "required")
+    path = "/incoming/x" if verb == "STOR" else "" if VERBS[verb].argument is Argument.NONE else "/x"
+    if verb in ("USER", "PASS"):
+        assert decide(Command(verb, path), CLEAR, rules) == TLS_TO_LOG_IN
+        assert decide(Command(verb, path), CLEAR._replace(secure=True), rules) == Run()
+    if VERBS[verb].use in (Use.LIST, Use.FETCH, Use.STORE):
+        assert decide(Command(verb, path), SECURE, rules) == TLS_FOR_DATA
+        assert isinstance(decide(Command(verb, path), PRIVATE, rules), Run)
+
+
 @pytest.mark.parametrize("verb", sorted(FOREIGN))
 def test_a_verb_of_http_drops_the_connection(verb: str) -> None:
     assert decide(Command(verb, "/ HTTP/1.1"), State(logged_in=False), RULES) == Drop()
 
 
-@pytest.mark.parametrize("line", [b"", b" ", b"AUTH TLS", b"XYZZY", b"\x16\x03\x01", b"\xc0\xc1", b"USER\x00 a"])
+@pytest.mark.parametrize(
+    "line", [b"", b" ", b"AUTH TLS", b"CCC", b"XYZZY", b"\x16\x03\x01", b"\xc0\xc1", b"USER\x00 a"]
+)
 def test_a_verb_nobody_knows_is_not_understood(line: bytes) -> None:
     assert decide(parse(line), IN, RULES) == UNKNOWN
 

@@ -17,7 +17,8 @@ def make(name: str = "tftp", **changes: Any) -> Service:
         "main": "appliance.tftp.worker:prepare",
         "workers": 2, "listen": (Listen("udp", "127.0.0.1", 69),), "jail": "/srv", "promise": "tftp",
         "user": "u", "uid": 5, "gid": 6, "writes": False, "owns": False, "nofile": 10, "fsize": -1, "bind_tcp": (0, 0),
-        "required": True, "links": ("custody",), "requests": (), "settings": {"a": 1},
+        "required": True, "links": ("custody",), "requests": (), "files": (),
+        "settings": {"a": 1},
     }  # fmt: skip
     return Service(**{**fields, **changes, "name": name})
 
@@ -56,6 +57,9 @@ def test_services_come_back_from_their_plain_form() -> None:
         {"links": [1]},
         {"settings": []},
         {"bind_tcp": [1]},
+        {"files": [1]},
+        {"files": ["key.pem"]},
+        {"files": ["/key\0.pem"]},
     ],
 )
 def test_anything_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:

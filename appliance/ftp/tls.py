@@ -1,0 +1,206 @@
+"""TLS on the server's side of control and data connections (RFC 4217): sockets that handshake step by step in the loop.
+
+Invariant: a TlsSocket raises what a plain non-blocking socket would, and ends with b"" only when the client has said
+so (close_notify). A connection that was cut is an error: an upload that somebody cut short must never count as whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from appliance.ftp.data import Download
+from appliance.ftp.loop import READ, WRITE
+
+if TYPE_CHECKING:
+    from appliance.ftp.data import Transfer
+
+PIECE = 64 << 10  # bytes of a file that are encrypted at a time: 16 and 256 KiB cost more CPU
+_PIECES = 16  # in one turn, so that one fast client leaves the others their share
+_BUFFER = memoryview(bytearray(PIECE))  # one for the whole worker: what could not be sent is read again
+
+
+class TlsSocket(ssl.SSLSocket):
+    """One connection. Made by `Tls.wrap`; `shake` it until that is done, then use it like a plain one."""
+
+    def shake(self) -> int:
+        """Go on with the handshake; what to wait for (READ, WRITE), 0 when it is done. Raises OSError: it failed."""
+        try:
+            self.do_handshake()
+        except ssl.SSLWantReadError:
+            return READ
+        except ssl.SSLWantWriteError:
+            return WRITE
+        except ssl.SSLError as error:
+            raise _plain(error) from error
+        return 0
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """As of a plain socket; with flags (MSG_PEEK) what has come, still encrypted."""
+        if flags:
+            return socket.socket.recv(self, buflen, flags)
+        try:
+            return super().recv(buflen)
+        except ssl.SSLZeroReturnError:
+            return b""
+        except ssl.SSLError as error:
+            raise _plain(error) from error
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        """As of a plain socket; at most one record, 16 KiB."""
+        try:
+            return super().recv_into(buffer, nbytes, flags)
+        except ssl.SSLZeroReturnError:
+            return 0
+        except ssl.SSLError as error:
+            raise _plain(error) from error
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """As of a plain socket; at most 64 KiB. After BlockingIOError the next call must begin with the same bytes."""
+        with memoryview(data) as whole, whole[:PIECE] as piece:
+            try:
+                return super().send(piece, flags)
+            except ssl.SSLError as error:
+                raise _plain(error) from error
+
+    def bye(self) -> bool:
+        """Send close_notify; False when there is no room for it now. Raises OSError when the connection is broken."""
+        try:
+            self.unwrap()
+        except ssl.SSLWantReadError:
+            return True  # ours is sent; nobody waits for theirs
+        except ssl.SSLWantWriteError:
+            return False
+        except ssl.SSLError as error:
+            raise _plain(error) from error
+        except ValueError:  # it was said before
+            return True
+        return True
+
+
+def _plain(error: ssl.SSLError) -> OSError:
+    """What a plain socket would have raised; its text is of OpenSSL's constants."""
+    if isinstance(error, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
+        return BlockingIOError(errno.EAGAIN, "not now")
+    if isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING":
+        return ConnectionResetError(errno.ECONNRESET, "cut without close_notify")
+    return OSError(errno.EPROTO, (error.reason or "TLS failed").lower().replace("_", " "))
+
+
+class Tls:
+    """What all sessions of one worker share: the context with certificate, key, and the keys of its session tickets."""
+
+    def __init__(self, context: ssl.SSLContext, *, reuse: bool) -> None:
+        self._context, self._reuse = context, reuse
+        self.download = TlsDownload
+        context.sslsocket_class = TlsSocket
+
+    def wrap(self, sock: socket.socket, *, tickets: bool = True) -> TlsSocket:
+        """Take over a plain connection; `sock` is empty afterwards. Raises OSError when it is broken."""
+        # A client that uploads reads nothing: tickets of TLS 1.3 would lie unread when it closes, and its kernel would
+        # send a reset instead of the end. The number is taken over when the connection is made.
+        self._context.num_tickets = 2 if tickets else 0
+        try:
+            made = self._context.wrap_socket(
+                sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            )
+        except ssl.SSLError as error:
+            raise _plain(error) from error
+        assert isinstance(made, TlsSocket)
+        return made
+
+    def accepts(self, sock: TlsSocket) -> bool:
+        """False for a data connection without the session reuse that is required."""
+        return bool(sock.session_reused) or not self._reuse
+
+    def shake(self, transfer: Transfer, sock: socket.socket) -> Shaking:
+        """Begin the handshake of a data connection."""
+        return Shaking(self, transfer, sock)
+
+    def warm(self) -> None:
+        """Run both versions through a handshake in memory: what OpenSSL loads at the first is there afterwards.
+
+        Raises ssl.SSLError when the key cannot sign.
+        """
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+            client.minimum_version = client.maximum_version = version
+            here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+            ours = self._context.wrap_bio(there, here, server_side=True)
+            theirs = client.wrap_bio(here, there)
+            for _ in range(3):
+                for side in (theirs, ours):
+                    try:
+                        side.do_handshake()
+                    except ssl.SSLWantReadError:
+                        continue
+            theirs.write(b"x")
+            ours.read(1)
+            ours.version()
+
+
+class Shaking:
+    """The handshake of a data connection; `Transfer.connected` gets it when it is done. A way as Passive and Active."""
+
+    def __init__(self, tls: Tls, transfer: Transfer, sock: socket.socket) -> None:
+        """Raises OSError when the connection is broken already."""
+        self._tls, self._transfer, self._loop = tls, transfer, transfer.house.loop
+        self._sock: TlsSocket | None = tls.wrap(sock, tickets=False)
+        self._events = READ
+        self._loop.register(self._sock.fileno(), self, READ)
+
+    def handle_read_event(self) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        try:
+            events = sock.shake()
+        except OSError as error:
+            self._transfer.end("522 TLS negotiation failed on the data connection.", f"TLS: {error.strerror}")
+            return
+        if events:
+            if events != self._events:
+                self._events = events
+                self._loop.modify(sock.fileno(), events)
+        elif self._tls.accepts(sock):
+            self._loop.unregister(sock.fileno())
+            self._sock = None  # from here on it is the transfer's
+            self._transfer.connected(sock, sock)
+        else:
+            reply = "522 The data connection must resume the TLS session of the control connection."
+            self._transfer.end(reply, "TLS session not resumed")
+
+    handle_write_event = handle_read_event
+
+    def handle_close(self) -> None:
+        self.handle_read_event()
+
+    def handle_error(self) -> None:
+        self._transfer.session.handle_error()
+
+    def close(self) -> None:
+        """Give the connection up; may be called twice."""
+        if self._sock is not None:
+            self._loop.unregister(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+
+class TlsDownload(Download):
+    """RETR of TYPE I under TLS: through one buffer; what found no room is read again at the next turn."""
+
+    def move(self) -> None:
+        for _ in range(_PIECES):
+            before = self.moved
+            super().move()
+            if self.over or self.moved == before:
+                return
+
+    def _piece(self, count: int) -> int:
+        assert self.sock is not None
+        got = os.preadv(self._file.fd, [_BUFFER[: min(PIECE, count)]], self._offset)
+        return self.sock.send(_BUFFER[:got]) if got else 0

@@ -18,6 +18,8 @@ class Watched:
         module, _, function = context.settings["watched"].partition(":")
         self._worker: Any = getattr(importlib.import_module(module), function)(context)
         self._answer = context.documents["answer"]
+        if hasattr(self._worker, "start_threads"):
+            self.start_threads = self._worker.start_threads
 
     def run(self) -> None:
         before = set(sys.modules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ftplib
+import hashlib
 import io
 import json
 import os
@@ -60,9 +61,20 @@ def watched(
         os.waitpid(child.pid, 0)
 
 
+BIG = b"b" * 3_000_000
+
+
+def _forget(path: Path) -> None:
+    """Leave a file on its disk alone, out of memory."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     (tmp_path / "hello.txt").write_bytes(b"hello\n")
+    (tmp_path / "big").write_bytes(BIG)
     (tmp_path / "dir").mkdir()
     (tmp_path / "incoming").mkdir(mode=0o700)
     tmp_path.chmod(0o755)
@@ -127,6 +139,12 @@ def test_an_ftp_session_with_an_upload_imports_nothing(tree: Path) -> None:
             "MDTM hello.txt",
             "SIZE hello.txt",
             "MLST hello.txt",
+            "HASH hello.txt",
+            "OPTS HASH SHA-1",
+            "HASH hello.txt",
+            "XSHA256 hello.txt",
+            "XMD5 hello.txt",
+            "XCRC hello.txt",
             "NOOP",
         ):
             client.sendcmd(command)
@@ -138,6 +156,11 @@ def test_an_ftp_session_with_an_upload_imports_nothing(tree: Path) -> None:
         got: list[bytes] = []
         client.retrbinary("RETR hello.txt", got.append)
         assert got == [b"hello\n"]
+        _forget(tree / "big")
+        client.retrbinary("RETR big", got.append)  # by way of a thread, from the disk
+        assert b"".join(got[1:]) == BIG
+        client.retrbinary("RETR big.sha256", got.append)
+        assert got[-1] == f"{hashlib.sha256(BIG).hexdigest()}  big\n".encode()
         client.storbinary("STOR incoming/a.bin", io.BytesIO(b"x" * 100_000))
         for refused in ("DELE hello.txt", "RETR missing", "CWD nowhere", "STOR hello.txt", "XYZZY", "RETR a\x01b"):
             with pytest.raises((ftplib.error_perm, ftplib.error_temp)):

@@ -7,6 +7,8 @@ do not read, has a bound.
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ HELD = (
     64 << 20
 )  # bytes of listings, each in memory twice while it is made and read; more are refused until some have left
 _BLOCK = 512 << 10  # bytes that a reader gets at once from a finished listing
+_PATIENCE_S = 10.0  # after which a listing that is not read yet makes room for others, if room is needed
 _AT_ONCE = 4  # listings worked on in turns; the next one begins when one of them is done
 _FINE_S, _COARSE_S = 0.05, 2.1  # how fresh a time stamp may be that another change could repeat: see `settled`
 
@@ -51,7 +54,8 @@ class Rendering:
     def __init__(self, source: Generator[bytes, None, None], begun: float) -> None:
         self.begun = begun
         self.stamp: Stamp | None = None  # of one that is shared
-        self.pieces: list[bytes] = []
+        self._parts: list[bytes] = []
+        self.pieces = self._parts
         self.size = 0
         self.done = False
         self.error: Exception | None = None
@@ -91,6 +95,13 @@ class Rendering:
         """Close the folder where not all of it was read."""
         self._source.close()
 
+    def give_up(self) -> None:
+        """Take the bytes away from those who have not read them; they get an error instead."""
+        self.close()
+        self.error, self.done, self.size = OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS)), True, 0
+        self._parts.clear()
+        self._blocks.clear()
+
 
 class Reader:
     """The pieces of one rendering, for one session; b"" where the next is not made yet. Whoever holds it closes it."""
@@ -129,6 +140,7 @@ class Renderings:
         self._clock = clock
         self._kept: dict[Hashable, tuple[Rendering, Reader]] = {}
         self._waiting: list[Rendering] = []
+        self._alive: dict[Rendering, None] = {}  # the oldest first
         self._left_s = TURN_S
         self.held = 0  # bytes
 
@@ -146,10 +158,12 @@ class Renderings:
 
     def begin(self, source: Generator[bytes, None, None], key: Hashable = None, stamp: Stamp | None = None) -> Reader:
         """A reader of what `source` yields; with a `stamp`, others may share it under `key`. Raises BusyError."""
+        self._make_room()
         if self.held > HELD:
             source.close()
             raise BusyError
         rendering = Rendering(source, self._clock())
+        self._alive[rendering] = None
         reader = Reader(rendering, self._release)
         self._waiting.append(rendering)
         if stamp is not None:
@@ -170,6 +184,16 @@ class Renderings:
         for key in [key for key, (kept, _keeper) in self._kept.items() if kept.begun < oldest]:
             self._forget(key)
 
+    def _make_room(self) -> None:
+        """Sessions that ask for listings and do not read them must not keep others from theirs."""
+        latest = self._clock() - _PATIENCE_S
+        while self.held > HELD and (oldest := next(iter(self._alive))).begun < latest:
+            self.held -= oldest.size
+            if not oldest.done:
+                self._waiting.remove(oldest)
+            oldest.give_up()
+            del self._alive[oldest]
+
     def _forget(self, key: Hashable) -> None:
         if key in self._kept:
             self._kept.pop(key)[1].close()
@@ -189,6 +213,7 @@ class Renderings:
         rendering.readers -= 1
         if rendering.readers == 0:
             self.held -= rendering.size
+            self._alive.pop(rendering, None)
             if not rendering.done:  # nobody wants it any more
                 self._waiting.remove(rendering)
                 rendering.close()

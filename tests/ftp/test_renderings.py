@@ -122,6 +122,31 @@ def test_listings_in_memory_have_a_bound() -> None:
     renderings.begin(source(clock, 1)).close()
 
 
+def test_who_does_not_read_for_long_makes_room_for_others() -> None:
+    clock = Clock()
+    renderings = Renderings(clock)
+    piece = b"z" * (HELD // 4)
+    idle = [renderings.begin(source(clock, 2, piece=piece), "key", STAMP)]
+    idle.append(renderings.begin(source(clock, 100, 0.001, piece=piece)))
+    while renderings.held <= HELD:
+        renderings.turn()
+    assert renderings.busy  # the second is not finished
+    assert next(idle[0]) == piece
+    with pytest.raises(BusyError):
+        renderings.begin(source(clock, 1))
+    clock.now += 11.0
+    fresh = renderings.begin(source(clock, 1))
+    assert rest(renderings, fresh) == b"x" * 10
+    with pytest.raises(OSError, match="buffer space"):
+        next(idle[0])
+    for reader in idle:
+        reader.close()
+    renderings.sweep()
+    while renderings.busy:
+        renderings.turn()
+    assert renderings.held == 0
+
+
 def test_an_error_of_the_disk_ends_a_listing_after_what_there_is() -> None:
     def broken() -> Generator[bytes, None, None]:
         yield b"first"

@@ -26,6 +26,7 @@ from appliance.settings.units import format_size
 GIB, MIB = 1 << 30, 1 << 20
 BUFFER, ENOUGH_BUFFER = 8 * MIB, MIB  # bytes: what a TFTP listener asks for, and what a room of machines needs
 LEAST_SHARE = 4 * MIB  # bytes of cache below which one worker reads every file again and again
+EXPIRES_SOON = 14  # days
 _ETHERNET = 1468  # blksize that fits a frame: 1500 bytes less the headers of IPv4, UDP and TFTP
 
 
@@ -197,6 +198,8 @@ def ports(settings: Settings, machine: Machine) -> Findings:
             yield from _port(f"{name}.listen[{i}]", "udp" if name == "tftp" else "tcp", address, port, machine)
     for i, site in enumerate(settings.tftp.sites if settings.tftp.enabled else ()):
         yield from _port(f"tftp.sites[{i}].listen", "udp", *endpoint_parts(site.listen), machine)
+    for i, text in enumerate(settings.ftp.tls.implicit_listen if _under_tls(settings) else ()):
+        yield from _port(f"ftp.tls.implicit_listen[{i}]", "tcp", *endpoint_parts(text), machine)
 
 
 def _port(key: str, kind: str, address: str, port: int, machine: Machine) -> Findings:
@@ -231,13 +234,45 @@ def addresses(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001
     """Addresses that this machine does not have; they are bound all the same and serve when they appear."""
     for name, service in _services(settings):
         for i, text in enumerate(service.listen):
-            address = endpoint_parts(text)[0]
-            try:
-                try_bind("udp", address, 0, absent=False)
-            except OSError as error:
-                if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV):
-                    what = f"{address} is not an address of this machine; it is served as soon as it is"
-                    yield caution(f"{name}.listen[{i}]", what, "ip -brief address shows those it has")
+            yield from _absent(f"{name}.listen[{i}]", endpoint_parts(text)[0])
+    for i, text in enumerate(settings.ftp.tls.implicit_listen if _under_tls(settings) else ()):
+        yield from _absent(f"ftp.tls.implicit_listen[{i}]", endpoint_parts(text)[0])
+
+
+def _absent(key: str, address: str) -> Findings:
+    try:
+        try_bind("udp", address, 0, absent=False)
+    except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV):
+            what = f"{address} is not an address of this machine; it is served as soon as it is"
+            yield caution(key, what, "ip -brief address shows those it has")
+
+
+def _under_tls(settings: Settings) -> bool:
+    return settings.ftp.enabled and settings.ftp.tls.mode != "off"
+
+
+def certificate(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (judgements share one signature)
+    """A certificate and key that the FTP workers could not use, that clients would refuse, or that others can read."""
+    tls = settings.ftp.tls
+    if not _under_tls(settings) or tls.certificate is None:  # without a path: told by the settings themselves
+        return
+    from appliance.ftp import tlsfiles  # OpenSSL is only needed for this
+
+    try:
+        loaded = tlsfiles.load(tls)
+    except tlsfiles.Unusable as unusable:
+        yield fault(unusable.key, unusable.what, unusable.remedy)
+        return
+    key, path = "ftp.tls.certificate", tls.certificate
+    left, renew = tlsfiles.days_left(loaded.valid), "renew it, then: appliance reload"
+    if outdated := loaded.outdated():
+        yield fault(key, f"{path}: {outdated}", renew if left < 0 else "set the clock, or wait")
+    elif left < EXPIRES_SOON:
+        yield caution(key, f"{path}: the certificate expires on {tlsfiles.day(loaded.valid.ends)}", renew)
+    if readable := tlsfiles.key_is_open(tls):
+        what = f"{readable} holds the private key, and every user of this machine can read or write it"
+        yield fault("ftp.tls.key" if tls.key else key, what, f"chmod o-rwx {readable}")
 
 
 def source_port(settings: Settings, machine: Machine) -> Findings:
@@ -336,6 +371,7 @@ _JUDGEMENTS: tuple[Judgement, ...] = (
     drop_boxes,
     uploads,
     addresses,
+    certificate,
     source_port,
     receive_buffers,
     passive_ports,

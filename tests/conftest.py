@@ -21,6 +21,7 @@ SLOW = (
     "at_least_once", "limit_of_values", "bounded_time", "swapped_while", "custodian_is_busy", "test_ftp_worker",
     "ftp/test_data", "upload_with_losses", "silent_client_is_given_up", "tftp/test_paced",
     "the_next_offer_smaller", "never_waits_for_a_timeout", "wait_no_longer_while", "that_waits_for_a_checksum",
+    "does_not_go_on",
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
     "boxes": {"machine", "wiring", "settings"},
-    "world": {"boxes", "machine", "wiring", "settings", "confine.landlock"},
+    "world": {"boxes", "machine", "wiring", "settings", "confine.landlock", "ftp.tlsfiles"},
     "cli.tftp": {"cli", "settings", "observe.log", "tftp"},
     "cli": {"cli", "settings", "world", "wiring", "observe.log", "supervise.spawn", "__init__"},
 }
@@ -45,7 +45,7 @@ PURE = (
     "supervise.bans", "ftp.bans", "ftp.rates", "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger",
     "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",
     "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
-    "tftp.neighbours", "observe.tally", "tftp.rates",
+    "tftp.neighbours", "observe.tally", "tftp.rates", "ftp.validity",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ftplib
 import hashlib
 import io
@@ -9,6 +10,7 @@ import json
 import os
 import select
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -21,10 +23,11 @@ from appliance import wire
 from appliance.custody import wire as custody
 from appliance.observe import tables
 from appliance.settings.box import Box, of_incoming
-from appliance.settings.ftp import FtpSettings, IncomingSettings
+from appliance.settings.ftp import FtpSettings, IncomingSettings, TlsSettings
 from appliance.settings.plain import encode
 from appliance.settings.tftp import TftpSettings
 from appliance.supervise.spawn import spawn
+from tests.ftp.tlskit import Client, certificate, fetched, refusal, trusting
 from tests.support import spec
 from tests.system.running import tftp_read
 
@@ -204,6 +207,42 @@ def test_uploads_by_tftp_are_replaced_and_read_back_from_inside_the_jail(tree: P
             ours.send(custody.pack(message))
             assert custody.parse_from_custodian(ours.recv(100)) == answer
     ours.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_an_ftp_session_under_tls_imports_and_opens_nothing(tree: Path, version: ssl.TLSVersion) -> None:
+    pair = certificate(tree)
+    listener, implicit = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    tls = TlsSettings("required", str(pair[0]), str(pair[1]), ("127.0.0.1:0",), "required")
+    ftp = encode(replace(FtpSettings(), listen=("127.0.0.1:0",), tls=tls, passive_ports="51100-51199"))
+    with watched(
+        "appliance.ftp.worker:prepare",
+        "ftp",
+        {"ftp": ftp, "workers": 1},
+        tree,
+        ("listener:0", listener),
+        ("listener:1", implicit),
+        bind_tcp=(51100, 51199),
+    ) as (late, _):
+        for begins_with_tls, sock in ((False, listener), (True, implicit)):
+            client = Client(context=trusting(pair, version), timeout=20)
+            client.implicit = begins_with_tls
+            client.connect(*sock.getsockname())
+            client.login(secure=not begins_with_tls)
+            client.prot_p()
+            assert fetched(client, "RETR hello.txt") == b"hello\n"
+            client.retrlines("MLSD", lambda _line: None)
+            client.resume = False
+            assert refusal(client, "RETR hello.txt").startswith("522")
+            client.quit()
+            with socket.create_connection(sock.getsockname(), timeout=20) as stranger:
+                stranger.sendall(b"" if begins_with_tls else b"AUTH TLS\r\n")
+                stranger.sendall(b"\x16\x03\x01\x00\x05garbage" * 9)
+                with contextlib.suppress(ConnectionResetError):
+                    while stranger.recv(4096):
+                        pass
+    listener.close()
+    implicit.close()
     assert late == [[]]
 
 

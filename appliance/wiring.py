@@ -67,7 +67,7 @@ def _tftp(settings: Settings, host: Host) -> Service:
         host,
         ("tftp", tftp.user, "tftp.user"),
         workers=workers,
-        listen=tuple(_listen("udp", text) for text in (*tftp.listen, *(site.listen for site in tftp.sites))),
+        listen=_listens("udp", (*tftp.listen, *(site.listen for site in tftp.sites))),
         jail=tftp.root,
         # a transfer holds its socket and its file, and ports that are kept for reuse are watched for strangers
         nofile=3 * (tftp.limits.transfers + min(tftp.limits.transfers, 2048)) + 1024,
@@ -87,13 +87,13 @@ def _ftp(settings: Settings, host: Host) -> Service:
         host,
         ("ftp", ftp.user, "ftp.user"),
         workers=workers,
-        listen=tuple(
-            _listen("tcp", text)
-            for text in (
+        listen=_listens(
+            "tcp",
+            (
                 *ftp.listen,
                 *(one for site in ftp.sites for one in site.listen),
                 *(ftp.tls.implicit_listen if secure else ()),
-            )
+            ),
         ),
         jail=ftp.root,
         bind_tcp=(first, last),
@@ -173,6 +173,10 @@ def _workers(wanted: str | int, host: Host) -> int:
     return min(64, host.cpus) if wanted == "auto" else int(wanted)
 
 
-def _listen(kind: str, text: str) -> Listen:
+def _listens(kind: str, texts: tuple[str, ...]) -> tuple[Listen, ...]:
+    return tuple(_listen(kind, text, texts[:i].count(text)) for i, text in enumerate(texts))
+
+
+def _listen(kind: str, text: str, nth: int) -> Listen:
     host, _, port = text.rpartition(":")
-    return Listen(kind, host.strip("[]"), int(port))
+    return Listen(kind, host.strip("[]"), int(port), nth)

@@ -10,7 +10,7 @@ import pytest
 from appliance.confine.promises import PROMISES
 from appliance.custody.worker import MOST_UPLOADS
 from appliance.errors import ConfigError
-from appliance.settings.ftp import ActiveSettings, IncomingSettings
+from appliance.settings.ftp import ActiveSettings, IncomingSettings, TlsSettings
 from appliance.settings.main import Settings
 from appliance.supervise import service
 from appliance.wiring import FIXED_UIDS, Host, identity, services
@@ -117,3 +117,20 @@ def test_what_is_wired_passes_the_distrust_of_the_supervisor() -> None:
     made = services(DEFAULTS, HOST)
     plain = service.encode(made)
     assert [entry["name"] for entry in plain] == ["status", "tftp", "ftp"]
+
+
+def test_tls_brings_its_listeners_and_the_files_that_a_reload_looks_at() -> None:
+    tls = TlsSettings("required", "/etc/x.crt", "/etc/x.key", ("0.0.0.0:990",))
+    ftp = wired(replace(DEFAULTS, ftp=replace(DEFAULTS.ftp, tls=tls)))["ftp"]
+    assert ftp.listen[-1] == service.Listen("tcp", "0.0.0.0", 990)
+    assert ftp.files == ("/etc/x.crt", "/etc/x.key")
+    both = wired(replace(DEFAULTS, ftp=replace(DEFAULTS.ftp, tls=replace(tls, key=None))))["ftp"]
+    assert both.files == ("/etc/x.crt",)
+    off = wired(replace(DEFAULTS, ftp=replace(DEFAULTS.ftp, tls=replace(tls, mode="off"))))["ftp"]
+    assert (off.files, len(off.listen)) == ((), 2)
+
+
+def test_two_listeners_on_ports_that_are_picked_stay_two() -> None:
+    tls = TlsSettings("optional", "/c", None, ("127.0.0.1:0",))
+    ftp = replace(DEFAULTS.ftp, listen=("127.0.0.1:0", "127.0.0.1:0"), tls=tls)
+    assert len(set(wired(replace(DEFAULTS, ftp=ftp))["ftp"].listen)) == 3

@@ -18,6 +18,7 @@ from appliance.machine import Machine
 from appliance.settings.ftp import FtpSite
 from appliance.settings.main import Settings
 from appliance.settings.tftp import TftpNetwork, TftpSite
+from tests.ftp.tlskit import certificate, expired
 
 ROOT_USER, ORDINARY = Machine(uid=0, gid=0), Machine(uid=1000, gid=1000)
 WORKER = 64610  # the fixed uid of the TFTP worker when its account does not exist
@@ -680,3 +681,50 @@ def test_a_kernel_without_landlock_is_a_warning(monkeypatch: pytest.MonkeyPatch)
     ]
     monkeypatch.setattr(world.landlock, "abi", lambda: 1)
     assert found(world.landlock_layer, Settings()) == []
+
+
+def tls(pair: tuple[Path, Path], **keys: Any) -> Settings:
+    return ftp_only(tls={"mode": "optional", "certificate": str(pair[0]), "key": str(pair[1]), **keys})
+
+
+def test_a_good_certificate_is_told_nothing_and_so_is_one_that_is_not_used(tmp_path: Path) -> None:
+    pair = certificate(tmp_path)
+    assert found(world.certificate, tls(pair)) == []
+    assert found(world.certificate, tls((tmp_path / "no", tmp_path / "no"), mode="off")) == []
+
+
+def test_a_certificate_that_expired_or_soon_will(tmp_path: Path) -> None:
+    pair = expired(tmp_path)
+    assert found(world.certificate, tls(pair)) == [
+        f"ftp.tls.certificate: {pair[0]}: the certificate expired on 2020-12-31 (renew it, then: appliance reload)"
+    ]
+    (told,) = found(world.certificate, tls(certificate(tmp_path, "soon", days=13)))
+    assert told.startswith(f"warning: ftp.tls.certificate: {tmp_path}/soon.crt: the certificate expires on 20")
+    assert found(world.certificate, tls(certificate(tmp_path, "later", days=16))) == []
+
+
+def test_a_key_that_others_can_read(tmp_path: Path) -> None:
+    pair = certificate(tmp_path)
+    pair[1].chmod(0o644)
+    what = f"{pair[1]} holds the private key, and every user of this machine can read or write it"
+    assert found(world.certificate, tls(pair)) == [f"ftp.tls.key: {what} (chmod o-rwx {pair[1]})"]
+
+
+def test_a_wrong_pair_and_a_missing_file(tmp_path: Path) -> None:
+    one, two = certificate(tmp_path), certificate(tmp_path, "two")
+    (told,) = found(world.certificate, tls((one[0], two[1])))
+    assert told == f"ftp.tls.key: {two[1]} is not the key of {one[0]} (name the two files that were made together)"
+    (told,) = found(world.certificate, tls((one[0], tmp_path / "no")))
+    assert told.startswith(f"ftp.tls.key: there is no file {tmp_path}/no (name the file, or make one: appliance tls")
+
+
+def test_listeners_for_ftps_are_tried_like_the_others(tmp_path: Path) -> None:
+    pair = certificate(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        text = f"127.0.0.1:{taken.getsockname()[1]}"
+        settings = tls(pair, implicit_listen=(text,))
+        settings = dataclasses.replace(settings, ftp=dataclasses.replace(settings.ftp, listen=("127.0.0.1:0",)))
+        assert [line.split(":")[0] for line in found(world.ports, settings)] == ["ftp.tls.implicit_listen[0]"]
+    absent = tls(pair, implicit_listen=("192.0.2.7:990",))
+    told = [line for line in found(world.addresses, absent) if "implicit" in line]
+    assert told[0].startswith("warning: ftp.tls.implicit_listen[0]: 192.0.2.7 is not an address of this machine")

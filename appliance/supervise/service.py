@@ -14,11 +14,12 @@ from appliance.errors import StartError
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """One address to bind: `kind` is udp, tcp or unix; port 0 picks a free one."""
+    """One address to bind: `kind` is udp, tcp or unix; port 0 picks a free one, and `nth` tells several such apart."""
 
     kind: str
     host: str
     port: int
+    nth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,8 @@ def _ports(plain: Any) -> tuple[int, int]:
 
 
 def _listen(plain: Any) -> Listen:
-    listen = Listen(_typed(plain["kind"], str), _typed(plain["host"], str), _typed(plain["port"], int))
+    nth = _typed(plain.get("nth", 0), int)
+    listen = Listen(_typed(plain["kind"], str), _typed(plain["host"], str), _typed(plain["port"], int), nth)
     if listen.kind not in ("udp", "tcp", "unix") or not 0 <= listen.port <= 65535:
         raise ValueError("bad address")
     return listen

@@ -29,6 +29,21 @@ def certificate(folder: Path, name: str = "one", *, days: int = 30, more: tuple[
     return made
 
 
+def expired(folder: Path, name: str = "one") -> tuple[Path, Path]:
+    """As `certificate`, of the year 2020."""
+    made = certificate(folder, name)
+    (folder / "ca.cnf").write_text(
+        "[ca]\ndefault_ca=us\n[us]\ndatabase=ca.db\nnew_certs_dir=.\nrand_serial=yes\ndefault_md=sha256\npolicy=any\n"
+        "x509_extensions=names\n[any]\ncommonName=supplied\n[names]\nsubjectAltName=IP:127.0.0.1\n"
+    )
+    (folder / "ca.db").touch()
+    openssl("req", "-new", "-key", str(made[1]), "-subj", f"/CN={name}", "-out", "request", cwd=folder)
+    words = ["-config", "ca.cnf", "-keyfile", str(made[1]), "-in", "request", "-out", str(made[0]), "-notext"]
+    dates = ["-startdate", "20200101000000Z", "-enddate", "20201231000000Z"]
+    openssl("ca", "-batch", "-selfsign", *words, *dates, cwd=folder)
+    return made
+
+
 def secured(pair: tuple[Path, Path], *, tls: dict[str, Any] | None = None, **changes: Any) -> FtpSettings:
     """Settings with TLS; `mode` may be given, and other keys of the section as `tls`."""
     keys = {"mode": changes.pop("mode", "optional"), "certificate": str(pair[0]), "key": str(pair[1])}

@@ -425,3 +425,52 @@ def test_a_rate_above_the_rate_of_all_limits_nobody() -> None:
     assert found(changed(tftp={**keys, "limits": {**limits, "rate_total": 4 << 20}})) == []
     assert found(changed(tftp={**keys, "limits": {**limits, "rate_total": 0}})) == []
     assert found(changed(tftp={**keys, "enabled": False})) == []
+
+
+TLS = {"mode": "required", "certificate": "/etc/x.crt", "key": "/etc/x.key"}
+
+
+def test_tls_as_it_should_be_is_told_nothing() -> None:
+    assert found(changed(ftp={"tls": {**TLS, "implicit_listen": ("0.0.0.0:990",)}})) == []
+    assert found(changed(ftp={"tls": {**TLS, "key": None}})) == []
+    assert found(changed(ftp={"enabled": False, "tls": {"mode": "required"}})) == []
+
+
+def test_tls_without_a_certificate() -> None:
+    assert found(changed(ftp={"tls": {"mode": "optional"}})) == [
+        (
+            "error",
+            "mode is optional, and there is no certificate",
+            "name the PEM file of the certificate, or make one: appliance tls self-signed --name HOST",
+        )
+    ]
+
+
+def test_listeners_for_ftps_that_never_listen_or_speak_two_languages() -> None:
+    assert found(changed(ftp={"tls": {"implicit_listen": ("0.0.0.0:990",)}})) == [
+        ("warning", "nothing listens there while mode is off", "write mode: optional")
+    ]
+    assert found(changed(ftp={"tls": {**TLS, "implicit_listen": ("192.0.2.7:21",)}})) == [
+        ("error", "192.0.2.7:21 is taken by ftp.listen[0], 0.0.0.0:21", "remove one of the two, or change its port"),
+        (
+            "error",
+            "port 21 is also in ftp.listen, where connections begin in the clear",
+            "write another port, usually 990",
+        ),
+    ]
+    twice = found(changed(ftp={"tls": {**TLS, "implicit_listen": ("[::]:990", "[::1]:990")}}))
+    assert [what for _, what, _ in twice] == ["[::1]:990 is taken by ftp.tls.implicit_listen[0], [::]:990"]
+    ephemeral = found(changed(ftp={"listen": ("127.0.0.1:0",), "tls": {**TLS, "implicit_listen": ("127.0.0.1:0",)}}))
+    assert ephemeral == []
+
+
+@pytest.mark.parametrize(("key", "name"), [("/srv/appliance/ftp/x.pem", "ftp"), ("/srv/appliance/tftp/x.pem", "tftp")])
+def test_a_private_key_that_would_be_served(key: str, name: str) -> None:
+    expected = (
+        "error",
+        f"{key} holds the private key and lies inside {name}.root, so it would be served",
+        f"move it out of /srv/appliance/{name}",
+    )
+    assert found(changed(ftp={"tls": {**TLS, "key": key}})) == [expected]
+    assert found(changed(ftp={"tls": {**TLS, "certificate": key, "key": None}})) == [expected]
+    assert found(changed(ftp={"tls": {**TLS, "certificate": key}})) == []  # a certificate is no secret

@@ -92,3 +92,14 @@ def test_the_same_services_are_no_change() -> None:
     change = difference([make("a")], [make("a")])
     assert change.empty
     assert str(change) == "nothing changed"
+
+
+def test_a_service_whose_files_were_renewed_is_replaced_though_its_value_is_the_same() -> None:
+    one, two = make("tftp"), make("ftp")
+    change = difference([one, two], [one, two], frozenset(("ftp", "gone")))
+    assert (change.added, change.replaced, change.removed) == ((), (two,), ())
+
+
+def test_listeners_on_picked_ports_keep_apart_in_their_plain_form() -> None:
+    listen = (Listen("udp", "::1", 0), Listen("udp", "::1", 0, 1))
+    assert decode(json.loads(json.dumps(encode([make(listen=listen)]))))[0].listen == listen

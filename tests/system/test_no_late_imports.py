@@ -207,6 +207,7 @@ def test_uploads_by_tftp_are_replaced_and_read_back_from_inside_the_jail(tree: P
             ours.send(custody.pack(message))
             assert custody.parse_from_custodian(ours.recv(100)) == answer
     ours.close()
+    assert late == [[]]
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])

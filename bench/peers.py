@@ -43,7 +43,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._root = folder / "root"
+        self.root = folder / "root"
         self._facts = folder / "versions.json"
         self.versions: dict[str, str] = json.loads(self._facts.read_text()) if self._facts.exists() else {}
 
@@ -59,16 +59,16 @@ class Store:
             said = _run("apt-get", "--simulate", "--no-install-recommends", "install", package)
             _run("apt-get", "--quiet", "download", *sorted({package, *_INST.findall(said)}), cwd=debs)
         for deb in debs.glob("*.deb"):
-            _run("dpkg", "-x", str(deb), str(self._root))
+            _run("dpkg", "-x", str(deb), str(self.root))
             name, version = _run("dpkg-deb", "-W", "--showformat=${Package} ${Version}", str(deb)).split()
             self.versions[name] = version
         self._facts.write_text(json.dumps(self.versions))
 
     def start(self, peer: Peer, place: Place, cpus: set[int] | None = None) -> Server:
         """Start a fetched peer, on `cpus` only if given. It is not known to serve yet: ask it."""
-        libraries = ":".join(str(path) for path in self._root.glob("**/*-linux-gnu") if path.is_dir())
+        libraries = ":".join(str(path) for path in self.root.glob("**/*-linux-gnu") if path.is_dir())
         environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
-        argv = [str(self._root / peer.program), *peer.arguments(place)]
+        argv = [str(self.root / peer.program), *peer.arguments(place)]
         return Server(peer.name, argv, place.scratch / "log", cpus=cpus, environment=environment)
 
 

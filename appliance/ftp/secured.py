@@ -76,7 +76,7 @@ class Secured(Session):
     def handle_read_event(self) -> None:
         if self._shaking:
             self._shake()
-        elif self._turning:
+        elif self._turning and self._more_waits():
             self._injected()
         else:
             super().handle_read_event()

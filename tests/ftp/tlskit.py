@@ -107,8 +107,12 @@ class TlsRaw(Raw):
 
     def handshake(self, context: ssl.SSLContext, *, session: ssl.SSLSession | None = None) -> None:
         self.file.close()
-        self.sock = context.wrap_socket(self.sock, server_hostname="127.0.0.1", session=session)
-        self.file = self.sock.makefile("rb")
+        sealed = context.wrap_socket(
+            self.sock, server_hostname="127.0.0.1", session=session, do_handshake_on_connect=False
+        )
+        self.sock = sealed  # before it shakes: a failure leaves it to `close`
+        sealed.do_handshake()
+        self.file = sealed.makefile("rb")
 
     def closed(self) -> bool:
         try:

@@ -8,20 +8,26 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
-from typing import Annotated, Any, BinaryIO
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from appliance.cli import configuration, control, output
 from appliance.cli.landing import landing
-from appliance.cli.options import BlockSize, Config, Json, Silence
+from appliance.cli.options import Authorities, BlockSize, Config, Json, Silence, Tls
 from appliance.cli.progress import progress
 from appliance.cli.transfer import Client, Local, LocalError, Moving, TransferError
 from appliance.cli.urls import Target, UrlError, parse
 from appliance.errors import ApplianceError, ExitCode
 
-Url = Annotated[str, typer.Argument(metavar="URL", help="tftp://HOST[:PORT]/NAME or ftp://HOST[:PORT]/NAME.")]
+if TYPE_CHECKING:
+    import ssl
+
+Url = Annotated[
+    str,
+    typer.Argument(metavar="URL", help="tftp://HOST[:PORT]/NAME, ftp://HOST[:PORT]/NAME or ftps://HOST[:PORT]/NAME."),
+]
 ToFile = Annotated[
     str, typer.Argument(metavar="[FILE]", help="Where to put it; - is standard output. Without it: the name in URL.")
 ]
@@ -35,6 +41,8 @@ def probe(
     as_json: Json = False,
     blksize: BlockSize = None,
     timeout: Silence = 5.0,
+    tls: Tls = False,
+    cacert: Authorities = None,
 ) -> None:
     """Tell whether a file can be fetched: reachable, its size, the options agreed, the time to the first byte.
 
@@ -45,8 +53,9 @@ def probe(
     Examples:
       appliance probe tftp://192.0.2.1/pxelinux.0
       appliance probe --json ftp:///README
+      appliance probe --tls --cacert mirror.crt ftp://mirror.example.org/
     """
-    ask = _Ask(url, config, as_json, blksize, timeout)
+    ask = _Ask(url, config, as_json, blksize, timeout, secrecy=_Secrecy(tls, cacert))
     found = ask.run(lambda: ask.client.probe(ask.target))
     ask.tell(
         {
@@ -71,6 +80,8 @@ def get(
     as_json: Json = False,
     blksize: BlockSize = None,
     timeout: Silence = 5.0,
+    tls: Tls = False,
+    cacert: Authorities = None,
 ) -> None:
     """Fetch a file by TFTP or anonymous FTP, and tell bytes, seconds, rate and the options agreed.
 
@@ -84,7 +95,7 @@ def get(
       appliance get ftp://192.0.2.1/README -
       appliance get --blksize 512 tftp:///big.bin /dev/null
     """
-    ask = _Ask(url, config, as_json, blksize, timeout)
+    ask = _Ask(url, config, as_json, blksize, timeout, secrecy=_Secrecy(tls, cacert))
     place = _landing_place(file, ask.target)
 
     def fetch() -> Moving:
@@ -102,6 +113,8 @@ def put(
     as_json: Json = False,
     blksize: BlockSize = None,
     timeout: Silence = 5.0,
+    tls: Tls = False,
+    cacert: Authorities = None,
 ) -> None:
     """Send a file by TFTP or anonymous FTP, and tell bytes, seconds, rate and the options agreed.
 
@@ -114,7 +127,7 @@ def put(
       appliance put report.pdf ftp://192.0.2.1/incoming/
       df -h | appliance put - ftp:///incoming/df.txt
     """
-    ask = _Ask(url, config, as_json, blksize, timeout)
+    ask = _Ask(url, config, as_json, blksize, timeout, secrecy=_Secrecy(tls, cacert))
     ask.target = _named(ask.target, file)
 
     def send() -> Moving:
@@ -127,20 +140,23 @@ def put(
 class _Ask:
     """One call of one of the three verbs: the target, the client for it, and how it is told."""
 
-    def __init__(self, url: str, config: str | None, as_json: bool, blksize: int | None, timeout: float) -> None:
+    def __init__(
+        self, url: str, config: str | None, as_json: bool, blksize: int | None, timeout: float, *, secrecy: _Secrecy
+    ) -> None:
         self.url, self._as_json = url, as_json
         self._config: str | None = None
         try:
             self.target = parse(url)
         except UrlError as error:
             raise typer.BadParameter(str(error), param_hint="URL") from error
-        if blksize is not None and self.target.scheme == "ftp":
+        if blksize is not None and self.target.scheme != "tftp":
             raise typer.BadParameter("is an option of TFTP", param_hint="--blksize")
+        trust = secrecy.trust(self.target.scheme)
         if not self.target.host:
             found = configuration.find(config, quiet=as_json)
             self._config = found.name
             self.target = _ours(self.target, found.run_dir())
-        self.client = _client(self.target.scheme, blksize, timeout)
+        self.client = _client(self.target.scheme, blksize, timeout, trust)
 
     def run(self, work: Callable[[], Any]) -> Any:
         """What `work` returns. A failure is told, and ends the program with 1."""
@@ -167,18 +183,45 @@ class _Ask:
         (output.remark if to_stderr else output.fact)(said)
 
 
-def _client(scheme: str, blksize: int | None, timeout: float) -> Client:
+@dataclass(frozen=True, slots=True)
+class _Secrecy:
+    """What was said about TLS."""
+
+    asked: bool
+    authorities: str | None
+
+    def trust(self, scheme: str) -> ssl.SSLContext | None:
+        """What to trust servers by; None without TLS. Raises typer.BadParameter."""
+        wanted = scheme == "ftps" or (scheme == "ftp" and self.asked)
+        if self.asked and scheme != "ftp":
+            raise typer.BadParameter("is for ftp://; ftps:// begins with TLS", param_hint="--tls")
+        if not wanted:
+            if self.authorities:
+                raise typer.BadParameter("is for TLS: --tls, or ftps://", param_hint="--cacert")
+            return None
+        from appliance.cli.ftpsclient import context
+
+        try:
+            return context(self.authorities)
+        except OSError as error:
+            why = error.strerror or "no certificates"
+            raise typer.BadParameter(f"{self.authorities}: {why}", param_hint="--cacert") from error
+
+
+def _client(scheme: str, blksize: int | None, timeout: float, trust: ssl.SSLContext | None) -> Client:
     if scheme == "tftp":
         from appliance.cli.tftpclient import BLOCK_SIZE, TftpClient
 
         return TftpClient(timeout, blksize or BLOCK_SIZE)
     from appliance.cli.ftpclient import FtpClient
 
-    return FtpClient(timeout)
+    return FtpClient(timeout, trust)
 
 
 def _ours(target: Target, run_dir: str) -> Target:
     """The same file on the appliance of this machine. Raises ApplianceError when it does not serve that protocol."""
+    if target.scheme == "ftps":  # which of its listeners begins with TLS is not told, nor what its certificate names
+        raise ApplianceError("ftps:// needs a host: the one that the certificate names")
     try:
         listen = json.loads(control.status(run_dir, 5.0))["services"][target.scheme]["listen"]
         host, _, port = sorted(listen, key=lambda text: "[" in text)[0].rpartition(":")  # IPv4 first, for TFTP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ftplib
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,10 +18,10 @@ _PIECE = 1 << 18
 
 
 class FtpClient:
-    """Gives up after `timeout` seconds of silence. See `transfer.Client`."""
+    """Gives up after `timeout` seconds of silence. With `trust` only under TLS. See `transfer.Client`."""
 
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+    def __init__(self, timeout: float, trust: ssl.SSLContext | None = None) -> None:
+        self._timeout, self._trust = timeout, trust
 
     def probe(self, target: Target) -> Finding:
         """Log in; for a file fetch its first byte, for a folder (an empty last part) only enter it."""
@@ -61,20 +62,22 @@ class FtpClient:
             ftp.voidcmd("TYPE I")
             with closing(ftp.transfercmd(f"STOR {_name(target)}")) as data:
                 count = _pour(source, data, size, moved)
+                if count is not None:
+                    ftp.end_data(data)
             ftp.voidresp()
             if count is None:
                 raise TransferError("the server stopped reading", reached=True)
             return Moving(count, time.monotonic() - begun, ftp.agreed())
 
     @contextmanager
-    def _session(self, target: Target) -> Iterator[_Session]:
+    def _session(self, target: Target) -> Iterator[Session]:
         """A logged-in session. Everything that can go wrong becomes TransferError, the server's own words first."""
         # latin-1: names and replies are bytes, and ftplib wants text
-        ftp = _Session(timeout=self._timeout, encoding="latin-1")
+        ftp = self._new(implicit=target.scheme == "ftps")
         try:
             with closing(ftp):
-                ftp.connect(target.host, target.port)
-                ftp.login()
+                ftp.reach(target.host, target.port)
+                ftp.begin()
                 yield ftp
                 ftp.bye()
         except ftplib.Error as error:
@@ -85,15 +88,39 @@ class FtpClient:
             raise TransferError(f"silence for {self._timeout:g} s", reached=ftp.reached) from error
         except ConnectionRefusedError as error:
             raise TransferError(f"nothing listens on {target.host} port {target.port}", reached=False) from error
+        except ssl.SSLCertVerificationError as error:
+            why = f"{error.verify_message} (name a file with the certificate that is to be trusted: --cacert FILE)"
+            raise TransferError(f"the certificate of {target.host} is refused: {why}", reached=True) from error
+        except ssl.SSLError as error:
+            why = (error.reason or "broken").lower().replace("_", " ")
+            raise TransferError(f"TLS with {target.host} failed: {why}", reached=True) from error
         except (OSError, ValueError) as error:  # ValueError: a reply that is none
             why = getattr(error, "strerror", None) or str(error)
             raise TransferError(f"cannot talk to {target.host}: {why}", reached=ftp.reached) from error
 
+    def _new(self, *, implicit: bool) -> Session:
+        if self._trust is None:
+            return Session(timeout=self._timeout, encoding="latin-1")
+        from appliance.cli.ftpsclient import TlsSession
 
-class _Session(ftplib.FTP):
+        return TlsSession(self._trust, implicit=implicit, timeout=self._timeout, encoding="latin-1")
+
+
+class Session(ftplib.FTP):
     """ftplib with EPSV for both families, and endings that do not hide what happened before."""
 
     _passive = ""
+
+    def reach(self, host: str, port: int) -> None:
+        """Connect, and hear the greeting."""
+        self.connect(host, port)
+
+    def begin(self) -> None:
+        """Log in."""
+        self.login()
+
+    def end_data(self, data: socket.socket) -> None:
+        """Say that this was all; without TLS closing the connection does."""
 
     @property
     def reached(self) -> bool:

@@ -42,3 +42,15 @@ BlockSize: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Tls: TypeAlias = Annotated[
+    bool, typer.Option("--tls", help="ftp:// only: ask for TLS (AUTH TLS), and go on with nothing less.")
+]
+Authorities: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--cacert",
+        metavar="FILE",
+        help="With TLS: trust the certificates in this PEM file instead of the authorities of this machine.",
+        show_default=False,
+    ),
+]

@@ -1,11 +1,11 @@
-"""tftp:// and ftp:// addresses to values. Pure; raises UrlError, whose text is for the person who typed the address."""
+"""tftp://, ftp:// and ftps:// addresses to values. Pure; raises UrlError, whose text is for the person who typed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes, urlsplit
 
-PORTS = {"tftp": 69, "ftp": 21}
+PORTS = {"tftp": 69, "ftp": 21, "ftps": 990}
 
 
 class UrlError(ValueError):
@@ -37,7 +37,7 @@ def parse(url: str) -> Target:
         raise UrlError(f"{url!r} is no address: {error}") from error
     scheme = parts.scheme
     if scheme not in PORTS:
-        raise UrlError(f"{url!r} begins with neither tftp:// nor ftp://")
+        raise UrlError(f"{url!r} begins with none of tftp://, ftp:// and ftps://")
     if "@" in parts.netloc:
         raise UrlError("only anonymous access is spoken: take the user out of the address")
     if not parts.hostname and parts.netloc:

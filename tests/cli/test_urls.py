@@ -28,8 +28,8 @@ def test_an_address_becomes_its_parts(url: str, target: Target) -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("hello.txt", "begins with neither tftp:// nor ftp://"),
-        ("http://h/x", "begins with neither tftp:// nor ftp://"),
+        ("hello.txt", "begins with none of tftp://, ftp:// and ftps://"),
+        ("http://h/x", "begins with none of tftp://, ftp:// and ftps://"),
         ("ftp://me:secret@h/x", "take the user out"),
         ("ftp://h:port/x", "is no address"),
         ("ftp://h:70000/x", "is no address"),

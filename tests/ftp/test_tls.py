@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.ftp.worker import _is_implicit
 from tests.ftp.conftest import BIG
 from tests.ftp.serving import SECONDS, Server, read_all, replace, server, settings, store, until
 from tests.ftp.tlskit import Client, TlsRaw, certificate, client, fetched, refusal, secured, trusting
@@ -189,6 +190,19 @@ def test_a_slow_reader_gets_every_byte_and_the_others_are_served_meanwhile(safe:
     assert fetched(quick, "RETR big") == (safe.root / "big").read_bytes()
     assert read_all(data) == content
     assert slow.voidresp().startswith("226")
+
+
+@pytest.mark.parametrize("implicit_first", [False, True])
+def test_a_listener_is_known_by_its_port_whatever_its_place(pair: Pair, implicit_first: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        ports = [f"0.0.0.0:{sock.getsockname()[1]}" for sock in (one, two)]
+        config = secured(pair, listen=(ports[0],), tls={"implicit_listen": (ports[1],)})
+        socks = (two, one) if implicit_first else (one, two)  # systemd passes them in any order
+        assert [_is_implicit(config, i, sock) for i, sock in enumerate(socks)] == [sock is two for sock in socks]
+        picked = secured(pair, listen=("127.0.0.1:0",), tls={"implicit_listen": ("127.0.0.1:0",)})
+        assert [_is_implicit(picked, i, sock) for i, sock in enumerate((one, two))] == [False, True]
+        off = replace(config, tls=replace(config.tls, mode="off"))
+        assert not _is_implicit(off, 1, two)
 
 
 # --- required means required

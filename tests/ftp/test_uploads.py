@@ -59,6 +59,15 @@ def test_an_upload_arrives_whole_with_mode_and_time(boxed: Server) -> None:
     assert names(boxed) == ["report.pdf"]
 
 
+def test_an_upload_that_has_ended_before_it_begins(boxed: Server) -> None:
+    with boxed.raw() as raw:
+        raw.ask("TYPE I")
+        raw.passive().close()
+        assert raw.ask("STOR incoming/nothing").startswith("150")
+        assert raw.reply().startswith("226")
+    assert (boxed.box / "nothing").read_bytes() == b""
+
+
 def test_an_upload_from_inside_the_folder_and_an_empty_one(boxed: Server) -> None:
     client = boxed.ftp()
     client.cwd("incoming")

@@ -120,28 +120,6 @@ class Tls:
         """Begin the handshake of a data connection."""
         return Shaking(self, transfer, sock)
 
-    def warm(self) -> None:
-        """Run both versions through a handshake in memory: what OpenSSL loads at the first is there afterwards.
-
-        Raises ssl.SSLError when the key cannot sign.
-        """
-        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-            client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-            client.minimum_version = client.maximum_version = version
-            here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
-            ours = self._context.wrap_bio(there, here, server_side=True)
-            theirs = client.wrap_bio(here, there)
-            for _ in range(3):
-                for side in (theirs, ours):
-                    try:
-                        side.do_handshake()
-                    except ssl.SSLWantReadError:
-                        continue
-            theirs.write(b"x")
-            ours.read(1)
-            ours.version()
-
 
 class Shaking:
     """The handshake of a data connection; `Transfer.connected` gets it when it is done. A way as Passive and Active."""

@@ -68,7 +68,13 @@ def load(tls: TlsSettings) -> Loaded:
         raise Unusable(
             holder, f"{key}: there is no private key in it", "name the file with the private key: ftp.tls.key"
         )
-    return Loaded(_context(holder, certificate, key), valid)
+    context = _context(holder, certificate, key)
+    try:
+        _handshake(context)
+    except ssl.SSLError as error:
+        what = f"{key}: no client can use it: {_reason(error)}"
+        raise Unusable(holder, what, "appliance tls self-signed --name HOST makes one that clients know") from error
+    return Loaded(context, valid)
 
 
 def key_is_open(tls: TlsSettings) -> str:
@@ -94,11 +100,34 @@ def _context(holder: str, certificate: str, key: str) -> ssl.SSLContext:
         if error.reason == "KEY_VALUES_MISMATCH":
             remedy = "name the two files that were made together"
             raise Unusable(holder, f"{key} is not the key of {certificate}", remedy) from error
-        reason = (error.reason or "not what it should be").lower().replace("_", " ")
-        raise Unusable(holder, f"{certificate} with {key} cannot be used: {reason}", f"{look} tell more") from error
+        what = f"{certificate} with {key} cannot be used: {_reason(error)}"
+        raise Unusable(holder, what, f"{look} tell more") from error
     except OSError as error:  # it was changed since it was read
         raise Unusable(holder, f"{key} cannot be read: {error.strerror}", "try again") from error
     return context
+
+
+def _handshake(context: ssl.SSLContext) -> None:
+    """One of each version, in memory: the key is tried, and what OpenSSL loads at the first one is there afterwards."""
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        client.minimum_version = client.maximum_version = version
+        here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ours = context.wrap_bio(there, here, server_side=True)
+        theirs = client.wrap_bio(here, there)
+        for side in (theirs, ours) * 3:
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+        theirs.write(b"x")
+        ours.read(1)
+        ours.version()
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or "not what it should be").lower().replace("_", " ")
 
 
 class _Encrypted(Exception):

@@ -206,8 +206,8 @@ def _is_implicit(ftp: FtpSettings, position: int, sock: socket.socket) -> bool:
 def _tls(context: Context, settings: FtpSettings, log: Log) -> Tls | None:
     """Certificate and key, loaded while the files can still be reached; None when TLS is off. Raises StartError.
 
-    A certificate that has expired is refused only where older workers serve on instead: after a restart of the machine
-    it is better than no service, and TFTP beside it.
+    A certificate that has expired is refused only when it is put in the place of another, which then serves on: after a
+    restart of the machine it is better than no service, and no TFTP beside it.
     """
     if settings.tls.mode == "off":
         return None
@@ -222,9 +222,7 @@ def _tls(context: Context, settings: FtpSettings, log: Log) -> Tls | None:
         raise StartError(f"ftp.tls.certificate: {outdated} (renew it, then reload)")
     if outdated:
         log.warning("certificate", reason=outdated)
-    made = tls.Tls(loaded.context, reuse=settings.tls.session_reuse == "required")
-    made.warm()
-    return made
+    return tls.Tls(loaded.context, reuse=settings.tls.session_reuse == "required")
 
 
 def _house(context: Context) -> House:

@@ -107,7 +107,7 @@ class Supervisor:
         return bound
 
     def generation(self, service: Service, bound: Bound, *, trial: bool = False) -> Group:
-        """A new group of slots, not started yet. `trial`: it takes the place of one that serves."""
+        """A new group of slots, not started yet. `trial`: it may refuse new files, and another serves on."""
         if service.owns:
             folders.own(service.jail, service.uid, service.gid)
         group = Group(self, service, bound, self._serial, self.wiring.drain_s, trial=trial)

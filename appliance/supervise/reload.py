@@ -115,7 +115,8 @@ class Reload:
         have = current.bound if current else {}
         bound = self._supervisor.bind(service, have)
         try:
-            return self._supervisor.generation(service, bound, trial=self._trial and current is not None)
+            newly = current is not None and (current.renewed or current.service.files != service.files)
+            return self._supervisor.generation(service, bound, trial=self._trial and newly)
         except BaseException:
             close_except(bound, have)
             raise

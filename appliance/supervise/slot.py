@@ -264,7 +264,7 @@ def _take(channel: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def start_message(service: Service, index: int, roles: tuple[str, ...], *, trial: bool = False) -> wire.Start:
-    """The first message to a child of `service`. `trial`: older workers go on serving if this one refuses to start."""
+    """The first message to a child of `service`. `trial`: its files are new; older workers serve on without them."""
     confinement = {
         "jail": service.jail,
         "promise": service.promise,

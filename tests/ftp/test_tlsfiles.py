@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.ftp import tls, tlsfiles, validity
+from appliance.ftp import tlsfiles, validity
 from appliance.settings.ftp import TlsSettings
 from tests.ftp.tlskit import certificate, openssl
 
@@ -36,7 +36,6 @@ def test_a_pair_makes_a_context_of_today(tmp_path: Path) -> None:
     assert all(("ECDHE" in name or name.startswith("TLS_")) and "CBC" not in name for name in names)
     assert all("GCM" in name or "POLY1305" in name for name in names)
     assert loaded.outdated() == "" and tlsfiles.days_left(loaded.valid) == 29
-    tls.Tls(context, reuse=False).warm()
 
 
 def test_both_may_be_in_one_file(tmp_path: Path) -> None:
@@ -81,6 +80,13 @@ def test_a_damaged_certificate_and_one_with_too_small_a_key(tmp_path: Path) -> N
     words = ["-newkey", "rsa:1024", "-nodes", "-subj", "/CN=x", "-keyout", "small.key", "-out", "small.crt"]
     openssl("req", "-x509", *words, cwd=tmp_path)
     assert wrong(tmp_path / "small.crt", tmp_path / "small.key")[1].endswith("cannot be used: ee key too small")
+
+
+def test_a_key_that_no_client_can_use(tmp_path: Path) -> None:
+    words = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp256k1", "-nodes", "-subj", "/CN=x"]
+    openssl("req", "-x509", *words, "-keyout", "odd.key", "-out", "odd.crt", cwd=tmp_path)
+    told = wrong(tmp_path / "odd.crt", tmp_path / "odd.key")
+    assert told[0] == "ftp.tls.key" and "no client can use it" in told[1]
 
 
 def test_a_certificate_out_of_its_time_is_told(tmp_path: Path) -> None:

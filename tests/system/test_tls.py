@@ -143,7 +143,13 @@ def test_an_expired_certificate_does_not_keep_a_machine_from_starting(tmp_path: 
     try:
         made.start()
         assert "the certificate expired on 2020-12-31" in made.said("expired")
-        made.ftp().quit()
+        client = made.ftp()
+        client.quit()
+        made.write(made.config.read_text().replace("  active:", "  banner: Changed.\n  active:", 1))
+        assert made.verb("reload").returncode == 0  # it is no reason against another change either
+        client = made.ftp()
+        assert "Changed." in (client.welcome or "")
+        client.quit()
     finally:
         made.stop()
 

@@ -189,6 +189,10 @@ class Transfer:
         self.move()
 
     def handle_write_event(self) -> None:
+        if self._tls is not None:
+            self.progress = (
+                self.house.now
+            )  # there is room: the client reads, though a piece may take long to be counted
         self.move()
 
     def handle_close(self) -> None:

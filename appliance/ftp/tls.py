@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from appliance.ftp.data import Download
 from appliance.ftp.loop import READ, WRITE
@@ -18,9 +18,9 @@ from appliance.ftp.loop import READ, WRITE
 if TYPE_CHECKING:
     from appliance.ftp.data import Transfer
 
-PIECE = 64 << 10  # bytes of a file that are encrypted at a time: 16 and 256 KiB cost more CPU
-_PIECES = 16  # in one turn, so that one fast client leaves the others their share
-_BUFFER = memoryview(bytearray(PIECE))  # one for the whole worker: what could not be sent is read again
+PIECE = 256 << 10  # bytes that are encrypted at a time
+_PIECES = 4  # of a file in one turn, so that one fast client leaves the others their share
+_BUFFER = memoryview(bytearray(PIECE))  # one for the whole worker, however many clients are slow
 
 
 class TlsSocket(ssl.SSLSocket):
@@ -59,7 +59,7 @@ class TlsSocket(ssl.SSLSocket):
             raise _plain(error) from error
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """As of a plain socket; at most 64 KiB. After BlockingIOError the next call must begin with the same bytes."""
+        """As of a plain socket; at most 256 KiB. After BlockingIOError the next call must begin with the same bytes."""
         with memoryview(data) as whole, whole[:PIECE] as piece:
             try:
                 return super().send(piece, flags)
@@ -169,7 +169,10 @@ class Shaking:
 
 
 class TlsDownload(Download):
-    """RETR of TYPE I under TLS: through one buffer; what found no room is read again at the next turn."""
+    """RETR of TYPE I under TLS, through the one buffer: what found no room is read again if others used it since."""
+
+    _filled: ClassVar[tuple[TlsDownload, int] | None] = None  # whose piece lies in the buffer, from which offset
+    _count: ClassVar[int] = 0
 
     def move(self) -> None:
         for _ in range(_PIECES):
@@ -180,5 +183,14 @@ class TlsDownload(Download):
 
     def _piece(self, count: int) -> int:
         assert self.sock is not None
-        got = os.preadv(self._file.fd, [_BUFFER[: min(PIECE, count)]], self._offset)
-        return self.sock.send(_BUFFER[:got]) if got else 0
+        if TlsDownload._filled != (self, self._offset):
+            TlsDownload._filled = None
+            TlsDownload._count = os.preadv(self._file.fd, [_BUFFER[: min(PIECE, count)]], self._offset)
+            TlsDownload._filled = (self, self._offset)
+        ready = min(count, TlsDownload._count)
+        return self.sock.send(_BUFFER[:ready]) if ready else 0
+
+    def release(self) -> None:
+        super().release()
+        if TlsDownload._filled and TlsDownload._filled[0] is self:
+            TlsDownload._filled = None

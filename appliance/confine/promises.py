@@ -153,6 +153,7 @@ PROMISES: dict[str, Rules] = {
         **_TALK,
         **_RUNTIME,
         **_LOOK,
+        "recvmmsg": _ANY,  # a window of an upload with one call; it can do no more than recvmsg
         "setsockopt": _TFTP_OPTIONS,
         "bind": _ANY,
         "connect": _ANY,

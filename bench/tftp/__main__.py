@@ -158,7 +158,8 @@ class Bench:
             server.stop()
         if figures["wrong"]:
             raise SystemExit(f"{name} delivered wrong bytes in workload {workload.key}")
-        if writes and not self._arrived():
+        cut = figures["finished"] < figures["started"]
+        if writes and not cut and not self._arrived():
             raise SystemExit(f"{name} stored wrong bytes in workload {workload.key}")
         return {**figures, "pss_mib": memory[0], "processes": memory[1]}
 

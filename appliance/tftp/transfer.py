@@ -125,9 +125,11 @@ class Transfer:
                 count = self.session.advance(block, now)
                 if count:
                     self.send(self.session.acked + 1, count)
+                    self._look_ahead(*self.session.ahead())
                     return self._pending is None and self.over is None and not self.refused
                 self._expected = None
                 self.perform(self.session.on_ack(block, now))
+                self._look_ahead(*self.session.ahead())
                 return False
         self._event(datagram, now)
         return False
@@ -158,9 +160,9 @@ class Transfer:
         return True
 
     def _look_ahead(self, awaited: int, count: int) -> None:
-        """Make ready what the ACK `awaited` will ask for, if that is one send."""
+        """Make ready what the ACK `awaited` will ask for, if that is one send. Only for who answers, not on a timer."""
         self._expected = None
-        if not count or count > self._run or self._source is None:
+        if not count or count > self._run or self._source is None or self._pending is not None:
             return
         try:
             self._prepared = self._source.packets(self.session.sent + 1, count)
@@ -227,7 +229,6 @@ class Transfer:
                 self.sock.send(source.packets(first, run))
                 first += run
                 count -= run
-            self._look_ahead(*self.session.ahead())
         except SourceError as error:
             self.perform(self.session.abort(ErrorCode.UNDEFINED, "File cannot be read any more", str(error)))
         except OSError as error:

@@ -431,7 +431,9 @@ class Write:
             return False
         self._held_cr = held_cr
         self._filled = self._tail = 0
-        if self._batch is None and self.agreed.window > 1 and self._buffer is not None and not self.receiver.complete:
+        alone = self.call.via is None  # or it would take what others sent to the listener
+        wanted = self.agreed.window > 1 and alone and not self.receiver.complete
+        if self._batch is None and wanted and self._buffer is not None:
             self._batch = Batch(self._buffer, HEADER.size, self.agreed.block_size, self._slots)
         return self._store(data)
 

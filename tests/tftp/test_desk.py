@@ -169,7 +169,7 @@ def test_uploads_end_when_the_memory_of_the_settings_is_used_up(open_box: OpenBo
     box = open_box(limits=replace(SETTINGS.limits, memory=1 << 20, per_client=1000))
     answers = []
     with ExitStack() as running:
-        for number in range(40):
+        for number in range(80):
             upload = Put(box.server.address, f"f{number}", bytes(5000), {"blksize": 1400, "timeout": 9})
             running.enter_context(upload.sock)
             upload.begin()

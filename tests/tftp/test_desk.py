@@ -123,12 +123,12 @@ def test_the_oldest_of_too_many_questions_is_forgotten(box: Box, monkeypatch: py
     asked: list[wire.FromWorker] = []
     box.custodian.script = lambda message: isinstance(message, wire.Ask) and not asked.append(message)
     first = Put(box.server.address, "first", b"x")
-    with first.sock as sock, udp() as flood:
+    with first.sock as sock, udp() as flood, ExitStack() as others:
         sock.sendto(first.request, box.server.address)
         until(lambda: len(asked) == 1, "the first question")
         for number in range(300):
-            with udp() as forged:
-                forged.sendto(rrq(f"n{number}", opcode=2), box.server.address)
+            forged = others.enter_context(udp())  # left open, or the next might get the same port
+            forged.sendto(rrq(f"n{number}", opcode=2), box.server.address)
         until(lambda: len(asked) > 256, "the other questions")
         put_seen_off(box)
         box.custodian.answer(asked[0])

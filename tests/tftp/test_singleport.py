@@ -357,7 +357,7 @@ def test_a_drained_worker_finishes_its_transfers_and_takes_no_request(server: Se
 
 def test_old_and_new_worker_on_one_listener_each_get_what_is_theirs(start: Start, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
-    old = start(ALLOWED)
+    old = start(replace(ALLOWED, give_up_after=20.0))
     content = put(old, 200_000)
     with listener("127.0.0.1") as shared, udp() as running:
         address = shared.getsockname()
@@ -366,20 +366,20 @@ def test_old_and_new_worker_on_one_listener_each_get_what_is_theirs(start: Start
         assert fetch(address, "f", OPTIONS) == content
         running.sendto(rrq("f"), address)
         assert running.recvfrom(600)[1] == address
+        running.sendto(ack(1), address)
         new = start_in(tmp_path / "new", content)
         try:
             new.tell(wire.Adopt(0), shared.fileno())
             until(lambda: f"socket:[{os.fstat(shared.fileno()).st_ino}]" in held(new.pid), "the listener to be taken")
             assert fetch(new.address, "f", OPTIONS) == content  # it has begun to read what both read
             old.tell(wire.Drain(20_000))
-            running.sendto(ack(1), address)
             old.address = address
             for _ in range(5):
                 assert fetch(address, "f", OPTIONS) == content
             assert rest(old, running, 1) == content[512:]
             until(lambda: not old.alive(), "the end of the old one")
             record = old.lines("transfer")[-1]
-            assert int(record.partition("retransmits=")[2].split()[0]) <= 5, record  # each reader losing half: 200
+            assert int(record.partition("retransmits=")[2].split()[0]) <= 20, record  # each reader losing half: 200
             assert new.counters["transfers"] == 6
         finally:
             assert new.stop() == 0

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import lru_cache
 
 from appliance.observe.tally import Tally
 from appliance.tftp.terms import Quota
 
 _KNOWN_MAX = 16384
 _KNOWN_S = 600.0
+_NEAR_MAX = 4096  # addresses of which it is remembered
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -95,7 +97,7 @@ class Admission:
         `tally`: where confirmed transfers are counted; none for a worker without siblings.
         """
         self._transfers, self._per_client = transfers, per_client
-        self._near = near
+        self.near = lru_cache(maxsize=_NEAR_MAX)(near.__contains__)  # of an address: nobody far away can forge it
         self._unseen = TokenBucket(unseen_per_second)
         self._known = Known()
         self._tally = tally or Tally()  # confirmed transfers
@@ -104,11 +106,11 @@ class Admission:
 
     def answer(self, host: str, client: str, now: float) -> bool:
         """Whether a request from `host` may be answered at all, be it with a refusal."""
-        return self._known.knows(client, now) or host in self._near or self._unseen.take(now)
+        return self._known.knows(client, now) or self.near(host) or self._unseen.take(now)
 
     def exhausted(self, host: str, client: str, now: float) -> bool:
         """Whether `answer` would say no; uses no permit."""
-        return self._unseen.empty(now) and not (self._known.knows(client, now) or host in self._near)
+        return self._unseen.empty(now) and not (self._known.knows(client, now) or self.near(host))
 
     def refusal(self, client: str, quota: Quota | None = None) -> str:
         """Why one more transfer of `client` is over a cap; "" when it is not.

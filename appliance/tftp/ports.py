@@ -5,6 +5,11 @@ socket, and there gets ERROR 5. Both are kept for later transfers, which only co
 
 Invariant: between two transfers the socket stays connected to the last client, so nobody else can fill its queue; what
 that client still sends is thrown away as it comes, and once more after the socket has been connected to the next one.
+
+Whoever knows the port of a transfer can answer for its client without hearing a word, and have a file sent to an
+address that he forged. Kept ports come round again in a row that anybody learns from a few transfers of his own. So
+they are for clients whose address nobody outside can forge; every other gets a port that is used once, and of which
+strangers are told nothing before the client was heard.
 """
 
 from __future__ import annotations
@@ -29,12 +34,14 @@ class Port:
     """One local port number and its watch; `busy` while a transfer runs on it.
 
     `sock` is the socket of its transfers, bound to `local`; None before the first one. `polled`: the loop waits for it.
+    `once`: closed after its transfer. `hushed`: strangers get no ERROR 5, which would tell that the port is in use.
     """
 
-    __slots__ = ("busy", "family", "local", "number", "polled", "sock", "watch")
+    __slots__ = ("busy", "family", "hushed", "local", "number", "once", "polled", "sock", "watch")
 
-    def __init__(self, watch: socket.socket) -> None:
+    def __init__(self, watch: socket.socket, *, once: bool) -> None:
         self.watch = watch
+        self.once = self.hushed = once
         self.family = int(watch.family)  # socket.family makes an enum each time: 1 µs
         self.number: int = watch.getsockname()[1]
         self.busy = True
@@ -64,27 +71,28 @@ class Ports:
         self._random = random.SystemRandom()  # whoever can tell the next port can forge the first ACK
         self._idle: dict[int, deque[Port]] = {socket.AF_INET: deque(), socket.AF_INET6: deque()}
 
-    def take(self, family: int) -> Port | None:
+    def take(self, family: int, *, once: bool = False) -> Port | None:
         """A port nobody uses. None when there is no descriptor for its watch: the transfer does without.
 
+        `once`: one that nobody can foresee. Of a range that is all in use or kept, a kept one then, in no order.
         Raises PortsFull, and with a range, which cannot be left, OSError when there is no descriptor.
         """
         idle = self._idle[family]
-        if len(idle) >= _FRESH:
+        if len(idle) >= _FRESH and not once:
             port = idle.popleft()
             port.busy = True
             return port
         if self._unheld is not None:
-            return self._take_of_range(family, self._unheld[family])
+            return self._take_of_range(family, self._unheld[family], once)
         try:
             watch = sockets.watch(family)
         except OSError:
             return None
-        port = Port(watch)
+        port = Port(watch, once=once)
         self._opened(port)
         return port
 
-    def _take_of_range(self, family: int, unheld: list[int]) -> Port:
+    def _take_of_range(self, family: int, unheld: list[int], once: bool) -> Port:
         """In no order that can be foreseen; what a sibling holds is tried again another time."""
         taken: list[int] = []
         try:
@@ -99,15 +107,17 @@ class Ports:
                     taken.append(unheld.pop())
                     continue
                 unheld.pop()
-                port = Port(watch)
+                port = Port(watch, once=once)
                 self._opened(port)
                 return port
         finally:
             unheld.extend(taken)
-        if not self._idle[family]:
+        idle = self._idle[family]
+        if not idle:
             raise PortsFull
-        port = self._idle[family].popleft()
-        port.busy = True
+        idle.rotate(-self._random.randrange(len(idle)) if once else 0)
+        port = idle.popleft()
+        port.busy, port.once, port.hushed = True, once, once
         return port
 
     def connect(self, port: Port, local: sockets.Local, peer: sockets.Peer) -> socket.socket:
@@ -135,6 +145,9 @@ class Ports:
 
     def give(self, port: Port) -> None:
         """Back from a finished transfer."""
+        if port.once:
+            self.close(port)
+            return
         idle = self._idle[port.family]
         port.busy = False
         idle.append(port)

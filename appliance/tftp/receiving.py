@@ -86,7 +86,6 @@ class Write:
         "_views",
         "agreed",
         "call",
-        "confirmed",
         "due",
         "over",
         "port",
@@ -127,7 +126,6 @@ class Write:
         self._enough: Reason | None = None  # why there will be no larger one
         self._errors = 0
         self.written = 0
-        self.confirmed = False
         self.due = 0.0  # when the timer rings next
         self.refused = False  # the kernel says that the client's port is closed: `last_words` is due
         self.over: Done | Failed | None = None
@@ -156,6 +154,11 @@ class Write:
     def on_timer(self, now: float) -> None:
         """The time has come to the receiver's deadline."""
         self.perform(self.receiver.on_timeout(now))
+
+    def confirm(self) -> None:
+        """The client exists."""
+        if self.port is not None:
+            self.port.hushed = False
 
     def perform(self, actions: Actions) -> None:
         """Do what the receiver says."""

@@ -279,6 +279,52 @@ def test_a_port_used_again_hears_nothing_of_its_last_client(server: Server) -> N
     raise AssertionError("the port was never used again")
 
 
+def far() -> None:
+    """Nobody is near, as on an address of the Internet."""
+    from appliance.tftp import worker
+
+    worker.near_networks = lambda *_routes: []  # type: ignore[assignment]
+
+
+def test_nobody_learns_from_transfers_of_his_own_which_port_a_forged_request_will_get(start) -> None:
+    server = start(sabotage=far)
+    content = put(server, "f")
+    learnt = set()
+    for number in range(1, 33):  # more than are kept before they come round
+        with udp() as sock:
+            download = Fetch(server.address, "f", sock=sock)
+            assert download.run() == content
+            learnt.add(download.tid[1])
+        until(lambda: server.counters["transfers"] == number, "the end")  # noqa: B023
+    held = len(os.listdir(f"/proc/{server.pid}/fd"))
+    found = []
+    with udp("127.0.0.7") as victim:
+        for name in ("f", "./f", ".//f"):
+            victim.sendto(rrq(name), server.address)
+            found.append(victim.recvfrom(600)[1][1] in learnt)
+        assert found.count(True) < 2, "by chance it is one in a thousand"
+        until(lambda: server.counters["active"] == 0, "the end of the forged ones")
+    assert len(os.listdir(f"/proc/{server.pid}/fd")) == held
+
+
+def test_a_scan_of_the_ports_does_not_tell_where_a_client_that_was_never_heard_is_answered(start) -> None:
+    server = start(replace(SETTINGS, timeout=5.0), sabotage=far)
+    put(server, "f", bytes(600))
+    with udp() as client, udp() as early, udp() as late:
+        client.sendto(rrq("f"), server.address)
+        tid = client.recvfrom(600)[1]
+        early.sendto(ack(1), tid)
+        assert fetch(server.address, "f") == bytes(600)  # by now it was looked at
+        client.sendto(ack(1), tid)
+        assert client.recv(600)[:4] == b"\0\3\0\2"
+        late.sendto(ack(1), tid)
+        assert late.recv(600)[:4] == b"\0\5\0\5"
+        early.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            early.recv(600)
+        client.sendto(ack(2), tid)
+
+
 def test_a_stranger_is_heard_before_the_first_ack_too(server: Server) -> None:
     put(server, "f")
     with udp() as sock, udp() as stranger:

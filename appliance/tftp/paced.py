@@ -70,6 +70,9 @@ class PacedTransfer(Transfer):
             self._rest = None
             self.session.delayed(max(0.0, now - self._asked_at))
 
+    def _look_ahead(self, awaited: int, count: int) -> None:
+        """Not for the next window: the buffer holds the rest of this one, which would have to be read again."""
+
     def on_timer(self, now: float) -> None:
         """The time has come to `due`: while a piece waits for its turn, that is no silence of the client."""
         if self._pending is not None and self._rest is not None:

@@ -303,7 +303,7 @@ class Transfer:
             self.refused = True
         elif self._segmented and error.errno in sockets.NO_SEGMENTS:
             self._send_singly()
-            self.send(first, count)
+            Transfer.send(self, first, count)  # these very blocks, now: whoever paces them has let them go already
         # anything else (no route, a firewall) is a lost packet: the session repeats it and gives up in time
 
     def _send_singly(self) -> None:

@@ -7,13 +7,14 @@ import mmap
 import os
 import socket
 import struct
+from dataclasses import replace
 
 import pytest
 
 from appliance import wire as control
 from tests.tftp.client import Fetch, Put, RefusedError, fetch, rrq, udp
 from tests.tftp.custodian import Custodian
-from tests.tftp.server import Server, until
+from tests.tftp.server import SETTINGS, Server, until
 from tests.tftp.uploading import Box
 
 CONTENT = bytes(range(256)) * 30
@@ -117,8 +118,10 @@ def test_one_failing_call_costs_one_session_at_most(start, saboteur: Saboteur, c
         assert nth > 1, f"{call} is never used"
 
 
-def test_a_device_that_cannot_segment_gets_single_packets(start, saboteur: Saboteur) -> None:
-    server = start(sabotage=saboteur.move_in)
+@pytest.mark.parametrize("rate", [0, 1 << 20], ids=["unpaced", "paced"])
+def test_a_device_that_cannot_segment_gets_single_packets(start, saboteur: Saboteur, rate: int) -> None:
+    limits = replace(SETTINGS.limits, rate_per_client=rate)
+    server = start(replace(SETTINGS, limits=limits), sabotage=saboteur.move_in)
     (server.root / "f").write_bytes(CONTENT)
     for number in (errno.EMSGSIZE, errno.EINVAL, errno.EIO):
         saboteur.arm("send", 2, number)  # the first is the OACK, the second the first window

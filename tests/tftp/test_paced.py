@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import select
 import socket
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -241,3 +243,23 @@ def test_transfers_of_a_network_are_capped_in_silence_and_the_log_says_why(serve
         assert not select.select([three], [], [], 0)[0]
         (line,) = server.lines("dropped")
         assert "client=127.0.0.3:" in line and line.endswith('cause="too many transfers of this network"')
+
+
+def test_a_paced_window_is_read_once_and_not_again_for_every_piece(tmp_path: Path) -> None:
+    memory = mmap.mmap(-1, 8)
+
+    def sabotage() -> None:
+        real = os.preadv
+
+        def preadv(*arguments: Any) -> int:
+            memory[0] += 1
+            return real(*arguments)
+
+        os.preadv = preadv
+
+    limits = replace(SETTINGS.limits, rate_per_client=RATE)
+    server = start(tmp_path, replace(SETTINGS, limits=limits), sabotage=sabotage)
+    content = put(server, RATE)
+    assert fetch(server.address, "f", {"blksize": 1024, "windowsize": 60}) == content
+    assert server.stop() == 0
+    assert memory[0] <= 2 * len(content) // (60 << 10), "a window at a time"

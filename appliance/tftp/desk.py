@@ -1,7 +1,8 @@
 """Questions to the custodian on behalf of requests that are not answered yet: may it upload, may it read this back.
 
-Invariant: until the custodian has answered, a request holds one entry here and nothing else, neither a port nor a file;
-the oldest of more than _WAITING_MAX is forgotten, because whoever asks may be a forged address.
+Invariant: until the custodian has answered, a request holds one entry here and nothing else, neither a port nor a file.
+Of more than _WAITING_MAX one is forgotten, because whoever asks may be a forged address: the oldest of the client that
+has most, so that no client takes the place of another.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Desk:
     def __init__(self, custodian: Custodian, conclude: Conclude) -> None:
         self._custodian, self._conclude = custodian, conclude
         self._waiting: dict[Peer, tuple[int, Waiting]] = {}
+        self._of: dict[str, dict[Peer, None]] = {}  # whose they are, by client; each in the order they came
 
     @property
     def overrun(self) -> bool:
@@ -79,14 +81,22 @@ class Desk:
 
     def _put(self, waiting: Waiting, number: int) -> None:
         self._drop(waiting.call.peer)
+        client = waiting.call.client
         self._waiting[waiting.call.peer] = number, waiting
+        self._of.setdefault(client, {})[waiting.call.peer] = None
         if len(self._waiting) > _WAITING_MAX:
-            self._drop(next(iter(self._waiting)))
+            most = max(self._of.values(), key=len)  # of equal ones the client that came first
+            self._drop(next(iter(most)))
 
     def _drop(self, peer: Peer) -> None:
         entry = self._waiting.pop(peer, None)
         if entry is not None:
-            self._custodian.forget(entry[0])
+            number, waiting = entry
+            self._custodian.forget(number)
+            theirs = self._of[waiting.call.client]
+            del theirs[peer]
+            if not theirs:
+                del self._of[waiting.call.client]
 
     def _hear(self, waiting: Waiting, message: wire.FromCustodian | None, descriptors: list[int]) -> None:
         self._drop(waiting.call.peer)

@@ -255,3 +255,18 @@ def test_where_uploads_are_off_the_path_is_an_ordinary_folder(server: Server) ->
     (server.root / "uploads").mkdir()
     (server.root / "uploads/f").write_bytes(b"content")
     assert fetch(server.address, "uploads/f") == b"content"
+
+
+def test_a_flood_of_questions_of_one_client_costs_no_other_client_its_own(box: Box) -> None:
+    asked: list[wire.FromWorker] = []
+    box.custodian.script = lambda message: isinstance(message, wire.Ask) and not asked.append(message)
+    with udp("127.0.0.5") as good:
+        good.sendto(rrq("good", opcode=2), box.server.address)
+        until(lambda: len(asked) == 1, "its question")
+        for number in range(300):
+            with udp() as flood:
+                flood.sendto(rrq(f"n{number}", opcode=2), box.server.address)
+        until(lambda: len(asked) > 256, "the other questions")
+        put_seen_off(box)
+        box.custodian.answer(asked[0])
+        assert good.recv(600) == ack(0)

@@ -81,18 +81,25 @@ class Uploads:
         return "too many unanswered requests of this client" if self._unheard.get(client, 0) >= self._per_client else ""
 
     def is_repeat(self, call: Call) -> bool:
-        """Whether a request belongs to a write that is there already: the rule for reads, in `reception`."""
+        """Whether a request belongs to a write that is there already: the rules for reads, in `reception`.
+
+        Through a single port a new write would get the DATA of the one that runs, and anybody can forge a request.
+        """
         write = self.live.get(call.peer)
         if write is None:
             return False
         receiver = write.receiver
+        waits = receiver.held or (receiver.complete and not receiver.stored)  # it is us who are silent
+        alive = receiver.heard and (waits or call.at - receiver.silent_since < receiver.patience_s)
         if write.call.payload == call.payload:
-            silence = call.at - receiver.silent_since
-            waits = receiver.held or (receiver.complete and not receiver.stored)  # it is us who are silent
-            if waits or (silence < receiver.patience_s if receiver.heard else not receiver.budget_spent):
+            if alive or not (receiver.heard or receiver.budget_spent):
                 return True
             self._finish(write, _REPLACED)
         elif not receiver.heard:
+            self._finish(write, _REPLACED)
+        elif call.via is not None and call.request.write and not receiver.stored:
+            if alive:
+                return True
             self._finish(write, _REPLACED)
         return False
 

@@ -174,3 +174,32 @@ def test_whoever_could_be_forged_uploads_nothing_through_the_single_port(open_bo
         put(box.server.address, "uploads/f", b"x")
     assert refusal.value.code == 2
     assert box.stored() == {}
+
+
+def test_a_forged_request_does_not_take_the_blocks_of_a_running_upload_through_the_single_port(
+    open_box: OpenBox,
+) -> None:
+    box = open_box(single_port=True, allow=("127.0.0.0/8",))
+    upload = under_way(box)
+    with upload.sock as sock:
+        for block in range(2, 11):
+            sock.sendto(rrq(f"uploads/forged{block}", opcode=2), box.server.address)
+            upload.send(block)
+            assert upload._receive(5) == ack(block)
+        put(box.server.address, "uploads/next", b"at once", sock=sock)  # the old one is stored
+    assert box.stored() == {"f": bytes(5000), "next": b"at once"}
+
+
+def test_a_silent_upload_gives_way_to_the_next_from_its_port_through_the_single_port(open_box: OpenBox) -> None:
+    box = open_box(single_port=True, allow=("127.0.0.0/8",))
+    upload = under_way(box, timeout=1)
+    with upload.sock as sock:
+
+        def answer() -> bytes:
+            sock.sendto(rrq("uploads/next", opcode=2), box.server.address)
+            return sock.recv(600)
+
+        until(lambda: answer() == ack(0), "the beginning of the next")  # what the old one repeats is let go by
+        until(lambda: box.hidden() == [], "the end of the old one")
+        sock.sendto(b"\0\5\0\0enough\0", box.server.address)
+        until(lambda: box.server.counters["active"] == 0, "the end")

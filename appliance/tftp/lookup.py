@@ -179,12 +179,13 @@ class Lookup:
         return True
 
     def _open(self, path: bytes, keep_out: Folder | None) -> OpenFile | Refusal:
-        if self.chrooted and (held := self._shelf.find(path)) is not None:
+        shelved = self.chrooted and keep_out is None  # what is on the shelf tells nothing of the folders on the way
+        if shelved and (held := self._shelf.find(path)) is not None:
             return held
         found = open_path(
             path, world_readable_only=self._world_readable_only, chrooted=self.chrooted, keep_out=keep_out
         )
-        if isinstance(found, Refusal) or not self.chrooted:
+        if isinstance(found, Refusal) or not shelved:
             return found
         return self._shelf.keep(path, found, time.time_ns())
 

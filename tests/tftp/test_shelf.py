@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from appliance.settings.tftp import TftpUploads
 from appliance.tftp import shelf as module
-from appliance.tftp.files import OpenFile, open_path
+from appliance.tftp.files import OpenFile, Refusal, open_path
+from appliance.tftp.lookup import Lookup
 from appliance.tftp.shelf import SETTLE_NS, SMALL, Shelf
 from tests.tftp.client import RefusedError, fetch
-from tests.tftp.server import Server, until
+from tests.tftp.server import SETTINGS, Server, until
 
 YEAR_2100 = 4_102_444_800 * 10**9
 
@@ -170,3 +173,23 @@ def test_an_edit_a_prohibition_and_a_removal_show_at_the_next_request(start: Cal
         fetch(server.address, "f")
     until(lambda: server.counters["active"] == 0, "the end of the transfers")
     assert server.counters["crashes"] == 0
+
+
+def test_a_path_that_leads_into_the_box_of_the_uploads_by_now_is_not_served_from_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SETTLE_NS", -YEAR_2100)
+    os.mkdir("public")
+    put(b"content", "public/f")
+    settings = dataclasses.replace(SETTINGS, uploads=TftpUploads(mode="create"))
+    lookup = Lookup(settings, lambda *_spellings: None, memory=1 << 20)
+    lookup.chrooted = True  # as in a jail whose worker could open the box, because it has the custodian's uid
+
+    def file() -> OpenFile | Refusal:
+        return lookup.find(b"public/f", "127.0.0.1", lookup.terms(("127.0.0.1", 69), "127.0.0.1", 0.0), 0.0).file
+
+    assert isinstance(file(), OpenFile)
+    os.rename("public", "uploads")
+    os.symlink("uploads", "public")
+    refused = file()
+    assert isinstance(refused, Refusal) and refused.code == 2

@@ -119,7 +119,9 @@ class NetasciiSource:
         self._stride = stride_of(agreed.block_size)
         self._last: int | None = None
         self.slots = min(RUN_MAX, max(1, _PIECE // self._stride))
-        self.footprint = 2 * _PIECE + agreed.window * self._stride
+        # One window back and one ahead, what is read beyond them (encoded it is twice as long), and what it is made of.
+        most = min(2 * file.size, 2 * (agreed.window + 1) * self._stride + 2 * _PIECE)
+        self.footprint = most + min(most, 2 * _PIECE) + self._stride
         self._encoded = bytearray()  # from block `_first` on
         self._first = 1
         self._offset = 0

@@ -222,3 +222,22 @@ def test_an_unconfirmed_requester_gets_little_memory_until_it_answers(opener: Op
     assert source.footprint > 60 * 1024
     assert supply.used == source.footprint
     supply.release(source)
+
+
+@pytest.mark.parametrize(("block", "window"), [(16380, 64), (1428, 64), (65464, 16), (512, 1), (8, 64)])
+@pytest.mark.parametrize("size", [1, 3000, 8 << 20])
+def test_a_netascii_source_holds_no_more_than_it_is_counted_for(
+    opener: Opener, block: int, window: int, size: int
+) -> None:
+    file = opener(b"\n" * size)  # twice as long when it is encoded
+    source = NetasciiSource(file, Agreed(block_size=block, window=window))
+    held, first = 0, 1
+    while first < 40 * window:
+        last = source.known(first, window) or first + window
+        if first > last:
+            break
+        packets = source.packets(first, min(window, source.slots, last - first + 1))
+        held = max(held, len(source._encoded) + len(packets))
+        first += window
+    source.close()
+    assert held <= source.footprint <= 4 * size + 4 * (window + 3) * (block + 4) + (512 << 10)

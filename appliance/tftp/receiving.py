@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import struct
 from typing import Protocol
 
@@ -197,6 +198,8 @@ class Write:
     def hear(self, message: wire.FromCustodian, descriptors: list[int], now: float) -> None:
         """One message about this upload. Raises WireError for one that does not fit."""
         if isinstance(message, wire.Granted) and descriptors and self._descriptor < 0:
+            if not stat.S_ISREG(os.fstat(descriptors[0]).st_mode):
+                raise WireError("no regular file: writing into a pipe could stop the whole worker")
             self._descriptor, self._allowed = descriptors.pop(), message.allowed
             self._go_on(now)
         elif isinstance(message, wire.More) and self._asked:

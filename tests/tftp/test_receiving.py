@@ -8,15 +8,17 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from appliance.custody import wire
 from appliance.custody.wire import Reason
 from appliance.tftp import netascii
-from tests.tftp.client import Put, RefusedError, ack, put, rrq, udp
-from tests.tftp.server import until
-from tests.tftp.uploading import Box
+from tests.tftp.client import Put, RefusedError, ack, fetch, put, rrq, udp
+from tests.tftp.custodian import Custodian
+from tests.tftp.server import SETTINGS, until
+from tests.tftp.uploading import UPLOADS, Box
 
 OpenBox = Callable[..., Box]
 
@@ -218,3 +220,24 @@ def test_an_upload_that_ends_before_its_announced_size_is_refused(box: Box, mode
 def test_an_upload_that_grew_while_it_was_sent_is_taken(box: Box) -> None:
     put(box.server.address, "f", b"content", {"tsize": 3})
     assert box.stored() == {"f": b"content"}
+
+
+def test_a_custodian_gone_bad_cannot_stop_a_worker_with_a_pipe_that_nobody_empties(start) -> None:
+    server = start(replace(SETTINGS, uploads=UPLOADS), linked=True)
+    (server.root / "f").write_bytes(b"served")
+    custodian = Custodian(server.link, server.root / UPLOADS.path)
+    for_nobody, pipe = os.pipe()
+
+    def script(message: wire.FromWorker) -> bool:
+        if isinstance(message, wire.Reserve):
+            custodian.say(wire.Granted(message.id, 1 << 30), pipe)
+        return isinstance(message, wire.Reserve)
+
+    custodian.script = script
+    with pytest.raises(RefusedError, match="0 Internal error"):
+        put(server.address, "uploads/f", bytes(400_000), {"blksize": 1400, "windowsize": 16})
+    assert fetch(server.address, "f") == b"served"
+    assert server.counters["crashes"] == 1
+    custodian.stop()
+    os.close(for_nobody)
+    os.close(pipe)

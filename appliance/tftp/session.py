@@ -264,6 +264,7 @@ class Session:
         if step == 0:
             return self._repeated(now)
         self.acked += step
+        self.sent = max(self.sent, self.acked)  # a repeat in slices was overtaken by the ACK of what left before it
         self._measure(now)
         self._progress(now)
         if self.acked == self.last:

@@ -504,6 +504,13 @@ def test_a_gap_told_between_two_slices_restarts_at_once() -> None:
     assert made.on_ack(5, 0.04) == (Send(6, 20),)
 
 
+def test_the_last_ack_ends_a_repeat_in_slices_with_everything_sent_and_arrived() -> None:
+    made = accepted(9, window=9)
+    made.on_timeout(made.deadline)  # a slice of eight blocks has left again, the ninth has not
+    assert made.on_ack(9, made.deadline) == (Done(),)
+    assert made.acked == made.sent == 9
+
+
 def test_an_ack_of_what_had_arrived_before_the_repeat_counts() -> None:
     made = measured(window=20, rtt=0.001)
     made.on_timeout(made.deadline)

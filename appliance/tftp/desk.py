@@ -72,7 +72,7 @@ class Desk:
         if entry is None:
             return False
         asked = entry[1].call
-        return asked.payload == call.payload and call.at - asked.at < _PATIENCE_S
+        return call.repeats(asked) and call.at - asked.at < _PATIENCE_S
 
     def clear(self) -> None:
         """Nobody waits any more."""

@@ -168,7 +168,7 @@ class Reception:
             return False
         session = transfer.session
         silence = call.at - session.silent_since
-        if transfer.call.payload == call.payload:
+        if call.repeats(transfer.call):
             if silence < session.patience_s if session.heard else not session.budget_spent:
                 return True
             self._end(transfer, REPLACED)

@@ -50,6 +50,10 @@ class Call(NamedTuple):
     via: socket.socket | None = None
     quota: Quota | None = None
 
+    def repeats(self, earlier: Call) -> bool:
+        """The same bytes to the same address of ours."""
+        return self.payload == earlier.payload and self.local == earlier.local
+
     @property
     def netascii(self) -> bool:
         """Lines are to be turned (RFC 1350 section 1)."""

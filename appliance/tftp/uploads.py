@@ -91,7 +91,7 @@ class Uploads:
         receiver = write.receiver
         waits = receiver.held or (receiver.complete and not receiver.stored)  # it is us who are silent
         alive = receiver.heard and (waits or call.at - receiver.silent_since < receiver.patience_s)
-        if write.call.payload == call.payload:
+        if call.repeats(write.call):
             if alive or not (receiver.heard or receiver.budget_spent):
                 return True
             self._finish(write, _REPLACED)

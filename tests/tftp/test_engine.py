@@ -366,6 +366,15 @@ def test_a_repeated_request_is_one_session(server: Server) -> None:
         until(lambda: server.counters["transfers"] == 2, "the end")
 
 
+def test_the_same_request_to_another_of_our_addresses_is_another_one(start) -> None:
+    server = start(host="0.0.0.0")
+    put(server, "f")
+    with udp("0.0.0.0") as sock:
+        for host in ("127.0.0.1", "127.0.0.2"):
+            sock.sendto(rrq("f"), (host, server.address[1]))
+            assert sock.recvfrom(600)[1][0] == host
+
+
 def test_a_late_duplicate_of_the_request_does_not_disturb_the_running_transfer(server: Server) -> None:
     content = put(server, "f", os.urandom(5000))
     with udp() as sock:

@@ -6,6 +6,7 @@ import os
 import random
 import socket
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -256,3 +257,73 @@ def test_a_late_datagram_of_the_ports_earlier_client_is_nobodys_word(peer: tuple
                 speaker.sendto(ack(1), sock.getsockname())
             assert [Transfer._take(transfer), Transfer._take(transfer)] == [b"", ack(1)]
             assert [Write._receive(write), Write._receive(write)] == [0, 4]
+
+
+WAYS = ("ports", "rates", "one port", "one port, rates")
+RATED = replace(SETTINGS.limits, rate_per_client=64 << 20, rate_total=64 << 20)
+ONE_PORT: dict[str, Any] = {"single_port": True, "allow": ("127.0.0.0/8",)}
+
+
+def settled_in_a_jail() -> None:
+    """Small files stay in memory and others in the cache at once, as if they had been there for long."""
+    from appliance.tftp import cache, lookup, shelf
+
+    cache.SETTLE_NS = shelf.SETTLE_NS = -(10**18)
+    shelf.on_a_disk = lambda _device: True  # type: ignore[assignment]
+    lookup.is_chrooted = lambda: True  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("ways", [{}, {"limits": RATED}, ONE_PORT, {**ONE_PORT, "limits": RATED}], ids=WAYS)
+def test_whatever_a_client_acknowledges_each_block_holds_its_bytes_of_the_file_as_it_was(start, ways: Any) -> None:
+    """Shelf, cache, read-ahead, the window made ready, pieces of a rate and one port, against ACKs in no good order."""
+    server = start(replace(SETTINGS, **ways), sabotage=settled_in_a_jail)
+    dice = random.Random(str(ways))
+    for case in range(24):
+        size = dice.choice([0, 8, 4000, 16384, 60_000, 300_000])
+        name, content = f"f{case % 5}", bytes(dice.choices(b"ab\r\n\0", k=size))
+        if case % 3 == 0 or not (server.root / name).exists():
+            rewrite(server.root / name, content)
+        options = {"blksize": dice.choice([512, 1428, 8192, 65464]), "windowsize": dice.choice([1, 2, 7, 16, 60, 64])}
+        stutter(server, name, options, dice.choice(["octet", "netascii"]), dice)
+    assert server.counters["crashes"] == 0
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    other = path.with_name("other")
+    other.write_bytes(content)
+    other.rename(path)
+
+
+def stutter(server: Server, name: str, options: dict[str, Any], mode: str, dice: random.Random) -> None:
+    """Download in a bad order; the file is replaced on the way."""
+    wanted = (server.root / name).read_bytes()
+    if mode == "netascii":
+        wanted = wanted.replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
+    with udp() as sock:
+        sock.sendto(rrq(name, options, mode=mode), server.address)
+        oack, tid = sock.recvfrom(600)
+        block, window = (int(options_of(oack)[option]) for option in ("blksize", "windowsize"))
+        sock.sendto(ack(0), tid)
+        sock.settimeout(0.3)
+        got, last, patience = 0, len(wanted) // block + 1, 20
+        while got < last:
+            try:
+                data = sock.recv(70_000)
+            except TimeoutError:
+                patience -= 1
+                assert patience, f"stuck after block {got} of {last}"
+                sock.sendto(ack(got), tid)
+                continue
+            number = int.from_bytes(data[2:4], "big")
+            assert got - 2 * window <= number <= got + window
+            assert data == b"\0\3" + data[2:4] + wanted[(number - 1) * block : number * block]
+            got += number == got + 1
+            if got == min(last - 1, 5) and number == got:
+                rewrite(server.root / name, os.urandom(1000))
+            chance = dice.random()
+            if chance < 0.05:
+                sock.sendto(ack(max(0, got - dice.randrange(3))), tid)
+            elif chance < 0.10:
+                sock.sendto(ack(got + 5 + window + dice.randrange(window)), tid)
+            elif chance < 0.4 or got % window == 0 or got == last:
+                sock.sendto(ack(got), tid)

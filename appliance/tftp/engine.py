@@ -484,7 +484,8 @@ class Engine:
         """Somebody who is not the client of the transfer on this port (RFC 1350 section 4). No answer to an ERROR."""
         try:
             datagram = sockets.receive(port.watch)
-            wanted = port.busy and not port.hushed and datagram.payload[:2] in _ANSWERED and datagram.peer[1]
+            told = port.busy and (not port.secret or datagram.peer[0] == port.host)
+            wanted = told and datagram.payload[:2] in _ANSWERED and datagram.peer[1]
             if wanted and datagram.local is not None and self._strangers.take(now):
                 sockets.reply(port.watch, _STRANGER, datagram.local, datagram.peer)
         except OSError:

@@ -8,8 +8,8 @@ that client still sends is thrown away as it comes, and once more after the sock
 
 Whoever knows the port of a transfer can answer for its client without hearing a word, and have a file sent to an
 address that he forged. Kept ports come round again in a row that anybody learns from a few transfers of his own. So
-they are for clients whose address nobody outside can forge; every other gets a port that is used once, and of which
-strangers are told nothing before the client was heard.
+they are for clients whose address nobody outside can forge. Every other gets a port that is used once, and is secret: a
+stranger gets ERROR 5 only where it comes from the client's own address, or a scan would find the port.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Port:
     """One local port number and its watch; `busy` while a transfer runs on it.
 
     `sock` is the socket of its transfers, bound to `local`; None before the first one. `polled`: the loop waits for it.
-    `once`: closed after its transfer. `hushed`: strangers get no ERROR 5, which would tell that the port is in use.
+    `secret`: used for one transfer only, and strangers from elsewhere than its client's `host` are told nothing.
     """
 
-    __slots__ = ("busy", "family", "hushed", "local", "number", "once", "polled", "sock", "watch")
+    __slots__ = ("busy", "family", "host", "local", "number", "polled", "secret", "sock", "watch")
 
-    def __init__(self, watch: socket.socket, *, once: bool) -> None:
-        self.watch = watch
-        self.once = self.hushed = once
+    def __init__(self, watch: socket.socket, *, secret: bool) -> None:
+        self.watch, self.secret = watch, secret
+        self.host = ""
         self.family = int(watch.family)  # socket.family makes an enum each time: 1 µs
         self.number: int = watch.getsockname()[1]
         self.busy = True
@@ -71,28 +71,28 @@ class Ports:
         self._random = random.SystemRandom()  # whoever can tell the next port can forge the first ACK
         self._idle: dict[int, deque[Port]] = {socket.AF_INET: deque(), socket.AF_INET6: deque()}
 
-    def take(self, family: int, *, once: bool = False) -> Port | None:
+    def take(self, family: int, *, secret: bool = False) -> Port | None:
         """A port nobody uses. None when there is no descriptor for its watch: the transfer does without.
 
-        `once`: one that nobody can foresee. Of a range that is all in use or kept, a kept one then, in no order.
+        `secret`: one that nobody can foresee. Of a range that is all in use or kept, a kept one then, in no order.
         Raises PortsFull, and with a range, which cannot be left, OSError when there is no descriptor.
         """
         idle = self._idle[family]
-        if len(idle) >= _FRESH and not once:
+        if len(idle) >= _FRESH and not secret:
             port = idle.popleft()
             port.busy = True
             return port
         if self._unheld is not None:
-            return self._take_of_range(family, self._unheld[family], once)
+            return self._take_of_range(family, self._unheld[family], secret)
         try:
             watch = sockets.watch(family)
         except OSError:
             return None
-        port = Port(watch, once=once)
+        port = Port(watch, secret=secret)
         self._opened(port)
         return port
 
-    def _take_of_range(self, family: int, unheld: list[int], once: bool) -> Port:
+    def _take_of_range(self, family: int, unheld: list[int], secret: bool) -> Port:
         """In no order that can be foreseen; what a sibling holds is tried again another time."""
         taken: list[int] = []
         try:
@@ -107,7 +107,7 @@ class Ports:
                     taken.append(unheld.pop())
                     continue
                 unheld.pop()
-                port = Port(watch, once=once)
+                port = Port(watch, secret=secret)
                 self._opened(port)
                 return port
         finally:
@@ -115,13 +115,14 @@ class Ports:
         idle = self._idle[family]
         if not idle:
             raise PortsFull
-        idle.rotate(-self._random.randrange(len(idle)) if once else 0)
+        idle.rotate(-self._random.randrange(len(idle)) if secret else 0)
         port = idle.popleft()
-        port.busy, port.once, port.hushed = True, once, once
+        port.busy, port.secret = True, secret
         return port
 
     def connect(self, port: Port, local: sockets.Local, peer: sockets.Peer) -> socket.socket:
         """The socket of a transfer on this port, from `local` to `peer`. Raises OSError; then the port has none."""
+        port.host = peer[0]
         try:
             if port.sock is not None:
                 if port.local == local and sockets.turn(port.sock, peer):
@@ -145,7 +146,7 @@ class Ports:
 
     def give(self, port: Port) -> None:
         """Back from a finished transfer."""
-        if port.once:
+        if port.secret:
             self.close(port)
             return
         idle = self._idle[port.family]

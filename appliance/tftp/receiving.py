@@ -156,11 +156,6 @@ class Write:
         """The time has come to the receiver's deadline."""
         self.perform(self.receiver.on_timeout(now))
 
-    def confirm(self) -> None:
-        """The client exists."""
-        if self.port is not None:
-            self.port.hushed = False
-
     def perform(self, actions: Actions) -> None:
         """Do what the receiver says."""
         for action in actions:

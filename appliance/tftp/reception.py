@@ -318,7 +318,7 @@ class Reception:
         if call.via is not None:
             return singleport.Shared(call.via, call.local, call.peer), None
         family = socket.AF_INET6 if ":" in call.local.address else socket.AF_INET
-        port = self._ports.take(family, once=not self._admission.near(call.peer[0]))
+        port = self._ports.take(family, secret=not self._admission.near(call.peer[0]))
         if port is None:
             return sockets.connect(call.local, call.peer, 0), None
         try:

@@ -206,8 +206,6 @@ class Transfer:
     def confirm(self) -> None:
         """The client exists."""
         self.confirmed = True
-        if self.port is not None:
-            self.port.hushed = False
         if self._source is not None:
             self._supply.confirmed(self._source, self.file, self.agreed)
 

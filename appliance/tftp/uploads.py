@@ -162,7 +162,6 @@ class Uploads:
         why = self._admission.refusal(client, write.call.quota)
         if not why:
             self._less_unheard(write)
-            write.confirm()
             self._running[write] = None
             self._admission.begin(client)
             self._admission.confirm(client, now, write.call.quota)

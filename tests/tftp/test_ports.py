@@ -187,30 +187,30 @@ def test_a_polled_socket_is_told_of_before_it_is_closed(clients) -> None:
     assert told == [descriptor]
 
 
-def test_a_port_for_once_is_no_kept_one_and_is_closed_after_its_transfer() -> None:
+def test_a_secret_port_is_no_kept_one_and_is_closed_after_its_transfer() -> None:
     source, open_now = pool(None)
     kept = taken(source, 32)
     for port in kept:
         source.give(port)
-    once = source.take(socket.AF_INET, once=True)
+    once = source.take(socket.AF_INET, secret=True)
     assert once and once.number not in {port.number for port in kept}
     source.give(once)
     assert once not in open_now and open_now == kept
     finish(source, [])
 
 
-def test_a_port_for_once_of_a_range_that_is_all_kept_is_any_of_them() -> None:
+def test_a_secret_port_of_a_range_that_is_all_kept_is_any_of_them() -> None:
     numbers = free_ports(12)
     source, open_now = pool(numbers)
     orders = []
     for _ in range(4):
         for port in taken(source, 12):
             source.give(port)
-        found = [source.take(socket.AF_INET, once=True) for _ in range(12)]
+        found = [source.take(socket.AF_INET, secret=True) for _ in range(12)]
         orders.append([port.number for port in found if port])
         assert set(orders[-1]) == set(numbers)
         for port in found:
-            assert port and port.hushed
+            assert port and port.secret
             source.give(port)
         assert open_now == []
     assert len({tuple(order) for order in orders}) > 1

@@ -113,6 +113,54 @@ def _parent(key: str, above: str, found: os.stat_result, machine: Machine) -> Fi
         yield fault(key, f"{above} can be written by everybody", f"chmod go-w {above}")
 
 
+def released(settings: Settings, machine: Machine) -> Findings:
+    """A folder into which nothing will be released; one that is missing is made by the first release."""
+    ftp = settings.ftp
+    if not (ftp.enabled and ftp.incoming.enabled):
+        return
+    folder, key = ftp.root, "ftp.incoming.released"
+    for part in ftp.incoming.released.split("/"):
+        folder += f"/{part}"
+        try:
+            found = os.lstat(folder)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(found.st_mode):
+            yield caution(key, f"{folder} is not a folder", f"rm {folder}, or name another one")
+            return
+        if found.st_uid not in (0, machine.uid):
+            yield caution(key, f"{folder} belongs to uid {found.st_uid}", f"chown {machine.uid} {folder}")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            yield caution(key, f"{folder} can be written by others", f"chmod go-w {folder}")
+
+
+def scanner(settings: Settings, machine: Machine) -> Findings:
+    """A scanner that is not there: what is uploaded would be held."""
+    incoming = settings.ftp.incoming
+    if not (settings.ftp.enabled and incoming.enabled and incoming.scan):
+        return
+    scan, held = incoming.scan, "so every upload is held"
+    if scan.clamd is not None:
+        if not stat.S_ISSOCK(_mode(scan.clamd)):
+            what = f"there is no socket {scan.clamd}, {held}"
+            yield caution("ftp.incoming.scan.clamd", what, "systemctl start clamav-daemon, or name its LocalSocket")
+        return
+    program = scan.command[0]
+    if not stat.S_ISREG(_mode(program)) or not os.access(program, os.X_OK):
+        yield caution("ftp.incoming.scan.command", f"{program} is no program, {held}", f"ls -l {program}")
+    if machine.uid == 0 and (identity(machine, scan.user) or (0, 0))[0] == 0:
+        what = f"there is no account {scan.user}, or it is root, {held}"
+        remedy = f"useradd --system --no-create-home --shell /usr/sbin/nologin {scan.user}, or take the key out"
+        yield caution("ftp.incoming.scan.user", what, remedy)
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0
+
+
 def uploads(settings: Settings, machine: Machine) -> Findings:
     """What keeps uploads by TFTP from being replaced, from being read back, or from strangers' eyes."""
     tftp, ftp = settings.tftp, settings.ftp

@@ -14,7 +14,13 @@ from appliance.settings.plain import encode
 from appliance.settings.tftp import TftpSettings
 from appliance.supervise.service import Listen, Service
 
-FIXED_UIDS = {"appliance-tftp": 64610, "appliance-ftp": 64611, "appliance-custody": 64612, "appliance-status": 64613}
+FIXED_UIDS = {
+    "appliance-tftp": 64610,
+    "appliance-ftp": 64611,
+    "appliance-custody": 64612,
+    "appliance-status": 64613,
+    "appliance-scan": 64614,  # no service: the program that `appliance incoming` has look at an upload
+}
 _SPARE = 256  # descriptors besides those that transfers and sessions need: channels, log, tables of up to 127 siblings
 
 

@@ -13,7 +13,19 @@ import stat
 from collections.abc import Callable
 from typing import TypeAlias
 
-from appliance.boxes import Findings, boxes, caution, drop_boxes, fault, folders_of, identity, listed, uploads
+from appliance.boxes import (
+    Findings,
+    boxes,
+    caution,
+    drop_boxes,
+    fault,
+    folders_of,
+    identity,
+    listed,
+    released,
+    scanner,
+    uploads,
+)
 from appliance.confine import landlock
 from appliance.errors import Problem
 from appliance.machine import MOST, Machine, free_bytes, held_bytes, nearest, receive_buffer, try_bind
@@ -369,6 +381,8 @@ _JUDGEMENTS: tuple[Judgement, ...] = (
     roots,
     views,
     drop_boxes,
+    released,
+    scanner,
     uploads,
     addresses,
     certificate,

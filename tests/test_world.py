@@ -15,12 +15,13 @@ import pytest
 
 from appliance import world
 from appliance.machine import Machine
-from appliance.settings.ftp import FtpSite
+from appliance.settings.ftp import FtpSite, IncomingScan
 from appliance.settings.main import Settings
 from appliance.settings.tftp import TftpNetwork, TftpSite
 from tests.ftp.tlskit import certificate, expired
 
 ROOT_USER, ORDINARY = Machine(uid=0, gid=0), Machine(uid=1000, gid=1000)
+OURSELVES = Machine(uid=os.geteuid(), gid=os.getegid())
 WORKER = 64610  # the fixed uid of the TFTP worker when its account does not exist
 
 
@@ -328,15 +329,75 @@ def test_a_drop_box_below_a_folder_of_a_third_account_is_an_error(tree: Path) ->
     ]
 
 
+# --- what is released, and the scanner
+
+
+def test_a_released_tree_that_is_missing_or_good_is_no_finding(tree: Path) -> None:
+    assert found(world.released, boxed(tree), OURSELVES) == []
+    (tree / "released").mkdir(mode=0o755)
+    assert found(world.released, boxed(tree), OURSELVES) == []
+    (tree / "released").chmod(0o777)
+    assert found(world.released, ftp_only(root=str(tree)), OURSELVES) == []
+
+
+def test_a_released_tree_that_others_could_write_is_warned_of(tree: Path) -> None:
+    (tree / "released").mkdir()
+    for mode in (0o775, 0o757):
+        (tree / "released").chmod(mode)
+        assert found(world.released, boxed(tree), OURSELVES) == [
+            f"warning: ftp.incoming.released: {tree}/released can be written by others (chmod go-w {tree}/released)"
+        ]
+    (tree / "released").rmdir()
+    (tree / "released").symlink_to("/tmp")
+    assert found(world.released, boxed(tree), OURSELVES) == [
+        f"warning: ftp.incoming.released: {tree}/released is not a folder (rm {tree}/released, or name another one)"
+    ]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_released_tree_of_a_third_account_is_warned_of(tree: Path) -> None:
+    (tree / "released").mkdir(mode=0o755)
+    os.chown(tree / "released", 777, 0)
+    assert found(world.released, boxed(tree)) == [
+        f"warning: ftp.incoming.released: {tree}/released belongs to uid 777 (chown 0 {tree}/released)"
+    ]
+
+
+def scanning(tree: Path, scan: IncomingScan | None) -> Settings:
+    return ftp_only(root=str(tree), incoming={"enabled": True, "scan": scan})
+
+
+def test_a_scanner_that_is_there_is_no_finding(tree: Path) -> None:
+    assert found(world.scanner, scanning(tree, None)) == []
+    assert found(world.scanner, scanning(tree, IncomingScan(("/bin/true",)))) == []
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tree / "s"))
+        assert found(world.scanner, scanning(tree, IncomingScan(clamd=str(tree / "s")))) == []
+
+
+def test_a_scanner_that_is_not_there_is_warned_of(tree: Path) -> None:
+    assert found(world.scanner, scanning(tree, IncomingScan((f"{tree}/x",)))) == [
+        f"warning: ftp.incoming.scan.command: {tree}/x is no program, so every upload is held (ls -l {tree}/x)"
+    ]
+    assert found(world.scanner, scanning(tree, IncomingScan(clamd=f"{tree}/x"))) == [
+        f"warning: ftp.incoming.scan.clamd: there is no socket {tree}/x, so every upload is held "
+        "(systemctl start clamav-daemon, or name its LocalSocket)"
+    ]
+    for user in ("nonsuch", "toor"):
+        assert found(world.scanner, scanning(tree, IncomingScan(("/bin/true",), user=user))) == [
+            f"warning: ftp.incoming.scan.user: there is no account {user}, or it is root, so every upload is held "
+            f"(useradd --system --no-create-home --shell /usr/sbin/nologin {user}, or take the key out)"
+        ]
+        assert found(world.scanner, scanning(tree, IncomingScan(("/bin/true",), user=user)), ORDINARY) == []
+
+
 # --- uploads by TFTP
 
 
 def uploading(tree: Path, path: str = "uploads", ftp: dict[str, Any] | None = None, **keys: Any) -> Settings:
     box = {"mode": "replace", "path": path, **keys}
     return changed(tftp={"root": str(tree), "uploads": box}, ftp=ftp or {"enabled": False})
-
-
-OURSELVES = Machine(uid=os.geteuid(), gid=os.getegid())
 
 
 def test_uploads_that_are_off_or_not_made_yet_are_no_finding(tree: Path) -> None:

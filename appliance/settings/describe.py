@@ -58,10 +58,9 @@ def _comment(hint: Any, pad: str, *, nested: bool) -> list[str]:
 
 
 def _keys_of_items(hint: Any, pad: str) -> Iterator[str]:
-    """What the keys of a list's items mean, where they are sections."""
-    inner: Any = model.bare(model.item_of(hint))
-    is_section = dataclasses.is_dataclass(inner)
-    found = model.hints(inner) if is_section else {}
+    """What the keys mean of a section that may be left out, or that is an item of a list."""
+    inner: Any = model.section_of(model.item_of(hint)) or model.section_of(hint)
+    found = model.hints(inner) if inner else {}
     for name, below in found.items():
         text = f"{name}: {model.help_of(below)} ({words.expectation(below)})."
         yield from textwrap.wrap(text, _WIDTH, initial_indent=f"{pad}#   ", subsequent_indent=f"{pad}#     ")

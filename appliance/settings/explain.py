@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import functools
 import json
@@ -15,7 +14,7 @@ from appliance.errors import Problem
 from appliance.settings import words
 from appliance.settings.forms import CHECKS, Unfit
 from appliance.settings.main import Settings
-from appliance.settings.model import OutOfRange, arms, bare, hints, item_of, marker
+from appliance.settings.model import OutOfRange, arms, hints, item_of, marker, section_of
 from appliance.settings.types import Form
 from appliance.settings.units import shown
 from appliance.settings.yamltext import Node
@@ -82,7 +81,7 @@ def _problem(root: Node, path: Path, detail: Any) -> Problem:
         return node.key.problem("unknown key", _suggestion(path), key_name(path))
     if detail["type"] == "missing":
         name = str(detail["loc"][-1])
-        wanted = words.expectation(hints(bare(_hint_at(path)))[name])
+        wanted = words.expectation(hints(section_of(_hint_at(path)))[name])
         return node.place.problem(f"{name} is missing", f"write {name}: {wanted}", key_name(path))
     what, remedy = _explain(node, _hint_at(path), detail, str(path[-1]))
     return node.place.problem(what, remedy, key_name(path))
@@ -91,13 +90,13 @@ def _problem(root: Node, path: Path, detail: Any) -> Problem:
 def _hint_at(path: Path) -> Any:
     hint: Any = Settings
     for part in path:
-        hint = hints(bare(hint))[part] if isinstance(part, str) else item_of(hint)
+        hint = hints(section_of(hint))[part] if isinstance(part, str) else item_of(hint)
     return hint
 
 
 def _suggestion(path: Path) -> str:
     name = str(path[-1])
-    here = list(hints(bare(_hint_at(path[:-1]))))
+    here = list(hints(section_of(_hint_at(path[:-1]))))
     if near := difflib.get_close_matches(name[:60], here, n=1):
         return f"did you mean {near[0]}?"
     if elsewhere := [key_name((*section, name)) for section in _sections(Settings) if name in _fields(section)]:
@@ -106,12 +105,12 @@ def _suggestion(path: Path) -> str:
 
 
 def _fields(section: Path) -> dict[str, Any]:
-    return hints(bare(_hint_at(section)))
+    return hints(section_of(_hint_at(section)))
 
 
 @functools.cache
 def _sections(kind: Any, above: Path = ()) -> tuple[Path, ...]:
-    below = [(name, bare(hint)) for name, hint in hints(kind).items() if dataclasses.is_dataclass(bare(hint))]
+    below = [(name, section) for name, hint in hints(kind).items() if (section := section_of(hint))]
     return (above, *(path for name, hint in below for path in _sections(hint, (*above, name))))
 
 

@@ -37,6 +37,23 @@ class ActiveSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class IncomingScan:
+    """Who looks at an upload before it is released: a program that reads it, or ClamAV's clamd. One of the two."""
+
+    command: Annotated[
+        tuple[Annotated[Line, MinLen(1), MaxLen(1000)], ...],
+        MinLen(0),
+        MaxLen(64),
+        Help(
+            "program with its arguments; it reads the bytes and ends with 0 (clean), 1 (infected) or else (not known)"
+        ),
+    ] = ()
+    clamd: Annotated[Path | None, Help("Unix socket of ClamAV's clamd")] = None
+    timeout: Annotated[float, Unit("duration", 1, 86400), Help("time for a verdict; after it there is none")] = 300.0
+    user: Annotated[User, Help("the account the program runs under when root releases")] = "appliance-scan"
+
+
+@dataclass(frozen=True, slots=True)
 class IncomingSettings:
     """The drop box: write-only for the public, kept by the custodian."""
 
@@ -50,6 +67,12 @@ class IncomingSettings:
         float, Unit("duration", 60, 3650 * 86400, zero=True), Help("uploads older than this are swept; 0 keeps them")
     ] = 30 * 86400.0
     deny_names: Annotated[tuple[Pattern, ...], Help("shell patterns of names that are refused")] = ()
+    released: Annotated[
+        RelativePath, Help("folder inside the root, outside of the drop box, that `appliance incoming release` fills")
+    ] = "released"
+    scan: Annotated[
+        IncomingScan | None, Help("what looks at an upload before it is released; without a verdict it is not")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,11 @@ def arms(hint: Any) -> tuple[Any, ...]:
     return (hint,)
 
 
+def section_of(hint: Any) -> Any:
+    """The dataclass of a section, also of one that may be left out as null; None for what is no section."""
+    return next((bare(arm) for arm in arms(hint) if dataclasses.is_dataclass(bare(arm))), None)
+
+
 def item_of(hint: Any) -> Any:
     """What the items of a list are; of a union, those of the member that is a list. None where there is no list."""
     lists = [bare(arm) for arm in arms(hint) if typing.get_origin(bare(arm)) is tuple]

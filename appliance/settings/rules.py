@@ -312,6 +312,36 @@ def _lookup_folders(settings: Settings) -> Iterator[tuple[Path, str]]:
         yield from (((*path, i, "root"), network.root) for i, network in enumerate(networks) if network.root)
 
 
+def _released(settings: Settings) -> Iterator[Finding]:
+    """What was released is neither a custodian's nor out of sight."""
+    ftp, key = settings.ftp, ("ftp", "incoming", "released")
+    if not (ftp.enabled and ftp.incoming.enabled):
+        return
+    folder = f"{ftp.root.rstrip('/')}/{ftp.incoming.released}"
+    for base, box, _settings in _boxes(settings):
+        if f"{folder}/".startswith(f"{box}/") or f"{box}/".startswith(f"{folder}/"):
+            what = f"{folder} and the folder of {base[0]}.{base[1]}, {box}, lie inside each other"
+            yield Finding(what, "name a folder beside it", (key, (*base, "path")))
+    for part in ftp.incoming.released.split("/"):
+        if hidden := next((pattern for pattern in ftp.hide if fnmatch.fnmatchcase(part, pattern)), ""):
+            what = f"{part} is hidden by ftp.hide, {hidden}, so nobody sees what was released"
+            yield Finding(what, "write a name that is not hidden, like released", (key, ("ftp", "hide")), "warning")
+
+
+def _scan(settings: Settings) -> Iterator[Finding]:
+    scan, key = settings.ftp.incoming.scan, ("ftp", "incoming", "scan")
+    if scan is None or not (settings.ftp.enabled and settings.ftp.incoming.enabled):
+        return
+    if bool(scan.command) == (scan.clamd is not None):
+        what = "there are two scanners" if scan.command else "there is no scanner"
+        yield Finding(what, "write command or clamd, one of them; or scan: null", ((*key, "command"), (*key, "clamd")))
+    elif scan.command and not scan.command[0].startswith("/"):
+        what = f"{scan.command[0]} is not an absolute path"
+        yield Finding(
+            what, f"write it in full, like /usr/bin/{scan.command[0].rpartition('/')[2]}", ((*key, "command"),)
+        )
+
+
 def _uploads(settings: Settings) -> Iterator[Finding]:
     box, base = settings.tftp.uploads, ("tftp", "uploads")
     if not settings.tftp.enabled or box.mode == "none":
@@ -367,6 +397,8 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _folders,
     _drop_box,
     _upload_folders,
+    _released,
+    _scan,
     _uploads,
     _readers,
 )

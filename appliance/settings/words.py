@@ -39,11 +39,11 @@ def kind_of(hint: Any) -> str:
     """What a value has to be, in a word or two that follow "is not" or "where ... belongs"."""
     if _is_list(hint):
         return "a list"
-    if dataclasses.is_dataclass(bare(hint)):
-        return "a section"
     if marker(hint, Unit):
         return f"a {marker(hint, Unit).kind}"
     members = [arm for arm in arms(hint) if arm is not type(None)]
+    if dataclasses.is_dataclass(bare(members[0])):
+        return "a section"
     if len(members) > 1 or typing.get_origin(bare(members[0])) is Literal:
         return "one of the choices"
     return {bool: "true or false", int: "a whole number"}.get(bare(members[0]), "a text")

@@ -62,8 +62,9 @@ _FORMS: dict[str, st.SearchStrategy[str]] = {
     "name": PRINTABLE,
     "host-name": st.from_regex(r"[a-z][a-z0-9]{0,9}(\.[a-z]{2,5}){0,2}", fullmatch=True),
     "ipv4": st.ip_addresses(v=4).map(str),
-    "mac": st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":")) | st.just("52:54:00:12:34:56"),
-    "regex": PRINTABLE | st.sampled_from(["^(.*)/(.*)$", "^(?P<mac>[0-9a-f-]{17})", "a", "(a+)+", "x: [y]", "(.*)b"]),
+    "mac": st.binary(min_size=5, max_size=5).map(lambda raw: (b"\x52" + raw).hex(":")) | st.just("52:54:00:12:34:56"),
+    "regex": st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=12).map(re.escape)
+    | st.sampled_from(["^(.*)/(.*)$", "^(?P<mac>[0-9a-f-]{17})", "a", "(a+)+", "x: [y]", "(.*)b"]),
     "replacement": PRINTABLE | st.sampled_from(["", r"\1", r"\g<mac>/\i", r"\x.cfg", "true", r"\q"]),
     "line": PRINTABLE
     | st.sampled_from(["true", "no", "1", "~", "a: b", "- a", "0x1f", "''", "<<", "52:54:00:12:34:56"]),

@@ -76,11 +76,13 @@ def test_workers_need_neither_validator_nor_yaml() -> None:
             "an IPv4 address like 192.0.2.7, or a list, each item {networks, address}, or null",
             "one of the choices",
         ),
+        ("incoming", "scan", "a section, or null", "a section"),
         ("ftp", "message_file", "the name of a file, or null", "a text"),
         ("ftp", "banner", "a text of 1 to 200 characters", "a text"),
         ("ftp", "passive_ports", "FIRST-LAST, like 61000-65535", "a text"),
     ],
 )
 def test_what_a_key_may_hold_is_said_in_words(section: str, key: str, phrase: str, kind: str) -> None:
-    hint = model.hints(type(getattr(Settings(), section)))[key]
+    of = Settings().ftp.incoming if section == "incoming" else getattr(Settings(), section)
+    hint = model.hints(type(of))[key]
     assert (words.expectation(hint), words.kind_of(hint)) == (phrase, kind)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from appliance.settings.ftp import FtpSite, IncomingScan
+
 from dataclasses import replace
 from typing import Any
 
@@ -474,3 +476,61 @@ def test_a_private_key_that_would_be_served(key: str, name: str) -> None:
     assert found(changed(ftp={"tls": {**TLS, "key": key}})) == [expected]
     assert found(changed(ftp={"tls": {**TLS, "certificate": key, "key": None}})) == [expected]
     assert found(changed(ftp={"tls": {**TLS, "certificate": key}})) == []  # a certificate is no secret
+
+
+BOX: dict[str, Any] = {"enabled": True}
+
+
+@pytest.mark.parametrize("path", ["incoming", "incoming/out", "a"])
+def test_the_released_tree_and_the_drop_box_lie_beside_each_other(path: str) -> None:
+    box = {**BOX, "released": path, "path": "a/box" if path == "a" else "incoming"}
+    root = DEFAULTS.ftp.root
+    what = f"{root}/{path} and the folder of ftp.incoming, {root}/{box['path']}, lie inside each other"
+    assert found(changed(ftp={"incoming": box})) == [("error", what, "name a folder beside it")]
+    assert found(changed(ftp={"incoming": {**box, "enabled": False}})) == []
+    assert found(changed(ftp={"incoming": {**BOX, "released": "incoming2"}})) == []
+
+
+def test_the_released_tree_is_not_in_the_folder_of_uploads_by_tftp() -> None:
+    settings = changed(tftp={"uploads": {"mode": "create"}, "root": "/srv/x"}, ftp={"root": "/srv/x", "incoming": BOX})
+    assert found(settings) == []
+    settings = changed(
+        tftp={"uploads": {"mode": "create", "path": "released/in"}, "root": "/srv/x"},
+        ftp={"root": "/srv/x", "incoming": BOX},
+    )
+    what = "/srv/x/released and the folder of tftp.uploads, /srv/x/released/in, lie inside each other"
+    assert found(settings) == [("error", what, "name a folder beside it")]
+
+
+def test_a_released_tree_that_is_hidden_is_warned_of() -> None:
+    assert found(changed(ftp={"incoming": {**BOX, "released": "pub/.git"}})) == [
+        (
+            "warning",
+            ".git is hidden by ftp.hide, .git, so nobody sees what was released",
+            "write a name that is not hidden, like released",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scan", "what", "remedy"),
+    [
+        (IncomingScan(), "there is no scanner", "write command or clamd, one of them; or scan: null"),
+        (
+            IncomingScan(("/bin/true",), "/run/c"),
+            "there are two scanners",
+            "write command or clamd, one of them; or scan: null",
+        ),
+        (
+            IncomingScan(("bin/clamscan", "-")),
+            "bin/clamscan is not an absolute path",
+            "write it in full, like /usr/bin/clamscan",
+        ),
+        (IncomingScan(("/usr/bin/clamscan", "-")), "", ""),
+        (IncomingScan(clamd="/run/clamav/clamd.ctl"), "", ""),
+    ],
+)
+def test_there_is_one_scanner_and_it_can_be_found(scan: IncomingScan, what: str, remedy: str) -> None:
+    expected = [("error", what, remedy)] if what else []
+    assert found(changed(ftp={"incoming": {**BOX, "scan": scan}})) == expected
+    assert found(changed(ftp={"incoming": {"scan": scan}})) == []

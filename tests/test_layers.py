@@ -29,12 +29,15 @@ ALLOWED: dict[str, set[str]] = {
     "ftp.worker": {"ftp", "settings", "observe", "child", "wire", "custody.wire"},
     "custody": {"custody", "settings", "observe"},
     "custody.worker": {"custody", "settings", "observe", "child", "wire"},
+    "release": {"release", "observe.log", "custody.marks", "custody.rules"},
+    "release.program": {"release", "confine.libc"},
     "wiring": {"settings", "supervise.service"},
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
     "boxes": {"machine", "wiring", "settings"},
     "world": {"boxes", "machine", "wiring", "settings", "confine.landlock", "ftp.tlsfiles"},
     "cli.tftp": {"cli", "settings", "observe.log", "tftp"},
+    "cli.incoming": {"cli", "settings", "observe.log", "boxes", "machine", "release"},
     "cli": {"cli", "settings", "world", "wiring", "observe.log", "supervise.spawn", "__init__"},
 }
 # pure: no effect on the world, so nothing that has one
@@ -46,6 +49,7 @@ PURE = (
     "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",
     "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
     "tftp.neighbours", "observe.tally", "tftp.rates", "ftp.validity",
+    "release.verdict", "release.names",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

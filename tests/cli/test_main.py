@@ -23,6 +23,11 @@ FIRST_LINES = {
     "get": "Fetch a file by TFTP or anonymous FTP, and tell bytes, seconds, rate and the",
     "put": "Send a file by TFTP or anonymous FTP, and tell bytes, seconds, rate and the",
     "version": "Print the version of this program.",
+    "incoming list": "List the uploads that wait in the drop box, the oldest first.",
+    "incoming show": "Tell everything that is known of one upload, its SHA-256 included.",
+    "incoming release": "Give an upload to everybody, as a copy that was hashed and scanned.",
+    "incoming reject": "Remove an upload for good.",
+    "incoming purge": "Remove uploads that were complete before a time, or all.",
     "config schema": "Print the JSON Schema of the configuration, for editors and generators.",
     "config show": "Print the configuration that is in effect: every key, those left out with",
 }

@@ -1,0 +1,173 @@
+"""Let a program look at a file: bytes on its standard input, its verdict in its exit code.
+
+Invariant: the program gets no name, no environment, no descriptor of ours but its three pipes, and no network; as root
+an account of its own. It ends with the verdict or with the time, and its whole process group with it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from appliance.confine import libc
+from appliance.release import folders, verdict
+from appliance.release.verdict import Verdict
+
+_KEPT = 4096  # bytes of its output that are kept; the rest is read and dropped
+_LIMITS = (  # for a scanner that loads its signatures and unpacks archives, and not for one that was taken over
+    (resource.RLIMIT_CORE, 0),
+    (resource.RLIMIT_NOFILE, 256),
+    (resource.RLIMIT_NPROC, 64),
+    (resource.RLIMIT_FSIZE, 4 << 30),
+    (resource.RLIMIT_AS, 8 << 30),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who the program runs as when we are root."""
+
+    uid: int
+    gid: int
+
+
+def scan(command: Sequence[str], account: Account | None, timeout: float, fd: int, size: int) -> Verdict:
+    """The verdict about the first `size` bytes of an open file, after `timeout` seconds at the latest.
+
+    Whatever goes wrong with the program is a verdict of kind ERROR; raises ReleaseError for the file alone.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        # preexec_fn is safe: the command line has one thread. /proc/self/fd would tell a path, so a pipe it is.
+        process = subprocess.Popen(  # noqa: S603 (the operator's own words, and no shell)
+            [*command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={},
+            cwd="/",
+            start_new_session=True,
+            preexec_fn=_confined(account, timeout),  # noqa: PLW1509
+        )
+    except OSError as error:
+        return verdict.error(f"the scanner cannot be started: {error.strerror}")
+    except subprocess.SubprocessError:  # all that is known of an error between fork and exec
+        return verdict.error("the scanner cannot be confined (run as root, or allow user namespaces)")
+    try:
+        return _Run(process, deadline).converse(fd, size) or verdict.error(f"no verdict within {timeout:g} s")
+    finally:
+        _end(process)
+
+
+def _confined(account: Account | None, timeout: float) -> Callable[[], None]:
+    seconds = math.ceil(timeout) + 1
+
+    def confine() -> None:
+        """Runs in the child: what fails here keeps the program from starting."""
+        # an ordinary user may make a network namespace only inside a user namespace
+        libc.unshare(libc.CLONE_NEWNET if account else libc.CLONE_NEWUSER | libc.CLONE_NEWNET)
+        for kind, wanted in (*_LIMITS, (resource.RLIMIT_CPU, seconds)):
+            most = resource.getrlimit(kind)[1]
+            value = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+            resource.setrlimit(kind, (value, value))
+        if account:
+            os.setgroups([])
+            os.setresgid(account.gid, account.gid, account.gid)
+            os.setresuid(account.uid, account.uid, account.uid)
+        libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of uid, which clears it
+
+    return confine
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the group before its leader is reaped: until then nobody else can have its number."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # it changed its group, or is gone
+        process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                pass  # nothing is buffered; the other side has closed
+
+
+class _Run:
+    """The conversation with one process: feed it, hear it, until it has ended."""
+
+    def __init__(self, process: subprocess.Popen[bytes], deadline: float) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self._process, self._deadline = process, deadline
+        self._in, self._out = process.stdin.fileno(), process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+        self._said = b""
+        self._rest = memoryview(b"")
+        self._complete = False
+
+    def converse(self, fd: int, size: int) -> Verdict | None:
+        """None when the time is over. Raises ReleaseError and OSError for the file."""
+        source = folders.blocks(fd, size)
+        ended = os.pidfd_open(self._process.pid)
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        poll.register(self._in, select.POLLOUT)
+        poll.register(self._out, select.POLLIN)
+        try:
+            while (left := self._deadline - time.monotonic()) > 0:
+                for ready, _event in poll.poll(math.ceil(left * 1000)):
+                    if ready == ended:
+                        self._hear()
+                        return verdict.of_exit(_status(self._process.pid), self._said, complete=self._complete)
+                    if ready == self._out and not self._hear():
+                        poll.unregister(self._out)
+                    if ready == self._in and not self._feed(source):
+                        poll.unregister(self._in)
+                        self._process.stdin.close()  # type: ignore[union-attr]  # the end of file it waits for
+        finally:
+            os.close(ended)
+        return None
+
+    def _feed(self, source: Iterator[bytes]) -> bool:
+        """Write what it takes; False when there is no more to be written, or nobody to read it."""
+        try:
+            if not self._rest:
+                self._rest = memoryview(next(source, b""))
+            if not self._rest:
+                self._complete = True
+                return False
+            self._rest = self._rest[os.write(self._in, self._rest) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            return False
+        return True
+
+    def _hear(self) -> bool:
+        """Read what it says; False at the end of it."""
+        try:
+            for _ in range(64):
+                data = os.read(self._out, 1 << 16)
+                self._said = (self._said + data)[:_KEPT]
+                if not data:
+                    return False
+        except BlockingIOError:
+            pass
+        return True
+
+
+def _status(pid: int) -> int:
+    """How it ended, without reaping it: the exit code, or minus the signal."""
+    found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert found is not None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status

@@ -1,0 +1,123 @@
+"""release.work: nobody's old descriptor reaches a released file, and what is not clean stays where it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from appliance.release import verdict, work
+from appliance.release.box import Box
+from appliance.release.folders import ReleaseError
+from appliance.release.tree import Place
+from appliance.release.verdict import UNSCANNED, Kind, Verdict
+from tests.release.conftest import put
+
+
+def clean(_fd: int, _size: int) -> Verdict:
+    return Verdict(Kind.CLEAN)
+
+
+def test_a_descriptor_held_since_the_upload_cannot_change_what_was_released(home: Path, root: int, box: Box) -> None:
+    held = os.open(put(home, "a", b"harmless"), os.O_WRONLY)  # as an FTP worker or a custodian that fell has it
+    inode = os.fstat(held).st_ino
+    seen: list[bytes] = []
+
+    def scan(fd: int, size: int) -> Verdict:
+        os.pwrite(held, b"EVIL", 0)  # between the copy and its name
+        seen.append(os.pread(fd, size, 0))
+        return Verdict(Kind.CLEAN)
+
+    with box.open(b"a") as opened, Place(root, "released", (b"a",)) as place:
+        outcome = work.release(box, opened, place, scan, replace=False)
+    os.pwrite(held, b"EVIL", 0)
+    os.ftruncate(held, 100)
+    os.fchmod(held, 0o666)
+    os.close(held)
+    path = home / "released" / "a"
+    assert path.read_bytes() == b"harmless" and seen == [b"harmless"]
+    assert outcome.sha256 == hashlib.sha256(b"harmless").hexdigest()
+    assert path.stat().st_ino != inode and path.stat().st_mode & 0o777 == 0o644
+    assert outcome.released and outcome.removed
+    assert os.listdir(home / "incoming") == []
+
+
+@pytest.mark.parametrize("found", [Verdict(Kind.INFECTED, b"Eicar"), verdict.error("clamd is down")])
+def test_what_is_not_clean_is_held_and_leaves_no_copy(home: Path, root: int, box: Box, found: Verdict) -> None:
+    put(home, "a", b"content")
+    with box.open(b"a") as opened, Place(root, "released", (b"a",)) as place:
+        outcome = work.release(box, opened, place, lambda _fd, _size: found, replace=False)
+    assert not outcome.released and not outcome.removed and outcome.verdict == found
+    assert os.listdir(home / "released") == [] and os.listdir(home / "incoming") == ["a"]
+
+
+def test_without_a_scanner_it_is_released_unscanned(home: Path, root: int, box: Box) -> None:
+    put(home, "a", b"content")
+    with box.open(b"a") as opened, Place(root, "released", (b"b",)) as place:
+        assert work.release(box, opened, place, lambda _fd, _size: UNSCANNED, replace=False).released
+    assert (home / "released" / "b").read_bytes() == b"content"
+
+
+def test_a_name_that_is_taken_is_refused_before_the_copy(home: Path, root: int, box: Box) -> None:
+    put(home, "a", b"content")
+    (home / "released").mkdir(mode=0o755)
+    (home / "released" / "a").write_bytes(b"old")
+
+    def never(_fd: int, _size: int) -> Verdict:
+        raise AssertionError
+
+    with (
+        box.open(b"a") as opened,
+        Place(root, "released", (b"a",)) as place,
+        pytest.raises(ReleaseError, match="exists"),
+    ):
+        work.release(box, opened, place, never, replace=False)
+    assert os.listdir(home / "incoming") == ["a"]
+
+
+def test_an_upload_that_took_the_name_meanwhile_stays(home: Path, root: int, box: Box) -> None:
+    put(home, "a", b"first")
+
+    def scan(_fd: int, _size: int) -> Verdict:
+        (home / "incoming" / "a").unlink()
+        put(home, "a", b"second")
+        return Verdict(Kind.CLEAN)
+
+    keep = os.open(home / "incoming" / "a", os.O_RDONLY)  # so that its inode is not used again
+    with box.open(b"a") as opened, Place(root, "released", (b"a",)) as place:
+        outcome = work.release(box, opened, place, scan, replace=False)
+    os.close(keep)
+    assert outcome.released and not outcome.removed
+    assert (home / "released" / "a").read_bytes() == b"first"
+    assert (home / "incoming" / "a").read_bytes() == b"second"
+
+
+def test_an_exclusive_name_is_won_by_the_first(home: Path, root: int, box: Box) -> None:
+    put(home, "a", b"content")
+
+    def scan(_fd: int, _size: int) -> Verdict:
+        (home / "released" / "a").write_bytes(b"another was quicker")
+        return Verdict(Kind.CLEAN)
+
+    with (
+        box.open(b"a") as opened,
+        Place(root, "released", (b"a",)) as place,
+        pytest.raises(ReleaseError, match="exists"),
+    ):
+        work.release(box, opened, place, scan, replace=False)
+    assert (home / "released" / "a").read_bytes() == b"another was quicker"
+    assert os.listdir(home / "incoming") == ["a"]
+
+
+def test_a_replaced_file_is_the_old_one_or_the_new_one(home: Path, root: int, box: Box) -> None:
+    put(home, "a", b"new")
+    (home / "released").mkdir(mode=0o755)
+    (home / "released" / "a").write_bytes(b"old")
+    with (home / "released" / "a").open("rb") as old, box.open(b"a") as opened:
+        with Place(root, "released", (b"a",)) as place:
+            assert work.release(box, opened, place, clean, replace=True).released
+        assert old.read() == b"old"  # who fetches it at this moment gets it to the end
+    assert (home / "released" / "a").read_bytes() == b"new"
+    assert os.listdir(home / "released") == ["a"]

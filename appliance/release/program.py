@@ -1,7 +1,7 @@
 """Let a program look at a file: bytes on its standard input, its verdict in its exit code.
 
 Invariant: the program gets no name, no environment, no descriptor of ours but its three pipes, and no network; as root
-an account of its own. It ends with the verdict or with the time, and its whole process group with it.
+an account of its own. It ends with the verdict or with the time, and with it everything that it started.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _LIMITS = (  # for a scanner that loads its signatures and unpacks archives, and
     (resource.RLIMIT_FSIZE, 4 << 30),
     (resource.RLIMIT_AS, 8 << 30),
 )
+
+_ALONE = libc.CLONE_NEWNET | libc.CLONE_NEWIPC | libc.CLONE_NEWPID
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,9 @@ def _confined(account: Account | None, timeout: float) -> Callable[[], None]:
 
     def confine() -> None:
         """Runs in the child: what fails here keeps the program from starting."""
-        # an ordinary user may make a network namespace only inside a user namespace
-        libc.unshare(libc.CLONE_NEWNET if account else libc.CLONE_NEWUSER | libc.CLONE_NEWNET)
+        # an ordinary user may make the other namespaces only inside a user namespace
+        libc.unshare(_ALONE if account else _ALONE | libc.CLONE_NEWUSER)
+        _become_two()
         for kind, wanted in (*_LIMITS, (resource.RLIMIT_CPU, seconds)):
             most = resource.getrlimit(kind)[1]
             value = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
@@ -87,8 +90,24 @@ def _confined(account: Account | None, timeout: float) -> Callable[[], None]:
     return confine
 
 
+def _become_two() -> None:
+    """Only a child is in the new process namespace: it goes on, as the first in there, whose end ends all others.
+
+    We wait for it and end as it did. What one that was taken over leaves running could lie in the name of the next one.
+    """
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    pid = os.fork()
+    if not pid:
+        return
+    os.closerange(0, 65536)  # the ends of the pipes belong to the program alone
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    os._exit(code if code >= 0 else 128 - code)
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the group before its leader is reaped: until then nobody else can have its number."""
+    """End it, and with it its process namespace; before it is reaped nobody else can have its number."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):  # it changed its group, or is gone

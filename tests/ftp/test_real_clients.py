@@ -155,3 +155,13 @@ def test_lpxelinux_sends_what_it_sends(served: Server) -> None:
             raw.sock.sendall(b"RETR pub/c.iso\r\nQUIT\r\n")
             assert read_all(data) == b"c" * 5000
         assert [raw.reply()[:3] for _ in range(3)] == ["150", "226", "221"]
+
+
+@need("curl", "lftp")
+def test_curl_and_lftp_send_the_whole_file_where_nothing_can_be_resumed(boxed: Server, here: Path) -> None:
+    """They ask for the SIZE of what is there, are told that nothing is, and begin at the beginning (decision 0015)."""
+    content = os.urandom(200_000)
+    (here / "up").write_bytes(content)
+    run("curl", "-sS", "-C", "-", "-T", "up", url(boxed, "incoming/by-curl"), cwd=here)
+    run("lftp", "-e", "put -c up -o incoming/by-lftp; bye", url(boxed, ""), cwd=here)
+    assert [(boxed.box / name).read_bytes() == content for name in ("by-curl", "by-lftp")] == [True, True]

@@ -24,7 +24,8 @@ class ReleaseError(ApplianceError):
 
 def because(what: str, error: OSError) -> ReleaseError:
     """An error of the system in words."""
-    return ReleaseError(f"{what}: {error.strerror}")
+    remedy = " (as root, or as the user who runs the appliance)" if isinstance(error, PermissionError) else ""
+    return ReleaseError(f"{what}: {error.strerror}{remedy}")
 
 
 def root(path: str) -> int:

@@ -67,7 +67,7 @@ class Place:
         return fd
 
     def give(self, fd: int, *, replace: bool) -> None:
-        """Give the copy its name, in one step and durably. Raises ReleaseError: it has the name then, or nothing."""
+        """Give the copy its name, in one step and durably. Raises ReleaseError, which says if it has it all the same."""
         try:
             os.fchmod(fd, MODE)
             os.fsync(fd)
@@ -75,11 +75,15 @@ class Place:
                 self._replace(fd)
             else:
                 self._link(fd, self.name)
-            os.fsync(self._folder)
         except FileExistsError:
             raise ReleaseError(f"{self.shown} exists (--to another name, or --replace)") from None
         except OSError as error:
             raise folders.because(f"cannot put {self.shown} there", error) from None
+        try:
+            os.fsync(self._folder)
+        except OSError as error:
+            what = f"{self.shown} is there, but might not be after a power cut, so the upload is kept"
+            raise folders.because(what, error) from None
 
     def _link(self, fd: int, name: bytes) -> None:
         """open(2), O_TMPFILE: the magic link of the descriptor is the one way to name such a file."""

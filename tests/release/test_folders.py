@@ -94,3 +94,8 @@ def test_a_file_that_shrinks_is_told_and_one_that_grows_is_cut(tmp_path: Path) -
             list(folders.blocks(fd, 6))
     finally:
         os.close(fd)
+
+
+def test_who_may_not_is_told_who_may() -> None:
+    found = str(folders.because("cannot open it", PermissionError(13, "Permission denied")))
+    assert found == "cannot open it: Permission denied (as root, or as the user who runs the appliance)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -95,4 +96,25 @@ def test_a_file_that_changes_while_it_is_copied_is_not_copied(home: Path, root: 
     with Place(root, "released", (b"a",)) as place, pytest.raises(ReleaseError, match="changed while it was read"):
         place.copy(source, 6)
     assert os.listdir(home / "released") == []
+    os.close(source)
+
+
+def test_a_name_that_may_not_last_is_told_and_the_upload_kept(
+    home: Path, root: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = upload(home, b"x")
+    real = os.fsync
+
+    def sync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    with Place(root, "released", (b"a",)) as place:
+        copy = place.copy(source, 1)
+        monkeypatch.setattr(os, "fsync", sync)
+        with pytest.raises(ReleaseError, match="might not be after a power cut, so the upload is kept: Input/output"):
+            place.give(copy, replace=False)
+    assert (home / "released" / "a").read_bytes() == b"x"
+    os.close(copy)
     os.close(source)

@@ -47,7 +47,7 @@ class Desk:
 
 @contextlib.contextmanager
 def _desk(config: str | None, *, quiet: bool) -> Iterator[Desk]:
-    """Open the drop box that a configuration has. Raises ConfigError and ApplianceError."""
+    """Open the drop box that a configuration has. Raises ConfigError and ReleaseError."""
     import os
 
     from appliance import boxes
@@ -63,8 +63,6 @@ def _desk(config: str | None, *, quiet: bool) -> Iterator[Desk]:
     try:
         with Box(root, ftp.incoming.path, owners) as box:
             yield Desk(found.name, ftp, root, box)
-    except OSError as error:  # of a disk: whatever people do is told by the room
-        raise ApplianceError(f"{error.strerror or error}") from error
     finally:
         os.close(root)
 
@@ -170,7 +168,9 @@ def release(
     facts = {**_entry(outcome.upload), "sha256": outcome.sha256, "verdict": _said(outcome.verdict)}
     _record(event, {**_entry(outcome.upload), "sha256": outcome.sha256, "to": path}, outcome.verdict)
     if as_json:
-        output.document({"config": desk.config, **facts, "released": outcome.released, "to": path})
+        output.document(
+            {"config": desk.config, **facts, "released": outcome.released, "removed": outcome.removed, "to": path}
+        )
     elif outcome.released:
         output.fact(f"{outcome.sha256}  {path}")
     if not outcome.released:

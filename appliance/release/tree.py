@@ -67,7 +67,7 @@ class Place:
         return fd
 
     def give(self, fd: int, *, replace: bool) -> None:
-        """Give the copy its name, in one step and durably. Raises ReleaseError, which says if it has it all the same."""
+        """Give the copy its name, in one step and durably. Raises ReleaseError, which says if it has it in spite."""
         try:
             os.fchmod(fd, MODE)
             os.fsync(fd)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from appliance.custody import marks
-from tests.cli.conftest import Call
+from tests.cli.conftest import PROGRAM, Call
 
 
 @pytest.fixture
@@ -81,6 +81,18 @@ def test_a_time_beyond_every_calendar_is_shown_all_the_same(call: Call, config: 
     for seconds in (-(1 << 40), 1 << 33, 1 << 34):
         os.utime(path, (seconds, seconds))
         assert call("incoming", "list", "-c", config).out.endswith("  a\n")
+
+
+def test_a_reader_that_leaves_ends_the_list_quietly(config: Path, tree: Path) -> None:
+    for number in range(2000):
+        (tree / "incoming" / f"{number:04}").touch()
+    argv = [*PROGRAM, "incoming", "list", "-c", str(config)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().endswith(b"  0000\n")
+        process.stdout.close()
+        assert process.stderr.read() == f"configuration: {config}\n".encode()
+        assert process.wait(30) == 1
 
 
 def test_show_tells_the_digest_and_takes_the_name_as_it_is_shown(call: Call, config: Path, tree: Path) -> None:

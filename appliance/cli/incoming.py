@@ -126,10 +126,10 @@ def show(
             output.document({"config": desk.config, **facts})
             return
         for key, value in facts.items():
-            output.fact(f"{key + ':':9}{_verdict_line(value) if key == 'verdict' else value}")
+            output.fact(f"{key + ':':9}{_verdict_line(value) if key == 'verdict' else value if value != '' else '-'}")
 
 
-@app.command(short_help="copy one upload into the released tree, hashed and scanned, and remove it from the box")
+@app.command(short_help="give one upload to everybody: a copy, hashed and scanned")
 def release(
     name: Name,
     *,
@@ -241,7 +241,7 @@ def purge(
     if as_json:
         output.document({"config": desk.config, "removed": [_entry(upload) for upload in gone], "bytes": size})
     else:
-        output.fact(f"removed {len(gone)} uploads, {output.size(size)}")
+        output.fact(f"removed {_count(len(gone))}, {output.size(size)}")
 
 
 def _oldest(older: str | None, *, everything: bool) -> float:
@@ -259,10 +259,14 @@ def _oldest(older: str | None, *, everything: bool) -> float:
         raise typer.BadParameter(f"{error.what} ({error.remedy})") from None
 
 
+def _count(number: int) -> str:
+    return "1 upload" if number == 1 else f"{number} uploads"
+
+
 def _agreed(count: int, size: int) -> bool:
     if not sys.stdin.isatty():
-        raise ApplianceError(f"{count} uploads would be removed, and there is no terminal to ask on (--yes)")
-    return typer.confirm(f"Remove {count} uploads, {output.size(size)}?", err=True)
+        raise ApplianceError(f"{_count(count)} would be removed, and there is no terminal to ask on (--yes)")
+    return typer.confirm(f"Remove {_count(count)}, {output.size(size)}?", err=True)
 
 
 def _scanner(ftp: FtpSettings, *, needed: bool = True) -> Scanner:

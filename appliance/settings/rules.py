@@ -334,7 +334,8 @@ def _scan(settings: Settings) -> Iterator[Finding]:
         return
     if bool(scan.command) == (scan.clamd is not None):
         what = "there are two scanners" if scan.command else "there is no scanner"
-        yield Finding(what, "write command or clamd, one of them; or scan: null", ((*key, "command"), (*key, "clamd")))
+        keys: tuple[Path, ...] = ((*key, "command"), (*key, "clamd"), key)
+        yield Finding(what, "write command or clamd, one of them; or scan: null", keys)
     elif scan.command and not scan.command[0].startswith("/"):
         what = f"{scan.command[0]} is not an absolute path"
         yield Finding(

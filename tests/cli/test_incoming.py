@@ -99,6 +99,7 @@ def test_show_tells_the_digest_and_takes_the_name_as_it_is_shown(call: Call, con
     put(tree, b"caf\xe9", b"content")
     said = call("incoming", "show", r"caf\xe9", "-c", config)
     assert said.code == 0
+    assert said.out.startswith("name:    caf\\xe9\nclient:  192.0.2.7\nbytes:   7\nstored:  2023-11-14T22:13:20Z\n")
     assert "sha256:  " + hashlib.sha256(b"content").hexdigest() in said.out.splitlines()
     assert call("incoming", "show", r"caf\xe9", "-c", config, "--json").json()["bytes"] == 7
 
@@ -205,7 +206,7 @@ def test_a_purge_takes_the_old_ones(call: Call, config: Path, tree: Path, logged
     os.utime(put(tree, "new", b""))
     (tree / "incoming" / ".up-1").touch()
     said = call("incoming", "purge", "--older-than", "30d", "--yes", "-c", config)
-    assert (said.code, said.out) == (0, "removed 1 uploads, 3 bytes\n")
+    assert (said.code, said.out) == (0, "removed 1 upload, 3 bytes\n")
     assert sorted(os.listdir(tree / "incoming")) == [".up-1", "new"]
     said = call("incoming", "purge", "--all", "--yes", "--json", "-c", config)
     assert [entry["name"] for entry in said.json()["removed"]] == ["new"]
@@ -219,7 +220,7 @@ def test_a_purge_asks_on_a_terminal_and_refuses_without_one(
     put(tree, "a", b"123")
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     said = call("incoming", "purge", "--all", "-c", config)
-    assert said.code == 1 and "1 uploads would be removed, and there is no terminal to ask on (--yes)" in said.err
+    assert said.code == 1 and "1 upload would be removed, and there is no terminal to ask on (--yes)" in said.err
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr("typer.confirm", lambda _text, err: False)
     said = call("incoming", "purge", "--all", "-c", config)

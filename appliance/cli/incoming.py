@@ -178,7 +178,7 @@ def release(
         output.remark(f"appliance: {shown} is held: {_verdict_line(facts['verdict'])}")
         raise typer.Exit(ExitCode.FAILED)
     if not outcome.removed:
-        output.remark("the upload changed meanwhile; what has its name now was left in the drop box")
+        output.remark("the upload changed or cannot be removed; what has its name was left in the drop box")
 
 
 @app.command(short_help="remove one upload")

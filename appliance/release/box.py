@@ -102,12 +102,11 @@ class Box:
         if not names.is_upload(name):
             raise ReleaseError(f"{printable(name)} is not the name of an upload")
         try:
-            fd = folders.regular(name, self._folder)
+            fd, found = folders.regular(name, self._folder)
         except FileNotFoundError:
             raise ReleaseError(f"there is no upload {printable(name)} (appliance incoming list)") from None
         except OSError as error:
             raise folders.because(f"cannot open {printable(name)}", error) from None
-        found = os.fstat(fd)
         return Opened(Upload(name, marks.read(fd), found.st_size, found.st_mtime, found.st_ino), fd)
 
     def remove(self, upload: Upload) -> bool:

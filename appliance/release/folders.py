@@ -60,7 +60,7 @@ def below(above: int, parts: Iterable[bytes], owners: Collection[int], *, make: 
 
 def _step(folder: int, name: bytes, shown: str, *, make: bool) -> int:
     """Open the next folder; the one before is closed only when that went well."""
-    made = False
+    made, found = False, -1
     try:
         if make:
             try:
@@ -72,6 +72,8 @@ def _step(folder: int, name: bytes, shown: str, *, make: bool) -> int:
         if made:
             os.fchmod(found, 0o755)  # whatever the umask was
     except OSError as error:
+        if found >= 0:
+            os.close(found)
         raise because(f"cannot use the folder {shown}", error) from None
     os.close(folder)
     return found
@@ -85,13 +87,17 @@ def _judge(folder: int, owners: Collection[int], shown: str) -> None:
         raise ReleaseError(f"the folder {shown} can be written by others (chmod go-w it)")
 
 
-def regular(name: bytes, folder: int) -> int:
-    """Open a regular file to be read. Raises OSError, and ReleaseError for anything that is no regular file."""
+def regular(name: bytes, folder: int) -> tuple[int, os.stat_result]:
+    """Open a regular file to be read, and what it is. Raises OSError, and ReleaseError for anything else."""
     fd = os.open(name, _FILE, dir_fd=folder)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise ReleaseError(f"{printable(name)} is no regular file")
+    except BaseException:
         os.close(fd)
-        raise ReleaseError(f"{printable(name)} is no regular file")
-    return fd
+        raise
+    return fd, found
 
 
 def blocks(fd: int, size: int) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ Scanner: TypeAlias = Callable[[int, int], Verdict]  # an open file and its size
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`removed`: the upload is gone from the box; False also when it was held, which `verdict` tells."""
+    """`removed`: the upload is gone from the box; not so when it was held, has changed, or cannot be removed."""
 
     upload: Upload
     sha256: str
@@ -50,4 +50,11 @@ def release(box: Box, opened: Opened, place: Place, scan: Scanner, *, replace: b
         place.give(copy, replace=replace)
     finally:
         os.close(copy)
-    return Outcome(upload, sha256, verdict, removed=box.remove(upload))
+    return Outcome(upload, sha256, verdict, removed=_removed(box, upload))
+
+
+def _removed(box: Box, upload: Upload) -> bool:
+    try:
+        return box.remove(upload)
+    except ReleaseError:
+        return False  # it is released all the same, and has to be told and logged as that

@@ -75,7 +75,7 @@ def test_walking_leaves_no_descriptor_behind(home: Path, root: int) -> None:
 def test_only_a_regular_file_is_opened_and_nothing_waits(home: Path, root: int) -> None:
     os.mkfifo(home / "fifo")
     (home / "file").write_bytes(b"x")
-    os.close(folders.regular(b"file", root))
+    os.close(folders.regular(b"file", root)[0])
     for name in (b"fifo", b"incoming"):
         with pytest.raises(ReleaseError, match="is no regular file"):
             folders.regular(name, root)

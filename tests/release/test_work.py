@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,20 @@ def test_an_upload_that_took_the_name_meanwhile_stays(home: Path, root: int, box
     assert (home / "incoming" / "a").read_bytes() == b"second"
 
 
+def test_a_release_counts_although_the_upload_cannot_be_removed(
+    home: Path, root: int, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home, "a", b"content")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with box.open(b"a") as opened, Place(root, "released", (b"a",)) as place:
+        monkeypatch.setattr(os, "unlink", refuse)
+        outcome = work.release(box, opened, place, clean, replace=False)
+    assert outcome.released and not outcome.removed
+
+
 def test_an_exclusive_name_is_won_by_the_first(home: Path, root: int, box: Box) -> None:
     put(home, "a", b"content")
 
@@ -121,3 +137,74 @@ def test_a_replaced_file_is_the_old_one_or_the_new_one(home: Path, root: int, bo
         assert old.read() == b"old"  # who fetches it at this moment gets it to the end
     assert (home / "released" / "a").read_bytes() == b"new"
     assert os.listdir(home / "released") == ["a"]
+
+
+class FailingCalls:
+    """Stands for `os` in the room: the call number `at` fails, whichever it is."""
+
+    CALLS = ("open", "dup", "mkdir", "fstat", "stat", "fstatvfs", "pread", "write", "fsync", "fchmod", "link", "rename",
+             "unlink")  # fmt: skip
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    @property
+    def done(self) -> bool:
+        """Whether there was no such call any more."""
+        return self._left >= 0
+
+    def __getattr__(self, name: str) -> object:
+        real = getattr(os, name)
+        if name not in self.CALLS:
+            return real
+
+        def call(*arguments: object, **options: object) -> object:
+            self._left -= 1
+            if self._left == -1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(*arguments, **options)
+
+        return call
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_whichever_call_fails_the_tree_has_whole_files_and_nothing_is_lost(
+    home: Path, replace: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from appliance.release import box as box_module
+    from appliance.release import folders, tree
+
+    target = home / "released" / "sub" / "a"
+    before = len(os.listdir("/proc/self/fd"))
+    for at in range(200):
+        shutil.rmtree(home / "released", ignore_errors=True)
+        if replace:
+            target.parent.mkdir(parents=True, mode=0o755)
+            target.write_bytes(b"old")
+        put(home, "a", b"new")
+        failing = FailingCalls(at)
+        with monkeypatch.context() as patch:
+            for module in (box_module, folders, tree):
+                patch.setattr(module, "os", failing)
+            try:
+                root = folders.root(str(home))
+                try:
+                    with (
+                        Box(root, "incoming", {os.geteuid()}) as box,
+                        box.open(b"a") as opened,
+                        Place(root, "released", (b"sub", b"a")) as place,
+                    ):
+                        work.release(box, opened, place, clean, replace=replace)
+                finally:
+                    os.close(root)
+            except (ReleaseError, OSError):
+                pass
+        there = target.read_bytes() if target.exists() else b""
+        assert there in (b"old" if replace else b"", b"new"), at
+        assert there == b"new" or os.listdir(home / "incoming") == ["a"], at
+        assert not target.parent.exists() or set(os.listdir(target.parent)) <= {"a"}, at
+        assert len(os.listdir("/proc/self/fd")) == before, at
+        if failing.done:
+            assert at > 15 and there == b"new" and os.listdir(home / "incoming") == []
+            return
+    pytest.fail("the calls have no end")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -216,7 +217,7 @@ class Upload(Transfer):
         self._id = 0
 
     def _granted(self, allowed: int, fds: list[int]) -> None:
-        if len(fds) != 1 or self._fd >= 0:
+        if len(fds) != 1 or self._fd >= 0 or not stat.S_ISREG(os.fstat(fds[0]).st_mode):  # a pipe could stop us
             for fd in fds:
                 os.close(fd)
             raise WireError("a grant without its descriptor")

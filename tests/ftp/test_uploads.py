@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from appliance import wire as control
+from appliance.custody import wire as custody
 from tests.ftp.serving import SECONDS, Raw, Server, link, pour, server, settings, store, until
 
 RESET = struct.pack("ii", 1, 0)
@@ -408,3 +409,21 @@ def test_an_upload_is_two_lines_one_of_each_side(boxed: Server) -> None:
     assert boxed.custodian is not None
     assert "verb=STOR path=/incoming/a bytes=5" in boxed.worker.log_text()
     assert "stored client=127.0.0.1 name=a bytes=5" in boxed.custodian.log_text()
+
+
+def test_a_custodian_gone_bad_cannot_stop_the_worker_with_a_pipe(tree: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(10)
+    with server(tree, settings(incoming={"enabled": True})) as running, running.raw() as raw, running.raw() as other:
+        running.worker.tell(control.Link(0), (theirs.fileno(),))
+        theirs.close()
+        raw.passive()
+        raw.say("STOR incoming/x")
+        asked = custody.parse_from_worker(ours.recv(8192))
+        reading, writing = os.pipe()
+        socket.send_fds(ours, [custody.pack(custody.Granted(asked.id, 1 << 20))], [writing])
+        assert raw.reply().startswith("421")
+        assert other.ask("NOOP").startswith("200")
+        os.close(reading)
+        os.close(writing)
+    ours.close()

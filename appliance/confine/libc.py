@@ -7,6 +7,10 @@ import os
 from typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
+try:  # glibc loads it when a thread is ended (pthread_exit) and ends the process where it cannot, as in a jail
+    _libgcc: ctypes.CDLL | None = ctypes.CDLL("libgcc_s.so.1")
+except OSError:
+    _libgcc = None
 _libc.syscall.restype = ctypes.c_long
 
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG = 1, 2

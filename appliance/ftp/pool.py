@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
 _THREADS = 4  # one may hash for long; the others wait for the disk on behalf of downloads
+_END_S = 1.0  # a thread that is left is ended by the interpreter in ways that want to load a library
 _STACK = 512 << 10  # bytes of address space for each
 
 
@@ -89,9 +91,12 @@ class Pool:
         return done
 
     def close(self) -> None:
-        """Let the threads end when they have finished what they do; they are not waited for."""
+        """Let the threads end; one that a disk keeps is waited for no longer than _END_S."""
         for _ in self._threads:
             self._queue.put(None)
+        deadline = time.monotonic() + _END_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     # --- what the loop calls
 

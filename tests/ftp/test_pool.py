@@ -91,3 +91,16 @@ def test_it_starts_once(pool: Pool) -> None:
     before = threading.active_count()
     pool.start()
     assert threading.active_count() == before
+
+
+def test_closing_ends_the_threads_and_waits_for_no_stuck_one() -> None:
+    made, stuck = Pool(), threading.Event()
+    made.start()
+    made.submit(lambda _job: stuck.wait(SECONDS), lambda _job: None, no_wall)
+    made.close()
+    alive = [thread for thread in made._threads if thread.is_alive()]
+    assert len(alive) == 1
+    stuck.set()
+    alive[0].join(SECONDS)
+    assert not alive[0].is_alive()
+    os.close(made.fileno())

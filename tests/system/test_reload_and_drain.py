@@ -349,3 +349,11 @@ def test_each_custodian_has_its_own_folder_and_is_replaced_alone(running: Applia
     assert running.verb("reload").returncode == 0
     until(lambda: "tftp-custody" not in running.status()["services"], 25, "it leaves")
     assert running.ready()
+
+
+def test_the_threads_of_an_ftp_worker_end_without_a_library_that_the_jail_lacks(tmp_path: Path) -> None:
+    with appliance(tmp_path) as running:
+        running.ftp().close()
+        assert running.verb("drain").returncode == 0
+        assert running.wait() == 0
+        assert "must be installed" not in running.log.read_text()

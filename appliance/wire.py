@@ -13,6 +13,7 @@ Supervisor to child                          child to supervisor
   D  drain: finish within so many ms
   R  reply to a request (errno, descriptor)
   F  facts for the status child: JSON
+  O  open: the record file, opened anew
   B  ban: a client, and for how long            b  offence: a worker asks for a ban
 """
 
@@ -77,6 +78,11 @@ class Unshare:
 
 
 @dataclass(frozen=True, slots=True)
+class Reopened:
+    """The record file was opened anew, a descriptor that only appends: write there from now on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Take no new client; leave when the running transfers are done, at the latest after `milliseconds`."""
 
@@ -137,7 +143,7 @@ class Ban:
     client: str
 
 
-FromSupervisor: TypeAlias = Start | Adopt | Unadopt | Link | Share | Unshare | Drain | Reply | Facts | Ban
+FromSupervisor: TypeAlias = Start | Adopt | Unadopt | Link | Share | Unshare | Reopened | Drain | Reply | Facts | Ban
 FromChild: TypeAlias = Ready | Request | Query | Offence
 Message: TypeAlias = FromSupervisor | FromChild
 
@@ -147,6 +153,7 @@ _FIXED: dict[type, tuple[bytes, struct.Struct]] = {
     Link: (b"L", struct.Struct("!I")),
     Share: (b"T", struct.Struct("!I")),
     Unshare: (b"X", struct.Struct("!I")),
+    Reopened: (b"O", struct.Struct("")),
     Drain: (b"D", struct.Struct("!I")),
     Reply: (b"R", struct.Struct("!Ii")),
     Ready: (b"r", struct.Struct("!IBH")),

@@ -21,6 +21,7 @@ FIXED_UIDS = {
     "appliance-status": 64613,
     "appliance-scan": 64614,  # no service: the program that `appliance incoming` has look at an upload
 }
+_RECORD_MAX = 1 << 30  # bytes that a record file may have at least, where RLIMIT_FSIZE counts
 _SPARE = 256  # descriptors besides those that transfers and sessions need: channels, log, tables of up to 127 siblings
 
 
@@ -88,6 +89,8 @@ def _ftp(settings: Settings, host: Host) -> Service:
     workers = _workers(ftp.workers, host)
     secure = ftp.tls.mode != "off"
     first, last = (int(part) for part in ftp.passive_ports.split("-"))
+    record = settings.observe.xferlog or ""
+    longest = max(ftp.incoming.max_size, _RECORD_MAX if record else 0)
     return _service(
         settings,
         host,
@@ -104,11 +107,12 @@ def _ftp(settings: Settings, host: Host) -> Service:
         jail=ftp.root,
         bind_tcp=(first, last),
         nofile=4 * ftp.limits.sessions + _SPARE,
-        fsize=ftp.incoming.max_size if ftp.incoming.enabled and not host.log_to_file else -1,
+        fsize=longest if ftp.incoming.enabled and not host.log_to_file else -1,
         links=("custody",) if ftp.incoming.enabled else (),
         requests=("active", "ban") if ftp.active.enabled else ("ban",),
         files=tuple(path for path in (ftp.tls.certificate, ftp.tls.key) if path and secure),
         settings={"ftp": encode(ftp), "log": settings.observe.log, "workers": workers},
+        record=record,
     )
 
 

@@ -49,7 +49,7 @@ PURE = (
     "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",
     "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
     "tftp.neighbours", "observe.tally", "tftp.rates", "ftp.validity",
-    "release.verdict", "release.names",
+    "release.verdict", "release.names", "ftp.xferlog",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

@@ -64,6 +64,15 @@ def test_only_custodians_write_and_every_promise_exists() -> None:
         assert made.promise in PROMISES
 
 
+def test_the_limit_on_file_size_leaves_room_for_a_record_file() -> None:
+    ftp = replace(DEFAULTS.ftp, incoming=IncomingSettings(enabled=True, max_size=1 << 20))
+    observe = replace(DEFAULTS.observe, xferlog="/var/log/appliance/xferlog")
+    made = wired(replace(DEFAULTS, ftp=ftp, observe=observe))
+    assert (made["ftp"].record, made["ftp"].fsize) == ("/var/log/appliance/xferlog", 1 << 30)
+    assert [one.name for one in made.values() if one.record] == ["ftp"]
+    assert wired(replace(DEFAULTS, ftp=ftp))["ftp"].fsize == 1 << 20
+
+
 def test_a_log_in_a_plain_file_is_not_cut_by_the_limit_on_file_size() -> None:
     ftp = replace(DEFAULTS.ftp, incoming=IncomingSettings(enabled=True))
     assert wired(replace(DEFAULTS, ftp=ftp), replace(HOST, log_to_file=True))["ftp"].fsize == -1

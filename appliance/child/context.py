@@ -69,7 +69,7 @@ class Context:
     counters: Counters
     listeners: list[socket.socket] = field(default_factory=list)
     links: dict[str, socket.socket] = field(default_factory=dict)
-    documents: dict[str, int] = field(default_factory=dict)  # only the settings reader has any
+    documents: dict[str, int] = field(default_factory=dict)  # of the settings reader; "record" of workers
     tally: Tally = field(default_factory=Tally)
 
     def sibling(self, message: wire.Share | wire.Unshare, descriptors: list[int]) -> None:

@@ -13,6 +13,7 @@ from appliance.ftp.checksums import Checksums
 from appliance.ftp.loop import Loop
 from appliance.ftp.pool import Pool
 from appliance.ftp.rates import Rates
+from appliance.ftp.record import Record
 from appliance.ftp.seats import Seats
 from appliance.ftp.site import Sites
 from appliance.observe.log import Log
@@ -51,6 +52,7 @@ class House:
     request_active: Callable[[int, int], int]
     bans: Bans
     ask_ban: Callable[[str], None]
+    record: Record
     custodian: Custodian | None = None
     rates: Rates | None = None  # None: nothing is limited, and nothing is counted
     tls: Tls | None = None

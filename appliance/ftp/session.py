@@ -20,7 +20,7 @@ import pyftpdlib.ioloop  # first of its package: it silences the DeprecationWarn
 # isort: split
 from pyftpdlib.handlers import FTPHandler
 
-from appliance.ftp import addresses, filesystem, listing, policy
+from appliance.ftp import addresses, filesystem, listing, policy, xferlog
 from appliance.ftp.checksums import Claim
 from appliance.ftp.connections import LISTEN_S, Passive
 from appliance.ftp.data import Transfer
@@ -375,15 +375,33 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self.bytes += transfer.moved
         house.counters.add("failed" if cause else "transfers")
         house.counters.add("bytes", transfer.moved)
+        seconds = time.monotonic() - transfer.started
         house.log.info(
             "transfer",
             client=self.client_ip,
             verb=transfer.verb,
             path=transfer.path,
             bytes=transfer.moved,
-            seconds=round(time.monotonic() - transfer.started, 3),
+            seconds=round(seconds, 3),
             result=cause or "complete",
         )
+        if house.record.on:
+            self._write_line(transfer, seconds, done=not cause)
+
+    def _write_line(self, transfer: Transfer, seconds: float, *, done: bool) -> None:
+        line = xferlog.line(
+            ended=time.time(),
+            seconds=seconds,
+            client=self.client_ip,
+            size=transfer.moved,
+            path=transfer.path,
+            text=self.type_a,
+            verb=transfer.verb,
+            user=self.password,
+            done=done,
+        )
+        if line:
+            self.house.record.write(line)
 
     def begin(self, transfer: Transfer) -> None:
         """Start a transfer; the next commands wait for its end."""

@@ -20,6 +20,7 @@ from appliance.ftp.house import House
 from appliance.ftp.loop import READ, Loop, silence
 from appliance.ftp.pool import Pool
 from appliance.ftp.rates import Rates
+from appliance.ftp.record import Record
 from appliance.ftp.seats import Seats
 from appliance.ftp.site import Sites
 from appliance.ftp.uploads import Custodian
@@ -153,6 +154,8 @@ class Worker:
                 door.close()
         elif isinstance(message, wire.Link) and house.custodian is not None and fds:
             house.custodian.attach(socket.socket(fileno=fds.pop(0)))
+        elif isinstance(message, wire.Reopened) and fds:
+            house.record.replace(fds.pop(0))
         elif isinstance(message, wire.Ban):
             house.told_ban(message.client, message.seconds)
         elif isinstance(message, wire.Share | wire.Unshare):
@@ -232,6 +235,11 @@ def _house(context: Context) -> House:
     first, _dash, last = settings.passive_ports.partition("-")
     workers = int(context.settings["workers"])
     silence()
+
+    def lost(reason: str) -> None:
+        counters.add("log_dropped")
+        house.complain("xferlog line lost", "-", reason)
+
     pool = Pool()
     house = House(
         settings=settings,
@@ -250,6 +258,7 @@ def _house(context: Context) -> House:
         rates=_rates(settings, workers),
         request_active=lambda port, fd: context.channel.request(ACTIVE, port, fd),
         tls=_tls(context, settings, log),
+        record=Record(context.documents.get("record", -1), lost),
     )
     if settings.incoming.enabled:
         house.custodian = Custodian(house)

@@ -18,6 +18,13 @@ class ObserveSettings:
         Literal["journal", "json", "text"],
         Help("journal: readable lines with a level mark for systemd; json: one object a line; text: readable lines"),
     ] = "journal"
+    xferlog: Annotated[
+        Path | None,
+        Help(
+            "file that gets one line for each FTP download and upload, for log analysers; its name ends in .log or "
+            "xferlog; opened anew by a reload; null writes none"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

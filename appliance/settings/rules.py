@@ -20,6 +20,7 @@ from appliance.settings.tftp import TftpNetwork, TftpUploads
 from appliance.settings.units import format_duration, format_size
 
 Path: TypeAlias = tuple[str | int, ...]
+LOG_NAMES = (".log", "xferlog")  # the supervisor insists on the same (supervise.service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +275,18 @@ def _folders(settings: Settings) -> Iterator[Finding]:
                 yield Finding(what, f"name a folder outside {root}", ((key,), (name, "root")))
 
 
+def _xferlog(settings: Settings) -> Iterator[Finding]:
+    path, key = settings.observe.xferlog, ("observe", "xferlog")
+    if path is None:
+        return
+    if not path.endswith(LOG_NAMES):
+        yield Finding(f"{path} is no name of a log", "write one that ends in .log or xferlog", (key,))
+    for name, root in _served(settings):
+        if root != "/" and path.startswith(f"{root}/"):
+            what = f"{path} lies inside {name}.root, so it would be served"
+            yield Finding(what, f"name a file outside {root}", (key, (name, "root")))
+
+
 def _drop_box(settings: Settings) -> Iterator[Finding]:
     ftp = settings.ftp
     keys: tuple[Path, ...] = (("ftp", "incoming", "path"), ("ftp", "hide"))
@@ -396,6 +409,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _quotas,
     _roots,
     _folders,
+    _xferlog,
     _drop_box,
     _upload_folders,
     _released,

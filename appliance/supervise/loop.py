@@ -20,6 +20,7 @@ from appliance.supervise.group import Bound, Group
 from appliance.supervise.links import Links
 from appliance.supervise.notify import Notify
 from appliance.supervise.reading import Wiring
+from appliance.supervise.records import Records
 from appliance.supervise.reload import Reload
 from appliance.supervise.service import Service
 from appliance.supervise.siblings import Siblings
@@ -66,6 +67,7 @@ class Supervisor:
         self._active = requests.ActiveConnections(20, self._ftp_addresses)
         self._budgets: dict[int, requests.Budget] = {}
         self.bans = Bans()
+        self._records = Records()
         self.snapshot = Snapshot(self)
 
     # -- starting
@@ -75,6 +77,7 @@ class Supervisor:
         self._catch_signals()
         self._listen_for_acts()
         now = time.monotonic()
+        self._records.renew(self.wiring.services, ())
         for service in self.wiring.services:
             self.groups[service.name] = self.generation(service, self.bind(service, {}))
         for group in self.groups.values():
@@ -301,6 +304,18 @@ class Supervisor:
     def table_for(self, slot: WorkerSlot) -> list[int]:
         """The table in which a worker that starts counts its clients."""
         return self._siblings.fresh(slot)
+
+    def record_for(self, slot: WorkerSlot) -> list[int]:
+        """The record file that its workers append to."""
+        return self._records.of(slot.service)
+
+    def renew_records(self, coming: Iterable[Service]) -> None:
+        """Open the record files anew, so that one that was moved away is not written to any more. Raises StartError."""
+        self._records.renew(self.wiring.services, coming)
+        for slot in self._slots():
+            record = self._records.of(slot.service)
+            if record:  # one that still starts has got the old one, and reads this when it serves
+                slot.send(wire.Reopened(), record)
 
     def took_step(self, slot: WorkerSlot, event: Event, actions: tuple[Do, ...]) -> None:
         """A slot changed: lend or take back, repair links, and see what it means for the whole."""

@@ -87,6 +87,11 @@ class Reload:
             if getattr(wiring, name) != getattr(self._supervisor.wiring, name):
                 self._refuse([f"{name} cannot change while running (restart the appliance)"], config=True)
                 return
+        try:
+            self._supervisor.renew_records(wiring.services)
+        except StartError as error:
+            self._refuse([str(error)])
+            return
         self._wiring, self._trial = wiring, True
         renewed = frozenset(name for name, group in self._supervisor.groups.items() if group.renewed)
         self._begin(difference(self._supervisor.wiring.services, wiring.services, renewed))

@@ -30,6 +30,7 @@ class Service:
     ``promise`` names the system calls they keep (confine.promises); ``writes`` lets them write inside the jail.
     ``links`` are services that every worker gets a channel to. ``requests`` are the privileged requests it may make.
     ``files`` lie outside the jail and are loaded by a worker before it is locked in; a reload sees that they changed.
+    ``record`` is a file that the supervisor opens for them to append to; "" is none.
     ``owns``: the jail belongs to the service's own account, mode 0700, and is made if missing. ``bind_tcp``: first and
     last port its workers bind themselves, (0, 0) for none. ``required``: a worker that cannot be confined does not
     serve.
@@ -54,6 +55,7 @@ class Service:
     requests: tuple[str, ...]
     files: tuple[str, ...]
     settings: dict[str, Any]
+    record: str = ""
 
     @property
     def public(self) -> bool:
@@ -87,6 +89,7 @@ _KINDS = {
     "tftp": ("appliance.tftp.worker:prepare", "tftp"),
     "ftp": ("appliance.ftp.worker:prepare", "ftp"),
 }
+_LOG_NAMES = (".log", "xferlog")  # root opens this file to append to: never one that the system itself reads
 _HINTS = typing.get_type_hints(Service)
 _SIMPLE = {name: hint for name, hint in _HINTS.items() if hint in (str, int, bool)}
 
@@ -112,9 +115,11 @@ def _service(plain: Any) -> Service:
     )
     if (service.main, service.promise) != _KINDS.get(service.name):
         raise ValueError(f"{service.name!r} is no service of ours")
-    paths = (service.jail, *service.files)
+    paths = (service.jail, *service.files, *((service.record,) if service.record else ()))
     if not all(path.startswith("/") and "\0" not in path for path in paths) or not 1 <= service.workers <= 64:
         raise ValueError(f"{service.name}: paths or workers out of range")
+    if service.record and not service.record.endswith(_LOG_NAMES):
+        raise ValueError(f"{service.name}: {service.record!r} is no name of a log")
     if service.uid <= 0 or service.gid <= 0:
         raise ValueError(f"{service.name}: no service runs as root")
     return service

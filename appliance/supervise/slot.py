@@ -45,6 +45,9 @@ class Host(Protocol):
     def table_for(self, slot: WorkerSlot) -> list[int]:
         """The table in which a worker that is about to start counts its clients; empty if it has none."""
 
+    def record_for(self, slot: WorkerSlot) -> list[int]:
+        """The record file that its workers append to; empty if there is none."""
+
     def took_step(self, slot: WorkerSlot, event: Event, actions: tuple[Do, ...]) -> None:
         """The slot changed; lend, take back, forget, and look at the whole."""
 
@@ -206,10 +209,18 @@ class WorkerSlot:
         links = self._host.links_for(self)
         shares = self._host.table_for(self)
         table = tables.create(f"{self.service.name}.{self.index}")
-        fds = [table, *shares, *(sock.fileno() for sock in self.listeners), *(sock.fileno() for _, sock in links)]
+        record = self._host.record_for(self)
+        fds = [
+            table,
+            *shares,
+            *record,
+            *(sock.fileno() for sock in self.listeners),
+            *(sock.fileno() for _, sock in links),
+        ]
         roles = [
             "table",
             *("share" for _ in shares),
+            *("document:record" for _ in record),
             *(f"listener:{i}" for i in range(len(self.listeners))),
             *(f"link:{name}" for name, _ in links),
         ]

@@ -150,6 +150,7 @@ def start(
     listeners: tuple[socket.socket, ...] = (),
     links: dict[str, socket.socket] | None = None,
     before: Callable[[], None] = lambda: None,
+    documents: dict[str, int] | None = None,
 ) -> Process:
     """Fork a child that works in `folder`; `before` runs in it, to limit it further."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -163,6 +164,7 @@ def start(
             os.dup2(err, 2)
             os.chdir(folder)
             context = Context(name, 0, values, Channel(theirs), tables.Counters(table), list(listeners), links or {})
+            context.documents.update(documents or {})
             worker = main(context)
             before()
             worker.run()
@@ -335,6 +337,7 @@ def server(
     box: Path | None = None,
     workers: int = 1,
     more: tuple[socket.socket, ...] = (),
+    documents: dict[str, int] | None = None,
 ) -> Iterator[Server]:
     """An FTP worker over `root`, with a custodian when `incoming` is on, and `more` listeners than its own."""
     from appliance.ftp.worker import prepare
@@ -352,7 +355,7 @@ def server(
         keeper_context = custodian(folder, config.incoming, logs / "custody.log", custody_before)
         keeper = keeper_context.__enter__()
         links["custody"] = link(keeper)
-    process = start("ftp", prepare, values, root, logs / "ftp.log", (sock, *more), links, before)
+    process = start("ftp", prepare, values, root, logs / "ftp.log", (sock, *more), links, before, documents)
     for ours in links.values():
         ours.close()
     parent = ActiveParent(process.channel)

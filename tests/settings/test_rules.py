@@ -150,6 +150,17 @@ def test_state_is_not_inside_what_is_served() -> None:
     assert found(changed_top(state_dir="/srv/appliance")) == []
 
 
+def test_an_xferlog_has_the_name_of_a_log_and_is_not_served() -> None:
+    def with_log(path: str) -> Settings:
+        return changed_top(observe=replace(DEFAULTS.observe, xferlog=path))
+
+    remedy = "write one that ends in .log or xferlog"
+    assert found(with_log("/etc/passwd")) == [("error", "/etc/passwd is no name of a log", remedy)]
+    what = "/srv/appliance/ftp/xferlog lies inside ftp.root, so it would be served"
+    assert found(with_log("/srv/appliance/ftp/xferlog")) == [("error", what, "name a file outside /srv/appliance/ftp")]
+    assert found(with_log("/var/log/appliance/xferlog")) == found(with_log("/var/log/ftp.log")) == []
+
+
 def changed_top(**keys: Any) -> Settings:
     return replace(DEFAULTS, **keys)
 

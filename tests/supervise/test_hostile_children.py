@@ -45,6 +45,9 @@ class Watcher:
     def table_for(self, _slot: WorkerSlot) -> list[int]:
         return []
 
+    def record_for(self, _slot: WorkerSlot) -> list[int]:
+        return []
+
     def took_step(self, slot: WorkerSlot, event: Event, actions: tuple[Do, ...]) -> None:
         pass
 

@@ -1,0 +1,75 @@
+"""The xferlog of the whole program: confined workers, their common file, its rotation."""
+
+from __future__ import annotations
+
+import ftplib
+import os
+import signal
+import stat
+import threading
+from pathlib import Path
+
+from tests.ftp.test_xferlog import WORDS
+from tests.support import until
+from tests.system.running import Appliance, appliance
+
+
+def lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True) if path.exists() else []
+
+
+def fetch(running: Appliance, times: int) -> None:
+    for _ in range(times):
+        client = running.ftp()
+        client.retrbinary("RETR hello.txt", lambda _piece: None)
+        client.quit()
+
+
+def test_two_workers_write_one_file_and_follow_its_rotation_by_name(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "xferlog"
+    log.parent.mkdir(mode=0o755)
+    made = Appliance(tmp_path)
+    made.write(made.config.read_text().replace("log: text", f"log: text, xferlog: {log}"))
+    try:
+        running = made.start()
+        before = running.pids("ftp")
+        threads = [threading.Thread(target=fetch, args=(running, 10)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        until(lambda: len(lines(log)) == 40, 20, "a line for each transfer")
+        assert stat.S_IMODE(log.stat().st_mode) == 0o640
+        assert all(WORDS.fullmatch(line) for line in lines(log))
+        moved = {worker["transfers"] for worker in running.workers("ftp")}
+        assert 0 not in moved  # both workers have written
+
+        held = running.ftp()  # a session from before the rotation
+        os.rename(log, f"{log}.1")
+        assert running.verb("reload").returncode == 0
+        held.retrbinary("RETR hello.txt", lambda _piece: None)
+        held.close()
+        fetch(running, 10)
+        until(lambda: len(lines(log)) == 11, 20, "the new file gets the lines")
+        assert len(lines(Path(f"{log}.1"))) == 40
+        assert running.pids("ftp") == before  # nobody was replaced for it
+
+        os.kill(min(before), signal.SIGKILL)  # its successor gets the file as it is now
+        until(lambda: len(running.pids("ftp") - {min(before)}) == 2, 20, "a successor")
+        fetch(running, 10)
+        until(lambda: len(lines(log)) == 21, 20, "lines of the successor")
+    finally:
+        made.stop()
+
+
+def test_a_file_that_cannot_be_opened_refuses_the_start_and_a_reload_with_the_remedy(tmp_path: Path) -> None:
+    with appliance(tmp_path) as running:
+        text = running.config.read_text()
+        (tmp_path / "link.log").symlink_to(tmp_path / "elsewhere")
+        running.write(text.replace("log: text", f"log: text, xferlog: {tmp_path}/link.log"))
+        told = running.verb("reload")
+        assert told.returncode != 0
+        assert "observe.xferlog: cannot open" in told.stdout + told.stderr
+        assert not (tmp_path / "elsewhere").exists()
+        with running.ftp() as client:
+            assert isinstance(client, ftplib.FTP)

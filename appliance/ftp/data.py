@@ -37,6 +37,7 @@ class Transfer:
     def __init__(self, session: Session, verb: str, path: str) -> None:
         self.session, self.verb, self.path = session, verb, path
         self.house = session.house
+        self.house.counters.add("under_way")
         self.sock: socket.socket | None = None
         self.moved = 0
         self.started = self.progress = self.house.now
@@ -158,6 +159,8 @@ class Transfer:
 
     def close(self) -> None:
         """Let everything go without a word; may be called twice."""
+        if not self.over:
+            self.house.counters.add("under_way", -1)
         self.over = True
         if self._flow is not None:
             self._flow.leave()

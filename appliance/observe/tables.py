@@ -22,7 +22,8 @@ COUNTERS = (
     "dropped",  # datagrams or connections not answered at all
     "crashes",  # exceptions caught by the wall of the loop
     "retransmits",
-    "log_dropped",  # log lines that nobody was ready to read
+    "log_dropped",  # log lines that nobody was ready to read, lines of the xferlog that could not be written
+    "under_way",  # transfers of FTP sessions now
 )
 SLOT = {name: i + 1 for i, name in enumerate(COUNTERS)}
 SIZE = 4096

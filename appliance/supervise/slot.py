@@ -110,7 +110,12 @@ class WorkerSlot:
         self.boot_failure = self.state is Slot.STARTING and code > 0
         if self.state in (Slot.STARTING, Slot.SERVING):
             self._host.log.warning(
-                "worker died", service=self.service.name, worker=self.index, pid=self.pid, why=self.last_exit
+                "worker died",
+                service=self.service.name,
+                worker=self.index,
+                pid=self.pid,
+                why=self.last_exit,
+                **_lost(self.counters()),
             )
         self._let_go()
         self.event(Event.DIED, now)
@@ -261,6 +266,12 @@ class WorkerSlot:
 
     def _host_does(self, _now: float) -> None:
         """Lending, taking back and forgetting concern siblings: `took_step` does them."""
+
+
+def _lost(counters: dict[str, int]) -> dict[str, int]:
+    """What ended with a process, which wrote no line about it: sessions or transfers, and transfers of the sessions."""
+    lost = {"lost": counters["active"], "lost_transfers": counters["under_way"]}
+    return {name: count for name, count in lost.items() if count}
 
 
 def _take(channel: socket.socket) -> tuple[bytes, list[int]]:

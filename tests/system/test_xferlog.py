@@ -73,3 +73,19 @@ def test_a_file_that_cannot_be_opened_refuses_the_start_and_a_reload_with_the_re
         assert not (tmp_path / "elsewhere").exists()
         with running.ftp() as client:
             assert isinstance(client, ftplib.FTP)
+
+
+def test_what_a_killed_worker_had_under_way_is_told_by_the_supervisor(tmp_path: Path) -> None:
+    with appliance(tmp_path, workers=1) as running:
+        idle, busy = running.ftp(), running.ftp()
+        busy.voidcmd("TYPE I")
+        data = busy.transfercmd("RETR big.bin")  # nobody reads it to its end
+        (worker,) = until(lambda: [one for one in running.workers("ftp") if one["active"] == 2], 20, "two sessions")
+        assert data.recv(1) == b"\0"
+        os.kill(worker["pid"], signal.SIGKILL)
+        text = running.said("worker died")
+        (line,) = [line for line in text.splitlines() if "worker died" in line]
+        assert f"pid={worker['pid']}" in line
+        assert line.endswith("lost=2 lost_transfers=1")
+        for one in (data, idle, busy):
+            one.close()

@@ -48,8 +48,8 @@ PURE = (
     "supervise.bans", "ftp.bans", "ftp.rates", "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger",
     "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",
     "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
-    "tftp.neighbours", "observe.tally", "tftp.rates", "ftp.validity",
-    "release.verdict", "release.names", "ftp.xferlog",
+    "tftp.neighbours", "observe.tally", "tftp.rates", "ftp.validity", "release.verdict", "release.names",
+    "ftp.xferlog", "ftp.terms",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

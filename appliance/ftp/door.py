@@ -11,6 +11,7 @@ from appliance.ftp.handlers import Handler
 from appliance.ftp.house import House
 from appliance.ftp.loop import READ
 from appliance.ftp.site import NOT_SERVED
+from appliance.ftp.terms import TOO_OFTEN
 
 _LEAVING = "421 The service is going down."
 _IN_ONE_TURN = 64
@@ -75,7 +76,7 @@ class Door:
                 session.secure_now()
         except Exception:
             house.crashed(client)
-            house.seats.leave(client)
+            house.seats.leave(client, house.tariff.of(address))
             self._site.leave()
             sock.close()
             return
@@ -90,10 +91,13 @@ class Door:
             return NOT_SERVED
         if self._house.bans.banned(client, self._house.now):
             return bans.REFUSAL
+        terms = self._house.tariff.of(address)
+        if not self._house.arrivals.come(client, terms.per_minute, self._house.now):
+            return TOO_OFTEN
         refusal = self._site.take(address)
         if refusal:
             return refusal
-        refusal = self._house.seats.take(client)
+        refusal = self._house.seats.take(client, terms)
         if refusal:
             self._site.leave()
         return refusal

@@ -16,6 +16,7 @@ from appliance.ftp.rates import Rates
 from appliance.ftp.record import Record
 from appliance.ftp.seats import Seats
 from appliance.ftp.site import Sites
+from appliance.ftp.terms import Arrivals, Tariff
 from appliance.observe.log import Log
 from appliance.observe.tables import Counters
 from appliance.settings.ftp import FtpSettings
@@ -47,6 +48,8 @@ class House:
     checksums: Checksums
     memory: frozenset[int]
     seats: Seats
+    tariff: Tariff
+    arrivals: Arrivals
     networks: Networks
     passive_ports: range
     request_active: Callable[[int, int], int]
@@ -77,7 +80,7 @@ class House:
 
     def strike(self, client: str, address: str) -> None:
         """A client has done what is counted against it."""
-        if self.bans.strike(client, address, self.now):
+        if self.tariff.of(address).ban and self.bans.strike(client, address, self.now):
             self.ask_ban(client)
 
     def told_ban(self, client: str, seconds: int) -> None:

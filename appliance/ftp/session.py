@@ -326,7 +326,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         house.counters.set("active", len(house.sessions))
         house.dirty.discard(self)
         house.ready.discard(self)
-        house.seats.leave(self.client)
+        house.seats.leave(self.client, house.tariff.of(self.client_ip))
         self.site.leave()
         house.log.info(
             "session",

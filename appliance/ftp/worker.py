@@ -23,6 +23,7 @@ from appliance.ftp.rates import Rates
 from appliance.ftp.record import Record
 from appliance.ftp.seats import Seats
 from appliance.ftp.site import Sites
+from appliance.ftp.terms import Arrivals, Tariff
 from appliance.ftp.uploads import Custodian
 from appliance.observe.log import Log
 from appliance.settings import plain
@@ -247,7 +248,9 @@ def _house(context: Context) -> House:
         log=log,
         counters=counters,
         sites=Sites(settings),
-        seats=Seats(settings.limits.sessions, settings.limits.sessions_per_client, context.tally),
+        seats=Seats(settings.limits.sessions, context.tally),
+        tariff=Tariff(settings.limits),
+        arrivals=Arrivals(workers),
         pool=pool,
         checksums=Checksums(pool, settings.checksums.queue),
         memory=memory_devices(),

@@ -144,6 +144,23 @@ class TlsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FtpNetwork:
+    """Limits for the clients of a network, like one that is a single address behind a NAT."""
+
+    net: Annotated[Network, Help("the clients; of several networks that fit, the most specific one counts")]
+    sessions_per_client: Annotated[
+        Annotated[int, Ge(1), Le(100_000)] | None, Help("as in limits, for each of them; null is that of limits")
+    ] = None
+    sessions: Annotated[
+        int, Ge(0), Le(100_000), Help("sessions of the whole network, in all workers together; 0 is no limit")
+    ] = 0
+    connections_per_minute: Annotated[
+        Annotated[int, Ge(0), Le(1_000_000)] | None, Help("as in limits; null is that of limits, 0 is no limit")
+    ] = None
+    ban: Annotated[bool, Help("ban its clients by themselves (ftp.bans)")] = True
+
+
+@dataclass(frozen=True, slots=True)
 class FtpLimits:
     """What one server gives at most, to all and to one client. 0 is no limit where it is allowed."""
 
@@ -151,6 +168,15 @@ class FtpLimits:
     sessions_per_client: Annotated[
         int, Ge(1), Le(100_000), Help("sessions of one address (IPv6: one /64), in all workers together")
     ] = 8
+    connections_per_minute: Annotated[
+        int,
+        Ge(0),
+        Le(1_000_000),
+        Help("connections of one client in a minute; they may come at once; each worker has its part; 0 is no limit"),
+    ] = 0
+    networks: Annotated[
+        tuple[FtpNetwork, ...], MinLen(0), MaxLen(256), Help("other limits for the clients of some networks")
+    ] = ()
     login_timeout: Annotated[float, Unit("duration", 1, 3600), Help("time from connect to logged in")] = 30.0
     idle_timeout: Annotated[
         float, Unit("duration", 1, 86400), Help("silence that ends a session without a transfer")

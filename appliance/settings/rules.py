@@ -164,6 +164,20 @@ def _ftp_sites(settings: Settings) -> Iterator[Finding]:
                 yield Finding(what, "remove one of the two", ((*key, "hosts", j), ("ftp", "sites", other, "hosts")))
 
 
+def _ftp_networks(settings: Settings) -> Iterator[Finding]:
+    limits, base = settings.ftp.limits, ("ftp", "limits", "networks")
+    first: dict[str, int] = {}
+    for i, network in enumerate(limits.networks):
+        if first.setdefault(str(ip_network(network.net)), i) != i:
+            what = f"{network.net} stands in the list twice; this one never counts"
+            yield Finding(what, "remove one of the two", ((*base, i, "net"),))
+        for name, count in (("sessions", network.sessions), ("sessions_per_client", network.sessions_per_client)):
+            if count and count > limits.sessions:
+                what = f"{count} is more than the {limits.sessions} sessions of limits, so it limits nobody"
+                keys: tuple[Path, ...] = ((*base, i, name), ("ftp", "limits", "sessions"))
+                yield Finding(what, f"write at most {limits.sessions}, or raise limits.sessions", keys, "warning")
+
+
 def _machines(settings: Settings) -> Iterator[Finding]:
     first: dict[str, int] = {}
     for i, machine in enumerate(settings.tftp.machines):
@@ -402,6 +416,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _rates,
     _sites,
     _ftp_sites,
+    _ftp_networks,
     _machines,
     _remap,
     _patience,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.settings.ftp import FtpBans, FtpNetwork
 from tests.ftp.serving import SECONDS, Server, read_all, server, settings, store, until
 
 
@@ -145,6 +146,51 @@ def test_a_thousand_silent_clients_lock_nobody_out(tree: Path) -> None:
         for sock in silent:
             sock.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_512_silent_connections_of_one_address_leave_room_for_everyone_else(tree: Path) -> None:
+    with server(tree, settings(limits={"sessions_per_client": 8, "sessions": 64})) as running:
+        silent = [socket.create_connection((running.host, running.port), SECONDS) for _ in range(512)]
+        until(lambda: running.worker.counters()["refused"] == 512 - 8)
+        others = [greeting(running, f"127.0.0.{number}") for number in range(2, 50)]
+        assert {text[:3] for _sock, text in others} == {"220"}
+        assert running.worker.counters()["active"] == 8 + 48
+        for sock in (*silent, *(sock for sock, _text in others)):
+            sock.close()
+
+
+def test_the_clients_of_a_network_have_its_limits_and_others_those_of_all(tree: Path) -> None:
+    campus = FtpNetwork("127.0.0.8/29", sessions_per_client=3, sessions=4, ban=False)
+    limits = {"sessions_per_client": 1, "networks": (campus,)}
+    with server(tree, settings(limits=limits, bans=FtpBans(after=1))) as running:
+        held = [greeting(running, f"127.0.0.{number}") for number in (9, 9, 9, 9, 10, 10, 2, 2)]
+        texts = [text for _sock, text in held]
+        assert [text[:3] for text in texts] == ["220", "220", "220", "421", "220", "421", "220", "421"]
+        assert "your address" in texts[3] and "your network" in texts[5] and "your address" in texts[7]
+        held[0][0].sendall(b"PORT 192,0,2,1,19,136\r\n" + b"USER anonymous\r\nPASS x\r\nPORT 192,0,2,1,19,136\r\n")
+        until(lambda: running.worker.counters()["refused"] >= 4)
+        held[0][0].close()
+        until(lambda: running.worker.counters()["active"] == 4)
+        again, text = greeting(running, "127.0.0.10")
+        assert text.startswith("220") and running.worker.offences == []
+        for sock in (again, *(sock for sock, _text in held)):
+            sock.close()
+
+
+def test_a_client_that_comes_too_often_is_told_so_and_others_are_served(tree: Path) -> None:
+    spared = FtpNetwork("127.0.0.3", connections_per_minute=0)
+    with server(tree, settings(limits={"connections_per_minute": 5, "networks": (spared,)})) as running:
+        texts = [_greeted(running, "127.0.0.1") for _ in range(8)]
+        assert [text[:3] for text in texts] == ["220"] * 5 + ["421"] * 3
+        assert "in a minute" in texts[-1]
+        assert _greeted(running, "127.0.0.2").startswith("220")
+        assert {_greeted(running, "127.0.0.3")[:3] for _ in range(20)} == {"220"}
+
+
+def _greeted(running: Server, source: str) -> str:
+    sock, text = greeting(running, source)
+    sock.close()
+    return text
 
 
 def test_refusals_do_not_flood_the_log(tree: Path) -> None:

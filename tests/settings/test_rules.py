@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from appliance.settings.ftp import FtpNetwork, FtpSite
+
 from dataclasses import replace
 from typing import Any
 
@@ -543,3 +545,16 @@ def test_there_is_one_scanner_and_it_can_be_found(scan: IncomingScan, what: str,
     expected = [("error", what, remedy)] if what else []
     assert found(changed(ftp={"incoming": {**BOX, "scan": scan}})) == expected
     assert found(changed(ftp={"incoming": {"scan": scan}})) == []
+
+
+def test_networks_of_ftp_limits_are_told_apart_and_limit_somebody() -> None:
+    networks = (FtpNetwork("192.0.2.0/24", sessions=10), FtpNetwork("192.0.2.0/24", sessions_per_client=11))
+    settings = changed(ftp={"limits": replace(DEFAULTS.ftp.limits, sessions=10, networks=networks)})
+    assert found(settings) == [
+        ("error", "192.0.2.0/24 stands in the list twice; this one never counts", "remove one of the two"),
+        (
+            "warning",
+            "11 is more than the 10 sessions of limits, so it limits nobody",
+            "write at most 10, or raise limits.sessions",
+        ),
+    ]

@@ -182,6 +182,22 @@ def folders(settings: Settings, machine: Machine) -> Findings:
             yield fault(key, f"{what} by uid {machine.uid}", f"as root: {mine}")
 
 
+def xferlog(settings: Settings, machine: Machine) -> Findings:
+    """The file that the supervisor opens to append to: its folder is there and not everybody's, and it is no link."""
+    key, path = "observe.xferlog", settings.observe.xferlog
+    if path is None or not settings.ftp.enabled:
+        return
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        yield fault(key, f"there is no folder {folder}", f"install -d -o {machine.uid} -m 0755 {folder}")
+        return
+    above = os.stat(folder)
+    if above.st_uid not in (0, machine.uid) or (above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX):
+        yield fault(key, f"{folder} can be written by others", f"chown {machine.uid} {folder}; chmod go-w {folder}")
+    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
+        yield fault(key, f"{path} is no plain file", "name another file, or move that one away")
+
+
 def disk(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (the judgements share one signature)
     """Room for the state and for what may be uploaded."""
     free = free_bytes(settings.state_dir)
@@ -384,6 +400,7 @@ _JUDGEMENTS: tuple[Judgement, ...] = (
     released,
     scanner,
     uploads,
+    xferlog,
     addresses,
     certificate,
     source_port,

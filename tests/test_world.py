@@ -477,6 +477,24 @@ def test_folders_that_can_be_made_are_fine(tmp_path: Path) -> None:
     assert found(world.folders, settings, Machine(uid=os.geteuid())) == []
 
 
+def test_an_xferlog_has_a_folder_that_is_there_and_not_everybodys_and_is_no_link(tmp_path: Path) -> None:
+    folder, me = tmp_path / "log", Machine()
+    path = folder / "xferlog"
+    settings = changed(observe={"xferlog": str(path)})
+    assert found(world.xferlog, changed()) == []
+    (missing,) = found(world.xferlog, settings, me)
+    assert f"there is no folder {folder}" in missing and f"install -d -o {me.uid} -m 0755 {folder}" in missing
+    folder.mkdir(mode=0o755)
+    assert found(world.xferlog, settings, me) == []
+    path.write_bytes(b"")
+    assert found(world.xferlog, settings, me) == []
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    folder.chmod(0o777)
+    written, link = found(world.xferlog, settings, me)
+    assert "can be written by others" in written and "is no plain file" in link
+
+
 def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings = changed(state_dir=f"{tmp_path}/file/state", run_dir=str(tmp_path))

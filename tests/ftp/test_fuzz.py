@@ -88,6 +88,7 @@ def test_memory_and_descriptors_return_after_many_sessions(served: Server) -> No
                 while sock.recv(4096):
                     pass
         until(lambda: served.worker.counters()["active"] == 0)
+        assert served.worker.counters()["under_way"] == 0
 
     sessions(300)
     base, held = memory(), descriptors(served.worker.pid)

@@ -77,7 +77,7 @@ class Supervisor:
         self._catch_signals()
         self._listen_for_acts()
         now = time.monotonic()
-        self._records.renew(self.wiring.services, ())
+        self._records.renew((), self.wiring.services)
         for service in self.wiring.services:
             self.groups[service.name] = self.generation(service, self.bind(service, {}))
         for group in self.groups.values():

@@ -23,18 +23,23 @@ class Records:
         self._open: dict[str, int] = {}
 
     def renew(self, current: Iterable[Service], coming: Iterable[Service]) -> None:
-        """Open the files of both anew, and let all others go. Raises StartError, and then nothing has changed."""
-        services = [*current, *coming]
-        jails = tuple(service.jail for service in services)
+        """Open the files of `coming` anew. Raises StartError, and then nothing has changed.
+
+        Those of `current` alone stay as they are, so that a file that is gone does not hinder its removal; others go.
+        """
+        current, coming = tuple(current), tuple(coming)
+        jails = tuple(service.jail for service in (*current, *coming))
         new: dict[str, int] = {}
         try:
-            for path in {service.record for service in services if service.record}:
+            for path in {service.record for service in coming if service.record}:
                 new[path] = _opened(path, jails)
         except StartError:
             _close(new)
             raise
-        old, self._open = self._open, new
-        _close(old)
+        staying = {service.record for service in current} - new.keys()
+        old, kept = self._open, {path: held for path, held in self._open.items() if path in staying}
+        self._open = {**kept, **new}
+        _close({path: held for path, held in old.items() if path not in kept})
 
     def of(self, service: Service) -> list[int]:
         """The descriptor for the workers of a service; none where it records nothing."""

@@ -32,7 +32,7 @@ def umask() -> Iterator[None]:
 
 def test_the_file_is_made_for_us_and_only_appended_to(service: Service, umask: None) -> None:
     records = Records()
-    records.renew([service], ())
+    records.renew((), [service])
     (descriptor,) = records.of(service)
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     assert flags & os.O_APPEND
@@ -53,6 +53,20 @@ def test_a_file_that_was_moved_away_is_opened_anew(service: Service) -> None:
     os.write(*records.of(service), b"2\n")
     assert Path(service.record).read_bytes() == b"2\n"
     assert Path(f"{service.record}.1").read_bytes() == b"1\n"
+
+
+def test_a_folder_that_is_gone_does_not_hinder_another_name_for_the_file(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir(mode=0o755)
+    first, records = replace(service, record=f"{tmp_path}/log/x.log"), Records()
+    records.renew((), [first])
+    before = records.of(first)
+    os.unlink(first.record)
+    os.rmdir(tmp_path / "log")
+    records.renew([first], [service])
+    assert records.of(first) == before  # for its workers, until all of them are gone
+    assert records.of(service) != before
+    records.renew([service], [service])
+    assert records.of(first) == []
 
 
 def _link(path: Path) -> None:
@@ -77,10 +91,10 @@ def _open_folder(path: Path) -> None:
 def test_what_is_no_file_of_ours_is_refused_and_the_old_one_kept(service: Service, spoil: object) -> None:
     assert callable(spoil)
     records = Records()
-    records.renew([service], ())
+    records.renew((), [service])
     before = records.of(service)
     os.unlink(service.record)
     spoil(Path(service.record))
     with pytest.raises(StartError, match=r"observe\.xferlog.*\("):
-        records.renew([service], ())
+        records.renew([service], [service])
     assert records.of(service) == before

@@ -226,8 +226,7 @@ def test_a_slow_disk_delays_nobody_else(tree: Path, kind: str) -> None:
                 worst, rounds = max(worst, time.monotonic() - started), rounds + 1
             took = time.monotonic() - began
     assert took > 1.5, "the disk was not slow"
-    assert rounds > 100
-    assert worst < 0.15  # 20 ms where the machine is not shared; 250 ms and more when the loop reads
+    assert rounds > 100  # thousands; 13 when the loop reads: counted, because one round may wait for the machine itself
     for name, content in contents.items():
         wire = content if kind == "I" else content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         assert found[name] == wire

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from appliance.settings.ftp import FtpNetwork, FtpSite
-
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from appliance.settings import rules
-from appliance.settings.ftp import FtpSite, IncomingScan
+from appliance.settings.ftp import FtpNetwork, FtpSite, IncomingScan
 from appliance.settings.main import Settings
 from appliance.settings.tftp import TftpMachine, TftpNetwork, TftpRemap, TftpSite
 

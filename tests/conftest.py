@@ -22,6 +22,10 @@ SLOW = (
     "ftp/test_data", "upload_with_losses", "silent_client_is_given_up", "tftp/test_paced",
     "the_next_offer_smaller", "never_waits_for_a_timeout", "wait_no_longer_while", "that_waits_for_a_checksum",
     "does_not_go_on",
+    "a_big_folder", "a_listing_that_is_dropped", "far_down_is_listed", "goes_away_meanwhile", "ftp/test_worker",
+    "release/test_program", "release/test_clamd", "tftp/test_loss", "test_ftpsclient", "test_write_matrix",
+    "not_anonymous_counts", "cli/test_incoming", "learns_from_transfers", "tftp/test_transfer", "tftp/test_receiving",
+    "ftp/test_tls.py", "retention_are_swept", "custodian_before_still", "over_the_control_connection", "test_pool",
 )  # fmt: skip
 
 

@@ -35,17 +35,18 @@ lint: $(VENV)/dev.stamp
 format: $(VENV)/dev.stamp ## rewrite the code in the house format
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
 
+# The lists are complete: nothing is resolved (--no-deps), or a release newer than the one listed would be asked for.
 $(VENV)/run.stamp: requirements/build.txt requirements/run.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo 'appliance needs Python 3.11 or newer with venv: apt-get install python3-venv' >&2; exit 1; }
 	@echo 'setting up .venv (once) ...' >&2
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --require-hashes -r requirements/build.txt
-	@$(PIP) install --require-hashes --no-build-isolation -r requirements/run.txt
+	@$(PIP) install --no-deps --require-hashes -r requirements/build.txt
+	@$(PIP) install --no-deps --require-hashes --no-build-isolation -r requirements/run.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
-	@$(PIP) install --require-hashes --no-build-isolation -r requirements/dev.txt
+	@$(PIP) install --no-deps --require-hashes --no-build-isolation -r requirements/dev.txt
 	@touch $@
 
 clean: ## remove what the build made

@@ -91,6 +91,15 @@ class Handler(Summing, Secured):
 
     def ftp_STOR(self, path: str) -> None:
         custodian, declared, self._declared = self.house.custodian, self._declared, 0
+        kept, at = self.kept, self._restart_position
+        if at and kept is not None and custodian is not None:  # the same path: the policy has seen to it
+            if self.type_a or at > kept.written:
+                self.respond(f"554 REST goes up to {kept.written} here, in TYPE I.")
+            else:
+                kept.at = at
+                self.begin(uploads.Upload(self, path, custodian, declared, kept))
+            return
+        self.drop_kept()
         if custodian is None or not custodian.here:
             self.respond(uploads.AWAY)
         else:  # it starts when the custodian has granted it
@@ -251,6 +260,7 @@ class Handler(Summing, Secured):
     def flush_account(self) -> None:
         """Back to the state before log-in (REIN, or USER again); a transfer would have held this back."""
         self.drop_data()
+        self.drop_kept()
         self.authenticated = False
         self.fs = None
         self.username = self.password = ""
@@ -287,6 +297,9 @@ class Handler(Summing, Secured):
     ftp_CDUP = ftp_CWD
 
     def ftp_SIZE(self, path: str) -> None:
+        if self.kept is not None and path == self.kept.path:  # for who wants to continue it, and for nobody else
+            self.respond("550 SIZE is not told in TYPE A." if self.type_a else f"213 {self.kept.written}")
+            return
         try:
             found = filesystem.look(path)
             size = found.st_size

@@ -106,6 +106,7 @@ VERBS: dict[str, Verb] = {
         Verb(Use.WRITE, _MAY),
     ),
 }
+MOVES = frozenset(verb for verb, row in VERBS.items() if row.use in (Use.FETCH, Use.STORE))
 SYNONYMS = {"XCWD": "CWD", "XCUP": "CDUP", "XPWD": "PWD", "XMKD": "MKD", "XRMD": "RMD"}  # RFC 1123 section 4.1.3.1
 # Verbs of HTTP: a browser was made to send a request here; what follows is not the client's own (cross-protocol attack)
 FOREIGN = frozenset(("GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "TRACE", "PATCH", "DELETE", "PRI"))
@@ -123,7 +124,7 @@ class State(NamedTuple):
     """What of a session decides about a command.
 
     `data`: a data connection is arranged. `rest`: REST is pending. `secure`: the control connection is under TLS.
-    `private`: data connections will be (PROT P).
+    `private`: data connections will be (PROT P). `kept`: the path of an upload of this session that was cut short.
     """
 
     logged_in: bool
@@ -133,6 +134,7 @@ class State(NamedTuple):
     rest: bool = False
     secure: bool = False
     private: bool = False
+    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ NO_ARGUMENT = Refuse(501, "Command needs an argument.")
 ARGUMENT = Refuse(501, "Command takes no argument.")
 NO_DATA = Refuse(425, "Use PASV, EPSV, PORT or EPRT first.")
 EPSV_ONLY = Refuse(501, "Only EPSV is allowed after EPSV ALL.")
-NO_RESUME = Refuse(501, "Uploads cannot be resumed.")
+NO_RESUME = Refuse(501, "Only an upload that broke off in this session can be resumed.")
 NO_FOLDERS = Refuse(553, "Uploads go directly into the drop box.")
 TLS_FIRST = Refuse(503, "Send AUTH TLS first.")
 TLS_ALREADY = Refuse(503, "TLS is on already.")
@@ -329,6 +331,8 @@ def _fetch(command: Command, state: State, rules: Rules) -> Verdict:
 
 def _about(command: Command, state: State, rules: Rules) -> Verdict:
     path = resolve(state.cwd, command.argument)
+    if path == state.kept and command.verb == "SIZE":  # how much of it is here, for REST
+        return Run(path, Place.IN_BOX)
     return Run(path) if rules.place(path) is Place.TREE else MISSING
 
 
@@ -346,7 +350,7 @@ def _store(command: Command, state: State, rules: Rules) -> Verdict:
         return NO_FOLDERS
     if place is not Place.IN_BOX:
         return DENIED
-    if state.rest:
+    if state.rest and path != state.kept:
         return NO_RESUME
     return Run(path, place) if state.data else NO_DATA
 

@@ -2,7 +2,8 @@
 
 Invariant: 226 is only ever answered after the custodian's Done, and a commit is only asked for when the client has
 ended the data connection in order (recv gave b"", never an error; under TLS that takes close_notify) and still is
-there. Everything else ends with Abort, or with the end of the link, and the custodian removes what there is.
+there. Everything else ends with Abort, or with the end of the link, and the custodian removes what there is; but for a
+data connection that broke, whose upload is kept for a while in case its session continues it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from appliance.errors import WireError
 from appliance.ftp import ascii
 from appliance.ftp.data import Transfer
 from appliance.ftp.funnel import Funnel
+from appliance.ftp.kept import Kept
 from appliance.ftp.loop import READ, WRITE
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class Custodian:
     def __init__(self, house: House) -> None:
         self._house = house
         self._sock: socket.socket | None = None
-        self._uploads: dict[int, Upload] = {}
+        self._uploads: dict[int, Upload | Kept] = {}
         self._next_id = 0
         self._queue: deque[bytes] = deque()
         self.funnel = Funnel()
@@ -86,6 +88,10 @@ class Custodian:
         self._uploads[self._next_id] = upload
         self.say(wire.Reserve(self._next_id, declared, upload.session.client, name[: wire.MAX_NAME]))
         return self._next_id
+
+    def take(self, number: int, upload: Upload | Kept) -> None:
+        """What is said about this upload comes to another from now on."""
+        self._uploads[number] = upload
 
     def forget(self, number: int) -> None:
         """No answer about this upload is wanted any more."""
@@ -169,11 +175,13 @@ class Custodian:
 
 
 class Upload(Transfer):
-    """STOR: reserve, receive within the allowance, commit."""
+    """STOR: reserve, receive within the allowance, commit. `kept` is what is continued."""
 
     events = READ
 
-    def __init__(self, session: Session, path: str, custodian: Custodian, declared: int) -> None:
+    def __init__(
+        self, session: Session, path: str, custodian: Custodian, declared: int, kept: Kept | None = None
+    ) -> None:
         super().__init__(session, "STOR", path)
         self._custodian = custodian
         self._text = session.type_a
@@ -184,8 +192,18 @@ class Upload(Transfer):
         self._enough: Reason | None = None  # why there will be no further extension
         self._committing = False
         self._written = 0
-        name = path.rpartition("/")[2].encode("utf-8", "surrogateescape")
-        self._id = custodian.reserve(self, name, declared)
+        if kept is None:
+            name = path.rpartition("/")[2].encode("utf-8", "surrogateescape")
+            self._id = custodian.reserve(self, name, declared)
+        else:
+            self._go_on_with(kept)
+
+    def _go_on_with(self, kept: Kept) -> None:
+        self._id, self._written, self._allowed = kept.number, kept.at, kept.allowed
+        self._asked, self._enough = kept.asked, kept.enough
+        self._fd = kept.hand_over()
+        os.lseek(self._fd, kept.at, os.SEEK_SET)
+        self._custodian.take(self._id, self)
 
     # --- what the custodian says
 
@@ -342,6 +360,22 @@ class Upload(Transfer):
             tls.bye()
         except OSError:
             pass
+
+    def broken(self, number: int) -> None:
+        if self.over or not self._worth_keeping():
+            super().broken(number)
+            return
+        kept = Kept(self.session, self._custodian, self._id, self.path, self._fd)
+        kept.written, kept.allowed, kept.asked, kept.enough = self._written, self._allowed, self._asked, self._enough
+        self._fd, self._id = -1, 0
+        self.session.kept = kept
+        text = f"426 Data connection closed; {kept.written} bytes are kept for REST in this session."
+        self.end(text, os.strerror(number))
+
+    def _worth_keeping(self) -> bool:
+        """In TYPE A the place in the file is not the place in what was sent."""
+        whole = self._fd >= 0 and self._id and not self._committing and not self._text
+        return bool(whole and self._written and self.house.settings.incoming.resume)
 
     def check(self, now: float) -> None:
         if self._committing or self._fd < 0:

@@ -109,7 +109,7 @@ class Worker:
         house.sites.renderings.sweep()
         for door in self._all_doors():
             door.open()
-        for session in list(house.sessions):
+        for session in [session for session in house.sessions if session.look_at <= house.now]:
             _guarded(lambda session=session: session.check(house.now), session.handle_error)  # type: ignore[misc]
         if self._leave_by is not None:
             self._send_home()

@@ -66,6 +66,11 @@ class IncomingSettings:
     retention: Annotated[
         float, Unit("duration", 60, 3650 * 86400, zero=True), Help("uploads older than this are swept; 0 keeps them")
     ] = 30 * 86400.0
+    resume: Annotated[
+        float,
+        Unit("duration", 1, 3600, zero=True),
+        Help("time that an upload whose data connection broke waits for REST in its own session; 0 removes it at once"),
+    ] = 120.0
     deny_names: Annotated[tuple[Pattern, ...], Help("shell patterns of names that are refused")] = ()
     released: Annotated[
         RelativePath, Help("folder inside the root, outside of the drop box, that `appliance incoming release` fills")

@@ -32,7 +32,7 @@ ftp:
   root: {{root}}
   passive_ports: "{_PASSIVE[0]}-{_PASSIVE[1]}"
   incoming: {{{{enabled: true, path: {BOX[OURS]}, quota: 8GiB, per_client_quota: 8GiB}}}}
-  limits: {{{{sessions: 12000, sessions_per_client: 12000}}}}
+  limits: {{{{sessions: 24000, sessions_per_client: 24000}}}}
 observe: {{{{log: text}}}}
 """
 _VSFTPD = f"""\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ftplib
 import io
 import os
@@ -128,15 +129,16 @@ class ActiveParent:
             if self.refuse:
                 socket.send_fds(self.channel, [wire.pack(wire.Reply(message.id, self.refuse))], [])
                 return
-            data = socket.socket(control.family, socket.SOCK_STREAM)
-            data.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            data.setblocking(False)
-            data.bind((control.getsockname()[0], 0))
-            data.connect_ex((control.getpeername()[0], message.argument))
-            socket.send_fds(self.channel, [wire.pack(wire.Reply(message.id, 0))], [data.fileno()])
-            data.close()
-        except OSError as error:
+            with socket.socket(control.family, socket.SOCK_STREAM) as data:
+                data.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                data.setblocking(False)
+                data.bind((control.getsockname()[0], 0))
+                data.connect_ex((control.getpeername()[0], message.argument))
+                socket.send_fds(self.channel, [wire.pack(wire.Reply(message.id, 0))], [data.fileno()])
+        except OSError as error:  # the client is gone
             self.errors.append(str(error))
+            reply = wire.Reply(message.id, error.errno or errno.EIO)
+            socket.send_fds(self.channel, [wire.pack(reply)], [])
         finally:
             control.close()
 

@@ -159,7 +159,7 @@ def test_lpxelinux_sends_what_it_sends(served: Server) -> None:
 
 @need("curl", "lftp")
 def test_curl_and_lftp_send_the_whole_file_where_nothing_can_be_resumed(boxed: Server, here: Path) -> None:
-    """They ask for the SIZE of what is there, are told that nothing is, and begin at the beginning (decision 0015)."""
+    """They ask for the SIZE of what is there, are told that nothing is, and begin at the beginning (decision 0016)."""
     content = os.urandom(200_000)
     (here / "up").write_bytes(content)
     run("curl", "-sS", "-C", "-", "-T", "up", url(boxed, "incoming/by-curl"), cwd=here)

@@ -115,6 +115,16 @@ def test_rest_continues_a_download_and_holds_for_one_command(served: Server) -> 
         assert raw.get("RETR big") == b""
 
 
+def test_rest_before_a_refused_transfer_does_not_meet_the_next_one(served: Server) -> None:
+    with served.raw() as raw:
+        raw.ask("TYPE I")
+        for refused in ("RETR .git/config", "RETR missing", "STOR a.txt"):
+            raw.ask("REST 4")
+            raw.passive()
+            assert raw.ask(refused).startswith("550")
+            assert raw.get("RETR a.txt") == (served.root / "a.txt").read_bytes()
+
+
 @pytest.mark.parametrize("position", ["-1", "1_0", "x", "\u0661", "99999999999999999999", "9223372036854775808", " 1"])
 def test_rest_with_anything_but_a_number_is_refused(served: Server, position: str) -> None:
     with served.raw() as raw:

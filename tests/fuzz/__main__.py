@@ -1,4 +1,5 @@
-"""`make fuzz`: a million mutated datagrams through the parser and at running workers, and long walks of the session.
+"""`make fuzz`: a million mutated datagrams through the parser and at running workers, long walks of the session, and
+100,000 FTP sessions that say anything.
 
 Exit code 0 when nothing was found; else 1, with the regression test printed and saved.
 """
@@ -17,7 +18,9 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.fuzz import pure, wire
+from tests.ftp.serving import server
+from tests.ftp.serving import settings as ftp_settings
+from tests.fuzz import ftp, pure, wire
 from tests.fuzz.machine import SessionMachine
 from tests.fuzz.pure import FoundError
 from tests.tftp.server import SETTINGS
@@ -33,10 +36,15 @@ def main() -> int:
     options = _options()
     print(f"seed {options.seed}", flush=True)
     try:
-        for number, mode in enumerate(_MODES):  # first: workers are forks, and begin with the memory of this process
+        if options.sessions:  # forks too
+            _ftp(options.sessions, options.seed)
+        for number, mode in enumerate(
+            _MODES if options.datagrams else ()
+        ):  # first: workers are forks, and begin with the memory of this process
             _wire(mode, options.datagrams // len(_MODES), options.seed + number)
-        _pure(options.datagrams, options.seed)
-        _machine(options.datagrams // 500, options.seed)
+        if options.datagrams:
+            _pure(options.datagrams, options.seed)
+            _machine(options.datagrams // 500, options.seed)
     except FoundError as found:
         print(f"\nFOUND: {found}\n\n{found.test}")
         print(f"saved as {_saved(options.save, options.seed, found.test)}")
@@ -47,12 +55,22 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
-    parser.add_argument("--datagrams", type=int, default=1_000_000, help="of each kind; 1000 or more")
+    parser.add_argument("--datagrams", type=int, default=1_000_000, help="of each kind; 1000 or more, or 0")
+    parser.add_argument("--sessions", type=int, default=100_000, help="of FTP; 1000 or more, or 0")
     parser.add_argument("--save", type=Path, default=Path(".fuzz"), help="folder for what is found")
     options = parser.parse_args()
-    if options.datagrams < 1000:
-        parser.error("fewer than 1000 datagrams show nothing")
+    if 0 < options.datagrams < 1000 or 0 < options.sessions < 1000:
+        parser.error("fewer than 1000 show nothing")
     return options
+
+
+def _ftp(count: int, seed_: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, _Line("FTP sessions", count) as line:
+        root = ftp.tree(Path(folder) / "root")
+        with server(root, ftp_settings(incoming={"enabled": True})) as running:
+            bench = ftp.Bench(running, seed_)
+            line.note = lambda: f", {ftp.memory(running.worker.pid) // _MIB} MiB"
+            line.last = bench.run(count, line)
 
 
 def _pure(count: int, seed_: int) -> None:

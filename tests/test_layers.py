@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "wiring": {"settings", "supervise.service"},
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
+    "board": {"board"},
     "boxes": {"machine", "wiring", "settings"},
     "world": {"boxes", "machine", "wiring", "settings", "confine.landlock", "ftp.tlsfiles"},
     "cli.tftp": {"cli", "settings", "observe.log", "tftp"},
@@ -49,7 +50,7 @@ PURE = (
     "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",
     "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
     "tftp.neighbours", "observe.tally", "tftp.rates", "ftp.validity", "release.verdict", "release.names",
-    "ftp.xferlog", "ftp.terms",
+    "ftp.xferlog", "ftp.terms", "board.stages", "board.story", "board.diagnosis",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",
@@ -160,7 +161,7 @@ UNUSABLE_IN_A_JAIL = {
     "multiprocessing",
     "ctypes",
 }
-JAILED = ("tftp", "ftp", "custody", "observe", "child")
+JAILED = ("tftp", "ftp", "custody", "observe", "board", "child")
 
 
 @pytest.mark.parametrize(

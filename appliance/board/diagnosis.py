@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from appliance.board.stages import slashed
 from appliance.board.story import Machine, Step
 
 _BLOCKS = 65535  # RFC 1350 counts blocks in 16 bits
@@ -82,7 +83,7 @@ def _spelling(machine: Machine, world: World) -> str | None:
 
 
 def _plain(name: str) -> str:
-    return name.replace("\\", "/").lstrip("/").lower()
+    return slashed(name).lstrip("/")
 
 
 def _no_grub_beside_shim(machine: Machine, _world: World) -> str | None:
@@ -93,7 +94,7 @@ def _no_grub_beside_shim(machine: Machine, _world: World) -> str | None:
 
 
 def _base(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2].lower()
+    return slashed(name).rpartition("/")[2]
 
 
 def _missing(machine: Machine, world: World) -> str | None:
@@ -181,7 +182,7 @@ RULES: tuple[Rule, ...] = (
          "something on the way carries less than 1500 bytes: set `blksize_max: 1300` for its network",
          "FOG 455, smee 70: VPN and overlay networks swallow large blocks"),
     Rule("refused-by-firmware", _refused_by_firmware,
-         "Secure Boot refuses an unsigned loader (serve shimx64.efi, or switch it off), or it is for another architecture",
+         "Secure Boot refuses an unsigned loader (serve shimx64.efi), or it is for another architecture",
          "seen: EDK2 goes on to its next boot entry without a word to the server"),
     Rule("missing", _missing,
          "`appliance boot explain` tells the names this machine asks for; publish it, or put it into the root",

@@ -17,8 +17,8 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("configuration", r"(^|/)grub\.cfg([-.].*)?$"),
     ("configuration", r"(^|/)(extlinux\.conf|boot\.scr(\.uimg)?|(config|cmdline)\.txt|(menu|isolinux|syslinux)\.cfg)$"),
     ("configuration", r"\.ipxe$"),
-    ("answers", r"(^|/)([^/]*preseed[^/]*|ks\.cfg|(kickstart|autoinstall)[^/]*|(user|meta|vendor)-data|autoinst\.xml)$"),
-    ("answers", r"\.(ks|seed)$"),
+    ("answers", r"(^|/)([^/]*preseed[^/]*|ks\.cfg|(user|meta|vendor)-data|autoinst\.xml)$"),
+    ("answers", r"(^|/)(kickstart|autoinstall)[^/]*$|\.(ks|seed)$"),
     ("initrd", r"(^|/)(initrd|initramfs|rootfs\.cpio)[^/]*$"),
     ("initrd", r"\.(initrd|cpio)(\.(gz|xz|zst|lz4|bz2))?$"),
     ("kernel", r"(^|/)(xen|kernel[0-9]*)(\.gz|\.img)?$"),
@@ -36,13 +36,18 @@ _LONGEST = 1024  # characters of a name that are looked at, from its end
 _MAC = re.compile(r"(?:^|[/_-])(?:01-)?([0-9a-f]{2}(?:[-:][0-9a-f]{2}){5})(?=$|[./])")
 
 
+def slashed(name: str) -> str:
+    """A name as it is compared: lower case, slashes for backslashes, also for those that were escaped to be printed."""
+    return name[-_LONGEST:].replace("\\x5c", "/").replace("\\", "/").lower()
+
+
 def stage_of(name: str) -> str:
     """The stage of a file, by its name; `other` where the name tells nothing."""
-    name = name.replace("\\", "/").lower()[-_LONGEST:]
+    name = slashed(name)
     return next((stage for stage, pattern in _COMPILED if pattern.search(name)), "other")
 
 
 def mac_in(name: str) -> str:
     """The MAC address that a loader put into the name of its configuration, as aa:bb:cc:dd:ee:ff; "" for none."""
-    found = _MAC.search(name.replace("\\", "/").lower()[-_LONGEST:])
+    found = _MAC.search(slashed(name))
     return found.group(1).replace("-", ":") if found else ""

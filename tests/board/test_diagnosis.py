@@ -81,7 +81,9 @@ def test_names_that_a_loader_only_tries_are_not_missing() -> None:
     assert finding is None
 
 
-@pytest.mark.parametrize("name", ["Boot\\x64\\wdsnbp.com", "BOOT/X64/WDSNBP.COM", "/Boot/x64/wdsnbp.com"])
+@pytest.mark.parametrize(
+    "name", ["Boot\\x64\\wdsnbp.com", "BOOT/X64/WDSNBP.COM", "/Boot/x64/wdsnbp.com", "Boot\\x5cx64\\x5cwdsnbp.com"]
+)
 def test_spelling(name: str) -> None:
     finding = found(fact(0, "refused", name))
     assert (finding.rule, finding.what) == ("spelling", f"it asked for {name}; what is here is boot/x64/wdsnbp.com")

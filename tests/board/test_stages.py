@@ -18,6 +18,7 @@ from appliance.board.stages import ORDER, mac_in, stage_of
         ("undionly.kpxe", "loader"),
         ("\\Boot\\x64\\wdsnbp.com", "loader"),
         ("Boot/bootmgr.exe", "loader"),
+        ("\\x5cBoot\\x5cbootmgr.exe", "loader"),
         ("1a2b3c4d/start4.elf", "loader"),
         ("ldlinux.c32", "module"),
         ("debian-installer/amd64//boot/isolinux/ldlinux.c32", "module"),

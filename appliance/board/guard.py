@@ -74,7 +74,7 @@ def is_stored(text: str) -> bool:
 
 
 def matches(password: bytes, stored: str) -> bool:
-    """Whether a password is the one that is stored; takes as long for a wrong one. False for a stored text that is no such."""
+    """Whether a password is the one that is stored; takes as long for a wrong one. False for what is no stored text."""
     found = _STORED.fullmatch(stored)
     if found is None or not is_stored(stored):
         return False

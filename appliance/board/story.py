@@ -110,6 +110,10 @@ class Book:
         self.machines: OrderedDict[str, Machine] = OrderedDict()
         self._by_address: dict[str, str] = {}
 
+    def knows(self, client: str, mac: str) -> bool:
+        """Whether something was heard of a machine already, by its address or its MAC."""
+        return client in self._by_address or mac in self.machines
+
     def tell(self, fact: Fact) -> Machine:
         """Take in one fact; returns the machine that it is about."""
         machine = self._machine(fact)

@@ -61,14 +61,14 @@ def running(
     password: str = "",
     tls: ssl.SSLContext | None = None,
     names: tuple[str, ...] = (),
+    assets: dict[str, Asset] | None = None,
 ) -> Iterator[Running]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     port = listener.getsockname()[1]
     lost: list[tuple[str, str]] = []
     rules = Rules(guard.hosts_of([f"127.0.0.1:{port}"], list(names)), tls is not None, password)
-    server = Server(
-        {"/": Asset("text/html", b"<!doctype html>hello")}, rules, snapshot, story, lambda *one: lost.append(one)
-    )
+    pages = assets or {"/": Asset("text/html", b"<!doctype html>hello")}
+    server = Server(pages, rules, snapshot, story, lambda *one: lost.append(one))
     loop = asyncio.new_event_loop()
     ready = threading.Event()
 

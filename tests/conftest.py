@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from appliance.confine import landlock
+
+# how long an example takes says how busy the machine is, and nothing else
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 CLIENTS = ("tftp_hpa", "atftp", "curl", "busybox", "lftp", "tnftp", "ftplib", "tftpy", "own_verbs")
 _UDP_SEGMENT = 103
@@ -25,7 +30,8 @@ SLOW = (
     "a_big_folder", "a_listing_that_is_dropped", "far_down_is_listed", "goes_away_meanwhile", "ftp/test_worker",
     "release/test_program", "release/test_clamd", "tftp/test_loss", "test_ftpsclient", "test_write_matrix",
     "not_anonymous_counts", "cli/test_incoming", "learns_from_transfers", "tftp/test_transfer", "tftp/test_receiving",
-    "ftp/test_tls.py", "retention_are_swept", "custodian_before_still", "over_the_control_connection", "test_pool",
+    "ftp/test_tls.py", "retention_are_swept", "custodian_before_still", "board/test_server", "board/test_browser",
+    "over_the_control_connection", "test_pool",
 )  # fmt: skip
 
 

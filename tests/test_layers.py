@@ -51,6 +51,7 @@ PURE = (
     "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
     "tftp.neighbours", "observe.tally", "tftp.rates", "ftp.validity", "release.verdict", "release.names",
     "ftp.xferlog", "ftp.terms", "board.stages", "board.story", "board.diagnosis",
+    "board.guard", "board.rows", "board.live",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",
@@ -74,6 +75,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "typer": ("cli",),
     "click": ("cli",),
     "rich": ("cli",),
+    "h11": ("board.server",),
     "tftpy": ("cli.tftpclient",),
     "ctypes": ("confine", "tftp.sockets", "tftp.batch"),
 }

@@ -156,9 +156,9 @@ def _quiet_after(machine: Machine, _world: World) -> str | None:
 
 
 def _one_shot_used(machine: Machine, _world: World) -> str | None:
-    for step in _steps(machine, "done"):
-        if step.layer == "overlay-consumed":
-            return "its one-shot boot was used already, so it got its everyday configuration"
+    everyday = any(step.stage == "configuration" and step.layer == "overlay" for step in _steps(machine, "done"))
+    if everyday and machine.one_shot in ("loaded", "confirmed", "expired"):
+        return f"its one-shot boot is over ({machine.one_shot}), so it got its everyday configuration"
     return None
 
 

@@ -18,7 +18,7 @@ SETTLED_S = 10.0  # a kernel that asks for nothing more after so long has all it
 NEW_BOOT_S = 600.0  # silence after which whatever comes is a new boot
 _ADDRESSES = 8
 
-Kind = Literal["dhcp", "start", "progress", "done", "aborted", "failed", "refused", "unanswered"]
+Kind = Literal["dhcp", "one-shot", "start", "progress", "done", "aborted", "failed", "refused", "unanswered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Fact:
     """One thing that happened to a client; `at` in seconds since the epoch. `file` is text that may be printed.
 
     ``aborted`` is a client that wanted no more (a probe for the size, a loader that changed its mind), which is no
-    failure; ``cause`` says why one failed or was refused.
+    failure; ``cause`` says why one failed or was refused, and of a one-shot boot to which state it came.
     """
 
     at: float
@@ -74,7 +74,7 @@ class Step:
 
 @dataclass(slots=True)
 class Machine:
-    """One machine and its present boot. `state`: booting, booted, stalled or failed; `boots` counts them."""
+    """One machine and its present boot. `state`: booting, booted, stalled or failed; `boots` counts boots."""
 
     key: str
     started: float
@@ -83,6 +83,7 @@ class Machine:
     addresses: list[str] = field(default_factory=list)
     boots: int = 1
     state: str = "booting"
+    one_shot: str = ""  # what became of its one-shot boot: armed, loaded, confirmed, expired
     steps: deque[Step] = field(default_factory=lambda: deque(maxlen=STEPS))
 
     @property
@@ -117,6 +118,9 @@ class Book:
     def tell(self, fact: Fact) -> Machine:
         """Take in one fact; returns the machine that it is about."""
         machine = self._machine(fact)
+        if fact.kind == "one-shot":
+            machine.one_shot = fact.cause
+            return machine
         if fact.kind == "dhcp" or _is_new_boot(machine, fact):
             _begin_again(machine, fact)
         if fact.kind != "dhcp":

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.board.diagnosis import AFTER, RULES, Finding, World, diagnose
 from appliance.board.story import STALL_S, Book, Fact, Machine
-from tests.board.test_story import BOOT, fact, whole
+from tests.board.test_story import BOOT, MAC, fact, whole
 
 SERVED = World(("pxelinux.0", "vmlinuz", "initrd.gz", "boot/x64/wdsnbp.com", "debian/vmlinuz-6.1"))
 
@@ -144,8 +144,11 @@ def test_quiet_after() -> None:
 
 
 def test_one_shot_used() -> None:
-    facts = [fact(0, "start", "grub.cfg"), fact(1, "done", "grub.cfg", layer="overlay-consumed"), *BOOT[-4:]]
-    assert found(*facts).rule == "one-shot-used"
+    config = "pxelinux.cfg/01-52-54-00-12-34-56"
+    boot = [*whole(20, "pxelinux.0"), fact(21, "done", config, layer="overlay"), *BOOT[-4:]]
+    finding = found(*BOOT, fact(10, "one-shot", mac=MAC, cause="loaded"), *boot)
+    assert (finding.rule, "loaded" in finding.what) == ("one-shot-used", True)
+    assert diagnose(told(*BOOT, fact(10, "one-shot", mac=MAC, cause="armed"), *boot), SERVED) is None
 
 
 def test_a_machine_that_sent_nothing_is_not_explained() -> None:

@@ -173,7 +173,9 @@ def test_a_machine_without_a_step_has_no_last_one() -> None:
         st.builds(
             Fact,
             st.floats(0, 2000),
-            st.sampled_from(["dhcp", "start", "progress", "done", "aborted", "failed", "refused", "unanswered"]),
+            st.sampled_from(
+                ["dhcp", "one-shot", "start", "progress", "done", "aborted", "failed", "refused", "unanswered"]
+            ),
             st.sampled_from(["192.0.2.1", "192.0.2.2", "192.0.2.3"]),
             st.sampled_from(["", "pxelinux.0", "vmlinuz", "initrd", "grub.cfg-01-52-54-00-12-34-56", "x" * 300]),
             st.sampled_from(["", MAC, "52:54:00:00:00:01"]),

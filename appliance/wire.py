@@ -7,7 +7,7 @@ Supervisor to child                          child to supervisor
   S  start: JSON, first message, once           r  ready: what is in force (fixed form)
   A  adopt: listeners of a sibling in back-off  q  request: a privileged request (fixed form, one descriptor)
   U  give the adopted listeners back            f  the status child asks for the facts
-  L  link: a new peer channel (slot number)
+  L  link: a new peer channel (slot number, name of the peer)
   T  share: the table of a sibling, to be read (its number)
   X  unshare: that sibling is gone
   D  drain: finish within so many ms
@@ -15,12 +15,14 @@ Supervisor to child                          child to supervisor
   F  facts for the status child: JSON
   O  open: the record file, opened anew
   B  ban: a client, and for how long            b  offence: a worker asks for a ban
+  E  tell: an event, for the events service
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -58,9 +60,10 @@ class Unadopt:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A channel to a peer: to the custodian (slot 0), or in the custodian from the worker in `slot`."""
+    """A channel to a peer: to the service `name` (slot 0); or in that service, from worker `name`, which has `slot`."""
 
     slot: int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +146,22 @@ class Ban:
     client: str
 
 
-FromSupervisor: TypeAlias = Start | Adopt | Unadopt | Link | Share | Unshare | Reopened | Drain | Reply | Facts | Ban
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Something happened in the supervisor: an event of observe.events, as its bytes."""
+
+    event: bytes
+
+
+FromSupervisor: TypeAlias = (
+    Start | Adopt | Unadopt | Link | Share | Unshare | Reopened | Drain | Reply | Facts | Ban | Tell
+)
 FromChild: TypeAlias = Ready | Request | Query | Offence
 Message: TypeAlias = FromSupervisor | FromChild
 
 _FIXED: dict[type, tuple[bytes, struct.Struct]] = {
     Adopt: (b"A", struct.Struct("!H")),
     Unadopt: (b"U", struct.Struct("!H")),
-    Link: (b"L", struct.Struct("!I")),
     Share: (b"T", struct.Struct("!I")),
     Unshare: (b"X", struct.Struct("!I")),
     Reopened: (b"O", struct.Struct("")),
@@ -163,7 +174,8 @@ _FIXED: dict[type, tuple[bytes, struct.Struct]] = {
 _BY_KIND = {kind: (cls, form) for cls, (kind, form) in _FIXED.items()}
 FROM_CHILD = (Ready, Request, Query)
 CLIENT_MAX = 64  # bytes of a client's key: an address or a /64
-_SECONDS = struct.Struct("!I")
+NAME_MAX = 64  # bytes of the name of a worker
+_NUMBER = struct.Struct("!I")  # seconds, or a slot
 
 
 def pack(message: Message) -> bytes:
@@ -173,9 +185,13 @@ def pack(message: Message) -> bytes:
         return b"S" + json.dumps(fields).encode()
     if isinstance(message, Facts):
         return b"F" + message.text
+    if isinstance(message, Tell):
+        return b"E" + message.event
+    if isinstance(message, Link):
+        return b"L" + _NUMBER.pack(message.slot) + message.name.encode("ascii")
     if isinstance(message, Offence | Ban):
         kind = b"b" if isinstance(message, Offence) else b"B"
-        return kind + _SECONDS.pack(message.seconds) + message.client.encode("ascii")
+        return kind + _NUMBER.pack(message.seconds) + message.client.encode("ascii")
     kind, form = _FIXED[type(message)]
     return kind + form.pack(*(getattr(message, name) for name in type(message).__slots__))
 
@@ -191,9 +207,9 @@ def parse(datagram: bytes, *, from_child: bool) -> Message:
         return message
     if kind in (b"b", b"B") and (kind == b"b") == from_child:
         return Offence(*_client(body)) if from_child else Ban(*_client(body))
-    if from_child or kind not in (b"S", b"F"):
+    if from_child or kind not in _BY_NAME:
         raise WireError(f"unknown message {kind!r}")
-    return Facts(body) if kind == b"F" else _start(body)
+    return _BY_NAME[kind](body)
 
 
 def client_key(text: str) -> bool:
@@ -202,10 +218,17 @@ def client_key(text: str) -> bool:
 
 
 def _client(body: bytes) -> tuple[int, str]:
-    text = body[_SECONDS.size :].decode("latin-1")
+    text = body[_NUMBER.size :].decode("latin-1")
     if not client_key(text):
         raise WireError("a ban of nobody")
-    return _SECONDS.unpack_from(body)[0], text
+    return _NUMBER.unpack_from(body)[0], text
+
+
+def _link(body: bytes) -> Link:
+    name = body[_NUMBER.size :].decode("latin-1")
+    if len(body) < _NUMBER.size or len(name) > NAME_MAX or not name.isascii() or not (name or " ").isprintable():
+        raise WireError("a link to nobody")
+    return Link(_NUMBER.unpack_from(body)[0], name)
 
 
 def _start(body: bytes) -> Start:
@@ -214,3 +237,6 @@ def _start(body: bytes) -> Start:
         return Start(**{**fields, "fds": tuple(fields["fds"])})
     except (ValueError, TypeError, KeyError) as error:
         raise WireError(f"bad start message: {error}") from error
+
+
+_BY_NAME: dict[bytes, Callable[[bytes], Message]] = {b"S": _start, b"F": Facts, b"L": _link, b"E": Tell}

@@ -19,6 +19,7 @@ FIXED_UIDS = {
     "appliance-ftp": 64611,
     "appliance-custody": 64612,
     "appliance-status": 64613,
+    "appliance-events": 64620,
     "appliance-scan": 64614,  # no service: the program that `appliance incoming` has look at an upload
 }
 _RECORD_MAX = 1 << 30  # bytes that a record file may have at least, where RLIMIT_FSIZE counts
@@ -41,6 +42,8 @@ class Host:
 def services(settings: Settings, host: Host) -> list[Service]:
     """Every service the settings ask for, in the order of their start. Raises ConfigError for an unknown account."""
     found = [_status(settings, host)]
+    if settings.observe.events:
+        found.append(_events(settings, host))
     if settings.ftp.enabled and settings.ftp.incoming.enabled:
         found.append(_custody(settings, host))
     if settings.tftp.enabled and settings.tftp.uploads.mode != "none":
@@ -79,8 +82,8 @@ def _tftp(settings: Settings, host: Host) -> Service:
         # a transfer holds its socket and its file, and ports that are kept for reuse are watched for strangers
         nofile=3 * (tftp.limits.transfers + min(tftp.limits.transfers, 2048)) + 1024,
         fsize=tftp.uploads.max_size if tftp.uploads.mode != "none" and not host.log_to_file else -1,
-        links=("tftp-custody",) if tftp.uploads.mode != "none" else (),
-        settings={"tftp": encode(tftp), "log": settings.observe.log, "workers": workers},
+        links=(*(("tftp-custody",) if tftp.uploads.mode != "none" else ()), *_to_events(settings)),
+        settings={"tftp": encode(tftp), **_observed(settings), "workers": workers},
     )
 
 
@@ -108,10 +111,10 @@ def _ftp(settings: Settings, host: Host) -> Service:
         bind_tcp=(first, last),
         nofile=4 * ftp.limits.sessions + _SPARE,
         fsize=longest if ftp.incoming.enabled and not host.log_to_file else -1,
-        links=("custody",) if ftp.incoming.enabled else (),
+        links=(*(("custody",) if ftp.incoming.enabled else ()), *_to_events(settings)),
         requests=("active", "ban") if ftp.active.enabled else ("ban",),
         files=tuple(path for path in (ftp.tls.certificate, ftp.tls.key) if path and secure),
-        settings={"ftp": encode(ftp), "log": settings.observe.log, "workers": workers},
+        settings={"ftp": encode(ftp), **_observed(settings), "workers": workers},
         record=record,
     )
 
@@ -125,7 +128,8 @@ def _custody(settings: Settings, host: Host) -> Service:
         writes=True,
         owns=True,
         nofile=settings.ftp.limits.sessions + _SPARE,
-        settings={"box": encode(box.of_incoming(settings.ftp.incoming)), "log": settings.observe.log},
+        links=_to_events(settings),
+        settings={"box": encode(box.of_incoming(settings.ftp.incoming)), **_observed(settings)},
     )
 
 
@@ -141,7 +145,8 @@ def _tftp_custody(settings: Settings, host: Host) -> Service:
         writes=True,
         owns=True,
         nofile=1000 + 2 * 64 + _SPARE,  # custody.worker.MOST_UPLOADS; each link and one file that it is to read
-        settings={"box": encode(box.of_uploads(uploads)), "log": settings.observe.log},
+        links=_to_events(settings),
+        settings={"box": encode(box.of_uploads(uploads)), **_observed(settings)},
     )
 
 
@@ -156,6 +161,31 @@ def _status(settings: Settings, host: Host) -> Service:
         nofile=256,
         settings={"log": settings.observe.log},
     )
+
+
+def _events(settings: Settings, host: Host) -> Service:
+    observe = settings.observe
+    return _service(
+        settings,
+        host,
+        ("events", "appliance-events", "observe.events"),
+        main="appliance.observe.recorder:prepare",
+        listen=(Listen("packets", f"{settings.run_dir}/events.sock", 0),),
+        jail=f"{settings.state_dir}/events",
+        writes=True,
+        owns=True,
+        nofile=2 * _SPARE + 256,  # links of all workers, readers, and the segments that are handed to one
+        fsize=max(observe.history, 1 << 20) if not host.log_to_file else -1,
+        settings={"history": observe.history, "log": observe.log},
+    )
+
+
+def _to_events(settings: Settings) -> tuple[str, ...]:
+    return ("events",) if settings.observe.events else ()
+
+
+def _observed(settings: Settings) -> dict[str, Any]:
+    return {"log": settings.observe.log, "events_per_second": settings.observe.events_per_second}
 
 
 def _service(whole: Settings, host: Host, who: tuple[str, str, str], /, **fields: Any) -> Service:

@@ -20,8 +20,19 @@ ALLOWED: dict[str, set[str]] = {
     "confine": {"confine"},
     "observe": {"observe"},
     "observe.control": {"observe", "child", "wire"},
+    "observe.recorder": {"observe", "child", "wire"},
     "child": {"child", "wire", "confine", "observe"},
-    "supervise": {"supervise", "wire", "confine.report", "observe.tables", "observe.shares", "observe.log", "__init__"},
+    "supervise": {
+        "supervise",
+        "wire",
+        "confine.report",
+        "observe.events",
+        "observe.tables",
+        "observe.shares",
+        "observe.log",
+        "observe.text",
+        "__init__",
+    },
     "supervise.reading": {"supervise", "wire", "confine.plan", "observe.tables"},
     "tftp": {"tftp", "settings", "observe", "custody.wire"},
     "tftp.worker": {"tftp", "settings", "observe", "child", "wire", "custody.wire"},
@@ -29,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "ftp.worker": {"ftp", "settings", "observe", "child", "wire", "custody.wire"},
     "custody": {"custody", "settings", "observe"},
     "custody.worker": {"custody", "settings", "observe", "child", "wire"},
-    "release": {"release", "observe.log", "custody.marks", "custody.rules"},
+    "release": {"release", "observe.log", "observe.text", "custody.marks", "custody.rules"},
     "release.program": {"release", "confine.libc"},
     "wiring": {"settings", "supervise.service"},
     "reader": {"wiring", "settings", "supervise.service", "child"},
@@ -37,9 +48,9 @@ ALLOWED: dict[str, set[str]] = {
     "board": {"board"},
     "boxes": {"machine", "wiring", "settings"},
     "world": {"boxes", "machine", "wiring", "settings", "confine.landlock", "ftp.tlsfiles"},
-    "cli.tftp": {"cli", "settings", "observe.log", "tftp"},
-    "cli.incoming": {"cli", "settings", "observe.log", "boxes", "machine", "release"},
-    "cli": {"cli", "settings", "world", "wiring", "observe.log", "supervise.spawn", "__init__"},
+    "cli.tftp": {"cli", "settings", "observe.log", "observe.text", "tftp"},
+    "cli.incoming": {"cli", "settings", "observe.log", "observe.text", "boxes", "machine", "release"},
+    "cli": {"cli", "settings", "world", "wiring", "observe.log", "observe.text", "supervise.spawn", "__init__"},
 }
 # pure: no effect on the world, so nothing that has one
 PURE = (
@@ -49,8 +60,8 @@ PURE = (
     "supervise.bans", "ftp.bans", "ftp.rates", "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger",
     "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",
     "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
-    "tftp.neighbours", "observe.tally", "tftp.rates", "ftp.validity", "release.verdict", "release.names",
-    "ftp.xferlog", "ftp.terms", "board.stages", "board.story", "board.diagnosis",
+    "tftp.neighbours", "observe.events", "observe.tally", "observe.text", "tftp.rates", "ftp.validity",
+    "release.verdict", "release.names", "ftp.xferlog", "ftp.terms", "board.stages", "board.story", "board.diagnosis",
     "board.guard", "board.rows", "board.live",
 )  # fmt: skip
 IMPURE_MODULES = {

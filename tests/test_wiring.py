@@ -24,29 +24,29 @@ def wired(settings: Settings = DEFAULTS, host: Host = HOST) -> dict[str, service
     return {made.name: made for made in services(settings, host)}
 
 
-def test_the_defaults_make_status_tftp_and_ftp_in_the_order_of_their_start() -> None:
-    assert list(wired()) == ["status", "tftp", "ftp"]
-    assert all(made.workers == (1 if name == "status" else 2) for name, made in wired().items())
+def test_the_defaults_make_what_observes_and_what_serves_in_the_order_of_their_start() -> None:
+    assert list(wired()) == ["status", "events", "tftp", "ftp"]
+    assert all(made.workers == (1 if name in ("status", "events") else 2) for name, made in wired().items())
 
 
 def test_a_drop_box_brings_the_custodian_before_the_ftp_workers_that_lean_on_it() -> None:
     ftp = replace(DEFAULTS.ftp, incoming=IncomingSettings(enabled=True))
     made = wired(replace(DEFAULTS, ftp=ftp))
-    assert list(made) == ["status", "custody", "tftp", "ftp"]
+    assert list(made) == ["status", "events", "custody", "tftp", "ftp"]
     assert made["custody"].jail == "/srv/appliance/ftp/incoming"
     assert (made["custody"].owns, made["custody"].writes, made["custody"].listen) == (True, True, ())
-    assert made["ftp"].links == ("custody",)
+    assert (made["ftp"].links, made["custody"].links) == (("custody", "events"), ("events",))
     assert made["ftp"].fsize == ftp.incoming.max_size
 
 
 def test_uploads_by_tftp_bring_a_custodian_of_their_own() -> None:
     tftp = replace(DEFAULTS.tftp, uploads=replace(DEFAULTS.tftp.uploads, mode="replace", keep_versions=3))
     made = wired(replace(DEFAULTS, tftp=tftp))
-    assert list(made) == ["status", "tftp-custody", "tftp", "ftp"]
+    assert list(made) == ["status", "events", "tftp-custody", "tftp", "ftp"]
     keeper = made["tftp-custody"]
     assert (keeper.jail, keeper.main) == ("/srv/appliance/tftp/uploads", "appliance.custody.worker:prepare")
     assert (keeper.owns, keeper.writes, keeper.listen, keeper.promise) == (True, True, (), "custody")
-    assert (made["tftp"].links, made["tftp"].fsize) == (("tftp-custody",), 64 << 20)
+    assert (made["tftp"].links, made["tftp"].fsize) == (("tftp-custody", "events"), 64 << 20)
     assert (keeper.settings["box"]["mode"], keeper.settings["box"]["keep_versions"]) == ("replace", 3)
     assert service.decode(json.loads(json.dumps(service.encode(list(made.values())))))
 
@@ -56,11 +56,11 @@ def test_a_custodian_has_descriptors_for_all_it_may_hold_at_once() -> None:
     assert wired(replace(DEFAULTS, tftp=tftp))["tftp-custody"].nofile >= MOST_UPLOADS + 2 * 64 + 16
 
 
-def test_only_custodians_write_and_every_promise_exists() -> None:
+def test_only_custodians_and_the_history_write_and_every_promise_exists() -> None:
     ftp = replace(DEFAULTS.ftp, incoming=IncomingSettings(enabled=True))
     tftp = replace(DEFAULTS.tftp, uploads=replace(DEFAULTS.tftp.uploads, mode="replace"))
     for name, made in wired(replace(DEFAULTS, ftp=ftp, tftp=tftp)).items():
-        assert made.writes == (name in ("custody", "tftp-custody"))
+        assert made.writes == (name in ("custody", "tftp-custody", "events"))
         assert made.promise in PROMISES
 
 
@@ -80,7 +80,23 @@ def test_a_log_in_a_plain_file_is_not_cut_by_the_limit_on_file_size() -> None:
 
 def test_a_service_that_is_switched_off_is_not_there() -> None:
     off = replace(DEFAULTS, tftp=replace(DEFAULTS.tftp, enabled=False))
-    assert list(wired(off)) == ["status", "ftp"]
+    assert list(wired(off)) == ["status", "events", "ftp"]
+
+
+def test_the_events_service_keeps_its_history_in_a_folder_of_its_own() -> None:
+    made = wired()["events"]
+    assert (made.jail, made.owns, made.listen[0].host) == (
+        "/var/lib/appliance/events",
+        True,
+        "/run/appliance/events.sock",
+    )
+    assert (made.settings["history"], made.fsize) == (64 << 20, 64 << 20)
+
+
+def test_without_events_nobody_is_told_and_nobody_listens() -> None:
+    quiet = wired(replace(DEFAULTS, observe=replace(DEFAULTS.observe, events=False)))
+    assert list(quiet) == ["status", "tftp", "ftp"]
+    assert quiet["tftp"].links == quiet["ftp"].links == ()
 
 
 def test_without_active_mode_no_privileged_request_is_granted() -> None:
@@ -125,7 +141,7 @@ def test_addresses_of_both_families_are_taken_apart() -> None:
 def test_what_is_wired_passes_the_distrust_of_the_supervisor() -> None:
     made = services(DEFAULTS, HOST)
     plain = service.encode(made)
-    assert [entry["name"] for entry in plain] == ["status", "tftp", "ftp"]
+    assert [entry["name"] for entry in plain] == ["status", "events", "tftp", "ftp"]
 
 
 def test_tls_brings_its_listeners_and_the_files_that_a_reload_looks_at() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from appliance import wire
 from appliance.errors import WireError
 from appliance.observe import shares
+from appliance.observe.emitter import Emitter
 from appliance.observe.tables import Counters
 from appliance.observe.tally import Tally
 
@@ -71,6 +72,11 @@ class Context:
     links: dict[str, socket.socket] = field(default_factory=dict)
     documents: dict[str, int] = field(default_factory=dict)  # of the settings reader; "record" of workers
     tally: Tally = field(default_factory=Tally)
+
+    def emitter(self) -> Emitter:
+        """What tells the events service, if there is one; `Emitter.attach` is for the Link that replaces its link."""
+        per_second = int(self.settings.get("events_per_second", 1))
+        return Emitter(self.links.get("events"), per_second, lambda count: self.counters.add("events_lost", count))
 
     def sibling(self, message: wire.Share | wire.Unshare, descriptors: list[int]) -> None:
         """A sibling came or went. Closes the descriptors. Raises OSError or ValueError; then it is not counted."""

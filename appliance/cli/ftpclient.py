@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from appliance.cli.progress import Moved
 from appliance.cli.transfer import Finding, Local, Moving, TransferError
 from appliance.cli.urls import Target
-from appliance.observe.log import printable
+from appliance.observe.text import printable
 
 _PIECE = 1 << 18
 

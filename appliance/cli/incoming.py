@@ -19,7 +19,7 @@ import typer
 from appliance.cli import configuration, output
 from appliance.cli.options import Config, Json
 from appliance.errors import ApplianceError, ExitCode
-from appliance.observe.log import printable
+from appliance.observe.text import printable
 
 if TYPE_CHECKING:
     from appliance.release.box import Box, Opened, Upload

@@ -80,7 +80,7 @@ def _listener(settings: TftpSettings, wanted: str | None, host: str) -> str:
 
 
 def _explained(settings: TftpSettings, name: bytes, host: str, wanted: str | None) -> dict[str, Any]:
-    from appliance.observe.log import printable
+    from appliance.observe.text import printable
     from appliance.tftp.lookup import Lookup
     from appliance.tftp.terms import endpoint
 
@@ -110,7 +110,7 @@ def _explained(settings: TftpSettings, name: bytes, host: str, wanted: str | Non
 
 
 def _outcome(found: Found, terms: Terms, why: str, settings: TftpSettings, host: str) -> dict[str, Any]:
-    from appliance.observe.log import printable
+    from appliance.observe.text import printable
     from appliance.tftp.files import Refusal
 
     tried = [
@@ -146,7 +146,7 @@ def _outcome(found: Found, terms: Terms, why: str, settings: TftpSettings, host:
 
 def _link(path: bytes) -> str | None:
     """What the last part of a path points to, when it is a symbolic link."""
-    from appliance.observe.log import printable
+    from appliance.observe.text import printable
 
     try:
         return printable(os.readlink(path))

@@ -22,7 +22,7 @@ from tftpy.TftpShared import TftpException, TftpTimeout
 from appliance.cli.progress import Moved
 from appliance.cli.transfer import Finding, Local, Moving, TransferError
 from appliance.cli.urls import Target
-from appliance.observe.log import printable
+from appliance.observe.text import printable
 
 BLOCK_SIZE = 1428  # what fits an Ethernet frame with room for a tunnel or two
 _TRIES = 3

@@ -199,6 +199,22 @@ PROMISES: dict[str, Rules] = {
         "statfs": _ANY,
         "fstatfs": _ANY,
     },
+    "events": {
+        **_RUNTIME,
+        **_LOOK,
+        # a segment of the history is made new and appended to; none is ever opened to be written again
+        "openat": (
+            ((2, _WRITE_FLAGS, 0),),
+            ((2, _WRITE_FLAGS | _O_EXCL, _O_WRONLY | _O_CREAT | _O_EXCL | _O_APPEND),),
+        ),
+        "unlink": _ANY,
+        "accept4": _ANY,
+        "accept": _ANY,
+        "getsockname": _ANY,
+        "getsockopt": _ANY,
+        "sendto": _SENDTO,
+        "recvfrom": _ANY,
+    },
     "status": {
         **_RUNTIME,
         "accept4": _ANY,

@@ -23,6 +23,7 @@ from appliance.custody.link import Link, Work
 from appliance.custody.readers import Readers
 from appliance.custody.rules import LONGEST, NameRules
 from appliance.errors import WireError
+from appliance.observe import events
 from appliance.observe.log import Log
 from appliance.settings import plain
 from appliance.settings.box import Box
@@ -32,6 +33,7 @@ _MESSAGES = 64  # taken from one link in one turn
 _SWEEP_S = 60.0
 _CLOCK_S = 2.0  # times of files are coarser than the clock
 _LOOK_AGAIN_S = 1.0  # least time between looks at the folder that a full box causes
+_EVENTS = "events"
 _FULL = (wire.Reason.QUOTA, wire.Reason.CLIENT_QUOTA, wire.Reason.FILES)
 
 
@@ -63,7 +65,8 @@ class Custodian:
         self._next_sweep = 0.0
         self._looked = 0.0
         self._swept = 0.0  # seconds since the epoch
-        self._first_links = list(context.links.values())
+        self._emitter = context.emitter()
+        self._first_links = [sock for name, sock in context.links.items() if name != _EVENTS]
 
     def run(self) -> None:
         """Serve until drained."""
@@ -84,6 +87,7 @@ class Custodian:
                 self._log.crash("crash")
         for link in list(self._links.values()):
             self._close(link, "stopping")
+        self._emitter.flush(time.monotonic())
         self._poll.close()
 
     def _finished(self) -> bool:
@@ -108,6 +112,7 @@ class Custodian:
         now = time.monotonic()
         if now >= self._next_sweep:
             self._sweep(now)
+        self._emitter.flush(now)
 
     def _guard(self, link: Link, serve: Callable[..., None], argument: object) -> None:
         try:
@@ -129,7 +134,11 @@ class Custodian:
         if isinstance(message, control.Drain):
             self._drained = time.monotonic() + message.milliseconds / 1000
         elif isinstance(message, control.Link) and len(fds) == 1:
-            self._adopt(socket.socket(fileno=fds.pop()), message.slot)
+            sock = socket.socket(fileno=fds.pop())
+            if message.name == _EVENTS:
+                self._emitter.attach(sock)
+            else:
+                self._adopt(sock, message.slot)
         for fd in fds:
             os.close(fd)
 
@@ -305,6 +314,9 @@ class Custodian:
         seconds = round(time.monotonic() - work.started, 3)
         was = {"was": version} if version else {}
         self._log.info("stored", client=upload.client, name=upload.name, bytes=message.size, seconds=seconds, **was)
+        self._emitter.emit(
+            events.Stored(message.size, round(seconds * 1000), upload.client.encode(), upload.name), time.monotonic()
+        )
         self._say(link, wire.Done(message.id))
 
     def _finish(self, work: Work, size: int) -> tuple[wire.Reason | None, bytes]:

@@ -40,6 +40,9 @@ class Transfer:
         self.house.counters.add("under_way")
         self.sock: socket.socket | None = None
         self.moved = 0
+        self.number = 0  # under which it is told of; 0 until it has lasted a while
+        self.size = -1  # of the file; unknown
+        self.layer = b"static"  # where the file lies
         self.started = self.progress = self.house.now
         self.over = False
         self._said = False
@@ -214,7 +217,7 @@ class Download(Transfer):
 
     def __init__(self, session: Session, path: str, file: OpenFile, offset: int) -> None:
         super().__init__(session, "RETR", path)
-        self._file, self._offset = file, offset
+        self._file, self._offset, self.size = file, offset, file.size
         self._ahead = Ahead(self.house.pool, self.house.memory, file, self.resume, self.handle_error)
 
     def move(self) -> None:

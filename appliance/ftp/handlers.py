@@ -53,17 +53,18 @@ class Handler(Summing, Secured):
             else:
                 getattr(self, f"ftp_{command.verb}")(path)
         except OSError as error:
-            self._refuse_path(error)
+            self._refuse_path(error, command.verb, path)
         if use in (Use.FETCH, Use.STORE):
             self._restart_position = 0
 
-    def _refuse_path(self, error: OSError) -> None:
+    def _refuse_path(self, error: OSError, verb: str, path: str) -> None:
         """One text for every reason that lies in the path; another when the fault is ours."""
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE):
             self.house.log.error("cannot read", client=self.client, cause=os.strerror(error.errno or 0))
             self.respond("451 Local error.")
         else:
             self.house.counters.add("refused")
+            self.house.missed(self.client_ip, verb, path, os.strerror(error.errno or errno.ENOENT))
             self.respond("550 No such file or directory.")
 
     def ftp_ABOR(self, _argument: str) -> None:

@@ -17,6 +17,8 @@ from appliance.ftp.record import Record
 from appliance.ftp.seats import Seats
 from appliance.ftp.site import Sites
 from appliance.ftp.terms import Arrivals, Tariff
+from appliance.observe import events
+from appliance.observe.emitter import Emitter
 from appliance.observe.log import Log
 from appliance.observe.tables import Counters
 from appliance.settings.ftp import FtpSettings
@@ -56,6 +58,7 @@ class House:
     bans: Bans
     ask_ban: Callable[[str], None]
     record: Record
+    emitter: Emitter
     custodian: Custodian | None = None
     rates: Rates | None = None  # None: nothing is limited, and nothing is counted
     tls: Tls | None = None
@@ -96,6 +99,22 @@ class House:
             return
         self.loud += 1
         self.log.warning(event, client=client, reason=reason)
+        cause = f"{event}: {reason}"
+        self.tell(events.Refused(client=client.encode(), cause=cause.encode("utf-8", "surrogateescape")))
+
+    def missed(self, client: str, verb: str, path: str, cause: str) -> None:
+        """Log a request that was refused for its path, within the same bounds."""
+        if self.loud >= _LOUD_PER_SECOND:
+            self.quiet += 1
+            return
+        self.loud += 1
+        self.log.info("refused", client=client, verb=verb, path=path, reason=cause)
+        name = path.encode("utf-8", "surrogateescape")
+        self.tell(events.Refused(client=client.encode(), verb=verb.encode(), file=name, cause=cause.encode()))
+
+    def tell(self, event: events.Event) -> None:
+        """Tell the events service; it leaves at the end of the turn."""
+        self.emitter.emit(event, self.now)
 
     def second(self) -> None:
         """Called once a second."""

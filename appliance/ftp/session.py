@@ -29,6 +29,7 @@ from appliance.ftp.kept import Kept
 from appliance.ftp.loop import READ, WRITE
 from appliance.ftp.policy import Refuse, Run
 from appliance.ftp.site import Site
+from appliance.observe import events
 
 LONGEST_LINE = 4096  # bytes of a command line
 _COMMANDS = 32  # of one session in one turn
@@ -350,6 +351,17 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             **({"tls": self.tls_version} if self.tls_version else {}),
             reason=self.reason or "quit",
         )
+        house.tell(
+            events.Session(
+                ms=round((house.now - self.born) * 1000),
+                files=self.files,
+                bytes=self.bytes,
+                port=self.remote_port or 0,
+                client=self.client_ip.encode(),
+                tls=(self.tls_version or "").encode(),
+                reason=(self.reason or "quit").encode(),
+            )
+        )
 
     def check(self, now: float) -> None:
         """Once a second, from `look_at` on: time-outs. An idle time-out never meets a transfer."""
@@ -401,8 +413,29 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             seconds=round(seconds, 3),
             result=cause or "complete",
         )
+        if house.emitter.on:
+            self._tell_of(transfer, seconds, cause)
         if house.record.on:
             self._write_line(transfer, seconds, done=not cause)
+
+    def _tell_of(self, transfer: Transfer, seconds: float, cause: str) -> None:
+        path = transfer.path.encode("utf-8", "surrogateescape")
+        self.house.tell(
+            events.Ended(
+                number=transfer.number,
+                size=transfer.size,
+                bytes=transfer.moved,
+                port=self.remote_port or 0,
+                ms=round(seconds * 1000),
+                acknowledged=not cause,
+                client=self.client_ip.encode(),
+                verb=transfer.verb.encode(),
+                file=path,
+                path=path,
+                layer=transfer.layer,
+                outcome=cause.encode() or b"done",
+            )
+        )
 
     def _write_line(self, transfer: Transfer, seconds: float, *, done: bool) -> None:
         line = xferlog.line(

@@ -183,6 +183,7 @@ class Upload(Transfer):
         self, session: Session, path: str, custodian: Custodian, declared: int, kept: Kept | None = None
     ) -> None:
         super().__init__(session, "STOR", path)
+        self.size, self.layer = declared or -1, b"uploads"
         self._custodian = custodian
         self._text = session.type_a
         self._held_cr = False

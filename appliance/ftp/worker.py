@@ -68,6 +68,7 @@ class Worker:
             session.finish("the server stops", "421 The service is going down.")
             session.flush()
             session.close()
+        house.emitter.flush(time.monotonic())
         self._close_doors()
         house.pool.close()
         house.loop.close()
@@ -97,6 +98,7 @@ class Worker:
             session = house.dirty.pop()
             _guarded(session.flush, session.handle_error)
         house.sites.renderings.turn()  # last, so that no reply waits for it
+        house.emitter.flush(house.now)
         if house.now >= self._next_second:
             self._second()
 
@@ -153,6 +155,8 @@ class Worker:
         elif isinstance(message, wire.Unadopt):
             for door in self._adopted.pop(message.slot, []):
                 door.close()
+        elif isinstance(message, wire.Link) and message.name == "events" and fds:
+            house.emitter.attach(socket.socket(fileno=fds.pop(0)))
         elif isinstance(message, wire.Link) and house.custodian is not None and fds:
             house.custodian.attach(socket.socket(fileno=fds.pop(0)))
         elif isinstance(message, wire.Reopened) and fds:
@@ -262,6 +266,7 @@ def _house(context: Context) -> House:
         request_active=lambda port, fd: context.channel.request(ACTIVE, port, fd),
         tls=_tls(context, settings, log),
         record=Record(context.documents.get("record", -1), lost),
+        emitter=context.emitter(),
     )
     if settings.incoming.enabled:
         house.custodian = Custodian(house)

@@ -1,7 +1,6 @@
 """One line per event to standard error, never blocking the caller, with every hostile byte escaped.
 
-`printable` is the one place where bytes from the network become text. The client's address stands before any text the
-client chose.
+The client's address stands before any text the client chose.
 """
 
 from __future__ import annotations
@@ -15,21 +14,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from appliance.observe.text import printable
+
 LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 _TAME = re.compile(r"[!-\[\]-~]{1,255}")  # nearly every value: nothing to escape or to quote
 _TAME_BYTES = re.compile(_TAME.pattern.encode())
 _LINE = 4000  # below PIPE_BUF, so that lines of several processes never mix
-
-
-def printable(raw: bytes | str, limit: int = 255) -> str:
-    r"""Text for a person from bytes of a stranger: printable ASCII stays, all else becomes \xNN; cut at `limit`."""
-    data = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogateescape")
-    if len(data) <= limit and data.isascii() and b"\\" not in data:  # nearly every name: no walk over its characters
-        plain = data.decode("ascii")
-        if plain.isprintable():
-            return plain
-    text = "".join(chr(b) if 0x20 <= b < 0x7F and b != 0x5C else f"\\x{b:02x}" for b in data[:limit])
-    return text + ("..." if len(data) > limit else "")
 
 
 class Log:

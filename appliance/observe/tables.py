@@ -24,6 +24,8 @@ COUNTERS = (
     "retransmits",
     "log_dropped",  # log lines that nobody was ready to read, lines of the xferlog that could not be written
     "under_way",  # transfers of FTP sessions now
+    "events_lost",  # events that were not told, or not kept
+    "fault",  # gauge: errno of what does not work now (the disk of the history); 0 is none
 )
 SLOT = {name: i + 1 for i, name in enumerate(COUNTERS)}
 SIZE = 4096

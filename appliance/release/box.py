@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from appliance.custody import marks
-from appliance.observe.log import printable
+from appliance.observe.text import printable
 from appliance.release import folders, names
 from appliance.release.folders import ReleaseError
 

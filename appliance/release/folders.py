@@ -10,7 +10,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator
 
 from appliance.errors import ApplianceError
-from appliance.observe.log import printable
+from appliance.observe.text import printable
 
 BLOCK = 1 << 20  # bytes read at a time
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

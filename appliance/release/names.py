@@ -1,6 +1,6 @@
 r"""Names as people type them. Pure.
 
-A name is shown with \xNN for every byte that is not printable ASCII, and for the backslash (observe.log.printable);
+A name is shown with \xNN for every byte that is not printable ASCII, and for the backslash (observe.text.printable);
 what is shown can be typed back.
 """
 

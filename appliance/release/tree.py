@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Sequence
 
-from appliance.observe.log import printable
+from appliance.observe.text import printable
 from appliance.release import folders
 from appliance.release.folders import ReleaseError
 

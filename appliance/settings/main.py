@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from annotated_types import Ge, Le
+
 from appliance.settings.ftp import FtpSettings
 from appliance.settings.tftp import TftpSettings
 from appliance.settings.types import Help, Path, Unit
@@ -12,7 +14,7 @@ from appliance.settings.types import Help, Path, Unit
 
 @dataclass(frozen=True, slots=True)
 class ObserveSettings:
-    """The `observe:` section: where records go."""
+    """The `observe:` section: where records go, and who sees what happens."""
 
     log: Annotated[
         Literal["journal", "json", "text"],
@@ -25,6 +27,21 @@ class ObserveSettings:
             "xferlog; opened anew by a reload; null writes none"
         ),
     ] = None
+    events: Annotated[
+        bool,
+        Help("tell what happens: what `appliance log`, hooks and the boot board live on; false: logs and status only"),
+    ] = True
+    events_per_second: Annotated[
+        int,
+        Ge(10),
+        Le(100_000),
+        Help("events that each worker tells, over eight seconds; what is more is counted as lost"),
+    ] = 500
+    history: Annotated[
+        int,
+        Unit("size", 1 << 20, 1 << 40, zero=True),
+        Help("bytes of events kept in state_dir/events, the oldest go first; 0 keeps none"),
+    ] = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +61,6 @@ class Settings:
     ] = 30.0
     tftp: Annotated[TftpSettings, Help("The TFTP service.")] = field(default_factory=TftpSettings)
     ftp: Annotated[FtpSettings, Help("The anonymous FTP service.")] = field(default_factory=FtpSettings)
-    observe: Annotated[ObserveSettings, Help("Where records go.")] = field(default_factory=ObserveSettings)
+    observe: Annotated[ObserveSettings, Help("Where records go, and who sees what happens.")] = field(
+        default_factory=ObserveSettings
+    )

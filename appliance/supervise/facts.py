@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from appliance.supervise.slot import WorkerSlot
 from appliance.supervise.states import Slot
 
 _BANS_MAX = 500
-_SHOWN = ("active", "failed", "refused", "dropped", "crashes", "retransmits", "log_dropped")
+_SHOWN = ("active", "failed", "refused", "dropped", "crashes", "retransmits", "log_dropped", "events_lost")
 
 
 def services(groups: Iterable[Group], old: Iterable[Group]) -> dict[str, Any]:
@@ -72,6 +73,13 @@ def _group_problems(group: Group) -> list[dict[str, str]]:
     if moved == "missing":
         found.append(problem("error", f"{name}: {group.service.jail} is gone", f"mkdir -p {group.service.jail}"))
     for slot in group.slots:
+        fault = slot.counters()["fault"]
+        if fault:
+            what = f"{name}: the history cannot be written: {os.strerror(min(fault, 4095))}"
+            remedy = (
+                f"df -h {group.service.jail}; ls -ld {group.service.jail}; it goes on by itself when that is mended"
+            )
+            found.append(problem("warning", what, remedy))
         if slot.state is not Slot.SERVING and slot.failures:
             wait = f", next start in {max(0.0, (slot.due or 0) - time.monotonic()):.1f} s" if slot.due else ""
             what = f"{name} worker {slot.index} died {slot.failures} times, last by {slot.last_exit}{wait}"

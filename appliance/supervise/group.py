@@ -111,7 +111,7 @@ class Group:
 
 
 def _name(listen: Listen, sock: socket.socket) -> tuple[str, int]:
-    if listen.kind == "unix":
+    if listen.local:
         return listen.host, 0
     name = sock.getsockname()
     return name[0], name[1]

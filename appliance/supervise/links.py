@@ -11,6 +11,8 @@ from appliance.supervise.group import Group
 from appliance.supervise.slot import WorkerSlot
 from appliance.supervise.states import Slot
 
+EVENTS = "events"
+_EVENTS_BUFFER = 1 << 20  # bytes asked for: events are never waited with, so the queue takes what comes at once
 Groups = Callable[[], Iterable[Group]]
 
 
@@ -35,6 +37,9 @@ class Links:
 
     def _make(self, worker: WorkerSlot, name: str) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        if name == EVENTS:
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _EVENTS_BUFFER)
         self.drop(worker, name)
         self._links[worker.serial, name] = _Link(worker, None, theirs)
         self._deliver(worker.serial, name)
@@ -45,7 +50,7 @@ class Links:
         peer = next((g.slots[0] for g in self._groups() if g.service.name == name and g.serving), None)
         if peer is None or link.end is None:
             return
-        if peer.send(wire.Link(serial), [link.end.fileno()]):
+        if peer.send(wire.Link(serial, _label(link.worker)), [link.end.fileno()]):
             link.end.close()
             link.end, link.peer, link.peer_pid = None, peer, peer.pid
 
@@ -58,7 +63,7 @@ class Links:
                 self._deliver(serial, name)
             elif link.peer is not None and link.peer.pid != link.peer_pid and link.worker.state is Slot.SERVING:
                 ours = self._make(link.worker, name)
-                link.worker.send(wire.Link(0), [ours.fileno()])
+                link.worker.send(wire.Link(0, name), [ours.fileno()])
                 ours.close()
 
     def drop(self, worker: WorkerSlot, name: str) -> None:
@@ -66,3 +71,7 @@ class Links:
         link = self._links.pop((worker.serial, name), None)
         if link and link.end is not None:
             link.end.close()
+
+
+def _label(worker: WorkerSlot) -> str:
+    return f"{worker.service.name}.{worker.index}"

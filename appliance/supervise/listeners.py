@@ -25,8 +25,8 @@ _RETRY_S = 2.0  # children of a supervisor that was killed need a moment to let 
 
 def bind(listen: Listen, count: int, *, mode: int = 0o600) -> list[socket.socket]:
     """`count` sockets on one address. Raises StartError that names the address and the remedy."""
-    if listen.kind == "unix":
-        return [_unix(listen.host, mode)]
+    if listen.local:
+        return [_unix(listen, mode)]
     deadline = time.monotonic() + _RETRY_S
     while True:
         try:
@@ -143,9 +143,10 @@ def _tell_addresses(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
 
-def _unix(path: str, mode: int) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    return bind_unix(sock, path, mode)
+def _unix(listen: Listen, mode: int) -> socket.socket:
+    kind = socket.SOCK_SEQPACKET if listen.kind == "packets" else socket.SOCK_STREAM
+    sock = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    return bind_unix(sock, listen.host, mode)
 
 
 def bind_unix(sock: socket.socket, path: str, mode: int) -> socket.socket:

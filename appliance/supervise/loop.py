@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from appliance import wire
 from appliance.errors import StartError, WireError
+from appliance.observe import events
 from appliance.observe.log import Log
 from appliance.supervise import folders, listeners, requests
 from appliance.supervise.acts import Acts, Asker
@@ -27,6 +28,7 @@ from appliance.supervise.siblings import Siblings
 from appliance.supervise.slot import FRESH_S, HANG_S, WorkerSlot
 from appliance.supervise.snapshot import Snapshot
 from appliance.supervise.states import Act, Do, Event, Run, Signal, Slot, run_step
+from appliance.supervise.telling import Telling
 
 _TURN_S = 1.0
 _JAIL_LOOK_S = 2.0
@@ -64,6 +66,7 @@ class Supervisor:
         self._read_again: list[Asker | None] = []
         self._links = Links(self._generations)
         self._siblings = Siblings()
+        self._telling = Telling(self._generations)
         self._active = requests.ActiveConnections(20, self._ftp_addresses)
         self._budgets: dict[int, requests.Budget] = {}
         self.bans = Bans()
@@ -84,7 +87,7 @@ class Supervisor:
             group.start(now)
         while self.state is not Run.STOPPED:
             self._turn()
-        for name in (folders.STATUS, folders.ACT):
+        for name in (*folders.SOCKETS, folders.ACT):
             try:
                 os.unlink(f"{self.wiring.run_dir}/{name}")
             except OSError:
@@ -100,7 +103,7 @@ class Supervisor:
         try:
             for listen in service.listen:
                 known = have.get(listen, [])
-                if listen.kind == "unix":
+                if listen.local:
                     bound[listen] = known or listeners.bind(listen, 1)
                 else:
                     bound[listen] = listeners.extend(listen, known, service.workers)
@@ -189,6 +192,7 @@ class Supervisor:
         for slot in self._slots():
             if slot.stands_still(now, HANG_S):
                 self.log.error("worker hangs", service=slot.service.name, worker=slot.index, pid=slot.pid)
+                slot.tell_of("hangs")
                 slot.event(Event.FAULT, now)
         for name, group in list(self.groups.items()):
             if self.state is Run.SERVING and group.serving and group.jail_moved() == "replaced":
@@ -317,11 +321,16 @@ class Supervisor:
             if record:  # one that still starts has got the old one, and reads this when it serves
                 slot.send(wire.Reopened(), record)
 
+    def tell(self, event: events.Event) -> None:
+        """Tell the events service what happened here."""
+        self._telling.tell(event)
+
     def took_step(self, slot: WorkerSlot, event: Event, actions: tuple[Do, ...]) -> None:
         """A slot changed: lend or take back, repair links, and see what it means for the whole."""
         for group in self._generations():
             group.lend()
         self._links.repair()
+        self._telling.repair()
         if event is Event.READY and BAN in slot.service.requests:
             now = time.monotonic()
             for client, entry in self.bans.active(now).items():
@@ -349,7 +358,7 @@ class Supervisor:
         elif isinstance(message, wire.Offence) and BAN in slot.service.requests:
             seconds = self.bans.offence(message.client, message.seconds, time.monotonic())
             self.log.warning("client banned", client=message.client, service=slot.service.name, seconds=seconds)
-            self._tell_ban(message.client, seconds)
+            self._tell_ban(message.client, seconds, slot.service.name)
         else:
             raise WireError(f"{slot.service.name} may not ask this")
 
@@ -374,7 +383,8 @@ class Supervisor:
             slot.send(wire.Reply(message.id, 0), [data.fileno()])
             self.selector.register(data, selectors.EVENT_WRITE, lambda: self._settle(data))
 
-    def _tell_ban(self, client: str, seconds: int) -> None:
+    def _tell_ban(self, client: str, seconds: int, by: str) -> None:
+        self.tell(events.Ban(seconds, client.encode(), by.encode()))
         for slot in self._slots():
             if BAN in slot.service.requests and slot.state is Slot.SERVING:
                 slot.send(wire.Ban(seconds, client))
@@ -411,12 +421,12 @@ class Supervisor:
         client = words[1]
         if words[0] == "unban":
             done = self.bans.lift(client)
-            self._tell_ban(client, 0)
+            self._tell_ban(client, 0, "administrator")
             asker.end(done, f"{client} is served again" if done else f"{client} was not banned")
             return
         seconds = self.bans.by_hand(client, int(words[2]), time.monotonic())
         self.log.warning("client banned", client=client, service="administrator", seconds=seconds)
-        self._tell_ban(client, seconds)
+        self._tell_ban(client, seconds, "administrator")
         asker.end(True, f"{client} is not served for {seconds} s")
 
     def reload_over(self) -> None:

@@ -193,8 +193,8 @@ def _seconds(value: object) -> float:
 
 
 def _with_our_sockets(services: list[service.Service], run_dir: str) -> list[service.Service]:
-    """A Unix socket is made over whatever has its name, by root: there is one name that a reader may say."""
-    names = {listen.host for one in services for listen in one.listen if listen.kind == "unix"}
-    if names - {f"{run_dir}/{folders.STATUS}"}:
+    """A Unix socket is made over whatever has its name, by root: there are a few names that a reader may say."""
+    names = {listen.host for one in services for listen in one.listen if listen.local}
+    if names - {f"{run_dir}/{name}" for name in folders.SOCKETS}:
         raise ValueError("a socket outside run_dir")
     return services

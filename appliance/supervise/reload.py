@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from appliance.errors import StartError
+from appliance.observe import events
 from appliance.supervise.acts import Asker
 from appliance.supervise.change import Change, difference
 from appliance.supervise.group import Group
@@ -184,6 +185,7 @@ class Reload:
 
     def _tell(self, done: bool, lines: list[str], *, config: bool = False) -> None:
         log = self._supervisor.log
+        self._supervisor.tell(events.Reload(int(done), "; ".join(lines).encode("utf-8", "backslashreplace")))
         for line in lines:
             (log.info if done else log.error)("reload", result=line)
             if self._asker is not None:

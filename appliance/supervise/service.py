@@ -14,12 +14,20 @@ from appliance.errors import StartError
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """One address to bind: `kind` is udp, tcp or unix; port 0 picks a free one, and `nth` tells several such apart."""
+    """One address to bind: `kind` is udp, tcp, unix or packets (a Unix socket that keeps messages apart).
+
+    Port 0 picks a free one, and `nth` tells several such apart.
+    """
 
     kind: str
     host: str
     port: int
     nth: int = 0
+
+    @property
+    def local(self) -> bool:
+        """A Unix socket: `host` is its path."""
+        return self.kind in ("unix", "packets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class Service:
     @property
     def public(self) -> bool:
         """It listens on the network."""
-        return any(listen.kind != "unix" for listen in self.listen)
+        return any(not listen.local for listen in self.listen)
 
 
 def encode(services: list[Service]) -> list[dict[str, Any]]:
@@ -84,6 +92,7 @@ def decode(plain: object) -> list[Service]:
 # others: `main` is imported by a child that is still root.
 _KINDS = {
     "status": ("appliance.observe.control:prepare", "status"),
+    "events": ("appliance.observe.recorder:prepare", "events"),
     "custody": ("appliance.custody.worker:prepare", "custody"),
     "tftp-custody": ("appliance.custody.worker:prepare", "custody"),
     "tftp": ("appliance.tftp.worker:prepare", "tftp"),
@@ -133,6 +142,6 @@ def _ports(plain: Any) -> tuple[int, int]:
 def _listen(plain: Any) -> Listen:
     nth = _typed(plain.get("nth", 0), int)
     listen = Listen(_typed(plain["kind"], str), _typed(plain["host"], str), _typed(plain["port"], int), nth)
-    if listen.kind not in ("udp", "tcp", "unix") or not 0 <= listen.port <= 65535:
+    if listen.kind not in ("udp", "tcp", "unix", "packets") or not 0 <= listen.port <= 65535:
         raise ValueError("bad address")
     return listen

@@ -13,7 +13,7 @@ from typing import Protocol
 from appliance import wire
 from appliance.confine.report import Layer, Report
 from appliance.errors import WireError
-from appliance.observe import tables
+from appliance.observe import events, tables
 from appliance.observe.log import Log
 from appliance.supervise.listeners import mend
 from appliance.supervise.requests import Budget
@@ -47,6 +47,9 @@ class Host(Protocol):
 
     def record_for(self, slot: WorkerSlot) -> list[int]:
         """The record file that its workers append to; empty if there is none."""
+
+    def tell(self, event: events.Event) -> None:
+        """Tell the events service."""
 
     def took_step(self, slot: WorkerSlot, event: Event, actions: tuple[Do, ...]) -> None:
         """The slot changed; lend, take back, forget, and look at the whole."""
@@ -100,6 +103,7 @@ class WorkerSlot:
             _ACTIONS[action](self, now)
         if self.state is Slot.SERVING and event is Event.READY:
             self.serving_since, self.due = now, now + FORGIVEN_AFTER
+            self.tell_of("serving")
         self._host.took_step(self, event, actions)
 
     def died(self, status: int, now: float) -> None:
@@ -117,8 +121,24 @@ class WorkerSlot:
                 why=self.last_exit,
                 **_lost(self.counters()),
             )
+            self.tell_of("died")
         self._let_go()
         self.event(Event.DIED, now)
+
+    def tell_of(self, state: str) -> None:
+        """Tell the events service how this worker is."""
+        died = state == "died"
+        self._host.tell(
+            events.Worker(
+                worker=self.index,
+                pid=self.pid,
+                restarts=self.restarts,
+                lost=self.counters()["active"] if died else 0,
+                service=self.service.name.encode(),
+                state=state.encode(),
+                why=self.last_exit.encode() if died else b"",
+            )
+        )
 
     def stands_still(self, now: float, limit: float) -> bool:
         """True when it should serve and its loop has not turned for `limit` seconds."""

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 
+from appliance.observe import events
 from appliance.observe.tables import Counters
 from appliance.observe.tally import Tally
 from appliance.settings.forms import port_range_parts
@@ -40,6 +41,7 @@ _STRANGER = packet.error(ErrorCode.UNKNOWN_TID, "Unknown transfer ID")
 _ANSWERED = {bytes((0, opcode)) for opcode in packet.Opcode if opcode != packet.Opcode.ERROR}
 _STRANGERS_PER_SECOND = 1000  # their addresses may be forged too
 _EVICTED = Failed("evicted")
+_DONE = Done()
 _NOBODY = {NO_ANSWER, GONE, _EVICTED.outcome, REPLACED.outcome}
 _BUSY = "Server is busy, try again"
 _BROKEN = ("Internal error", "crash")
@@ -64,7 +66,7 @@ class Engine:
 
         `near`: clients there are never asked for a permit. `tally`: what the siblings have given out, if there are any.
         """
-        self._counters, self._journal = counters, journal
+        self._counters, self._journal, self._emitter = counters, journal, journal.emitter
         self._listeners: list[socket.socket] = []
         self._single_port = settings.single_port
         self._gates: dict[socket.socket, Gate] = {}  # by listener, in single-port mode only
@@ -209,6 +211,7 @@ class Engine:
         if self._pacer is not None:
             self._release(self._pacer, now)
         self._journal.flush()
+        self._emitter.flush(now)
 
     def _wait(self) -> float:
         """How long nothing happens by itself, in seconds; counted from the last turn."""
@@ -334,13 +337,25 @@ class Engine:
             )
         self._journal.finished(
             transfer.call.peer,
-            file=transfer.call.request.name,
-            bytes=sent_bytes,
-            ms=round((now - transfer.call.at) * 1000),
-            retransmits=session.retransmits,
-            blksize=transfer.agreed.block_size,
-            windowsize=transfer.agreed.window,
-            outcome=how.outcome,
+            events.Ended(
+                number=transfer.number,
+                size=transfer.file.size,
+                bytes=sent_bytes,
+                blksize=transfer.agreed.block_size,
+                windowsize=transfer.agreed.window,
+                port=transfer.call.peer[1],
+                ms=round((now - transfer.call.at) * 1000),
+                retransmits=session.retransmits,
+                acknowledged=how == _DONE,
+                client=transfer.call.peer[0].encode(),
+                verb=b"RRQ",
+                file=transfer.call.request.name,
+                path=transfer.served.path,
+                layer=transfer.served.layer,
+                release=transfer.served.release,
+                outcome=how.outcome.encode(),
+            ),
+            now,
         )
 
     def _count(self) -> None:
@@ -499,6 +514,7 @@ class Engine:
         self._ports.close_idle()
         self._epoll.close()
         self._journal.flush()
+        self._emitter.flush(time.monotonic())
 
 
 def _discard(sock: socket.socket) -> None:

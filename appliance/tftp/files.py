@@ -55,6 +55,17 @@ class OpenFile(NamedTuple):
             os.close(self.descriptor)
 
 
+class Served(NamedTuple):
+    """Which file was served: its path inside the root, the layer that it lies in, and the release that has it."""
+
+    path: bytes
+    layer: bytes
+    release: bytes = b""
+
+
+NOWHERE = Served(b"", b"")
+
+
 def identity_of(facts: os.stat_result) -> tuple[int, ...]:
     """What tells one state of a file from any other: device, inode, size, mtime and ctime."""
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns

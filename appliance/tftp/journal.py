@@ -1,4 +1,5 @@
-"""What the operator reads of the TFTP service: a line per transfer, a line per refusal, repeats counted.
+"""What the operator reads of the TFTP service: a line per transfer, a line per refusal, repeats counted; the same as
+events.
 
 The client's address stands before anything the client chose; `observe.log` escapes hostile bytes.
 """
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from appliance.observe import events
+from appliance.observe.emitter import Emitter
 from appliance.observe.log import TurnLog
 from appliance.tftp.admission import TokenBucket
 from appliance.tftp.sockets import Peer
@@ -20,21 +23,28 @@ _LINES_PER_SECOND = 200
 class Journal:
     """Writes the lines: those of transfers together at `flush`, the rest at once.
 
-    `lines` about the same subject come at most once in QUIET_S.
+    `lines` about the same subject come at most once in QUIET_S. `emitter`: who tells the events service.
     """
 
-    def __init__(self, log: TurnLog) -> None:
-        self._log = log
+    def __init__(self, log: TurnLog, emitter: Emitter | None = None) -> None:
+        self._log, self.emitter = log, emitter or Emitter(None, 1, lambda _count: None)
         self._subjects: OrderedDict[tuple[object, ...], list[float]] = OrderedDict()  # subject: quiet until, repeats
         self._lines = TokenBucket(_LINES_PER_SECOND)
 
-    def finished(self, peer: Peer, **fields: Any) -> None:
-        """A transfer that was under way is over."""
-        self._log.info("transfer", client=host_port(peer), **fields)
-
-    def uploaded(self, peer: Peer, **fields: Any) -> None:
-        """An upload that was under way is over."""
-        self._log.info("upload", client=host_port(peer), **fields)
+    def finished(self, peer: Peer, event: events.Ended, now: float) -> None:
+        """A transfer that was under way is over; for an upload the verb is WRQ."""
+        self._log.info(
+            "upload" if event.verb == b"WRQ" else "transfer",
+            client=host_port(peer),
+            file=event.file,
+            bytes=event.bytes,
+            ms=event.ms,
+            retransmits=event.retransmits,
+            blksize=event.blksize,
+            windowsize=event.windowsize,
+            outcome=event.outcome,
+        )
+        self.emitter.emit(event, now)
 
     def custodian_gone(self, reason: str, lost: int) -> None:
         """The link to the custodian is lost; `lost` uploads and questions waited on it."""
@@ -43,15 +53,23 @@ class Journal:
 
     def unanswered(self, peer: Peer, name: bytes, now: float) -> None:
         """A request was answered, and nobody was heard."""
-        self._seldom("unanswered", (peer[0],), now, client=host_port(peer), file=name)
+        repeated = self._seldom("unanswered", (peer[0],), now, client=host_port(peer), file=name)
+        if repeated is not None:
+            self.emitter.emit(events.Unanswered(peer[1], repeated, client=peer[0].encode(), file=name), now)
 
-    def refused(self, peer: Peer, name: bytes, cause: str, now: float) -> None:
+    def refused(self, peer: Peer, name: bytes, cause: str, now: float, verb: bytes = b"RRQ") -> None:
         """A request got an ERROR."""
-        self._seldom("refused", (peer[0], name, cause), now, client=host_port(peer), file=name, cause=cause)
+        about = (peer[0], name, cause)
+        repeated = self._seldom("refused", about, now, client=host_port(peer), file=name, cause=cause)
+        if repeated is not None:
+            client = peer[0].encode()
+            self.emitter.emit(events.Refused(peer[1], repeated, client, b"", verb, name, cause.encode()), now)
 
     def dropped(self, peer: Peer, cause: str, now: float) -> None:
         """A datagram got no answer."""
-        self._seldom("dropped", (peer[0], cause), now, client=host_port(peer), cause=cause)
+        repeated = self._seldom("dropped", (peer[0], cause), now, client=host_port(peer), cause=cause)
+        if repeated is not None:
+            self.emitter.emit(events.Dropped(peer[1], repeated, peer[0].encode(), cause.encode()), now)
 
     def ambiguous(self, folder: bytes, taken: bytes, other: bytes) -> None:
         """A name was found in two spellings, neither of them as asked."""
@@ -67,21 +85,23 @@ class Journal:
         """Write the lines of the transfers that ended in this turn of the loop."""
         self._log.flush()
 
-    def _seldom(self, event: str, about: tuple[object, ...], now: float, **fields: Any) -> None:
+    def _seldom(self, event: str, about: tuple[object, ...], now: float, **fields: Any) -> int | None:
+        """How many like this were left out before it; None when this one is left out."""
         subject = (event, *about)
         entry = self._subjects.get(subject)
         if entry is not None and now < entry[0]:
             entry[1] += 1
-            return
+            return None
         if not self._lines.take(now):
-            return
-        repeats = {"repeated": int(entry[1])} if entry is not None and entry[1] else {}
+            return None
+        repeated = int(entry[1]) if entry is not None else 0
         self._subjects[subject] = [now + QUIET_S, 0]
         self._subjects.move_to_end(subject)
         if len(self._subjects) > _SUBJECTS_MAX:
             self._subjects.popitem(last=False)
-        self._log.info(event, **fields, **repeats)
+        self._log.info(event, **fields, **({"repeated": repeated} if repeated else {}))
         self.flush()
+        return repeated
 
 
 def host_port(peer: Peer) -> str:

@@ -13,7 +13,17 @@ from typing import NamedTuple
 
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp.admission import Networks
-from appliance.tftp.files import Folder, OpenFile, Refusal, clean, folder_at, is_chrooted, open_folder, open_path
+from appliance.tftp.files import (
+    Folder,
+    OpenFile,
+    Refusal,
+    Served,
+    clean,
+    folder_at,
+    is_chrooted,
+    open_folder,
+    open_path,
+)
 from appliance.tftp.neighbours import Neighbours
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.remap import Hit, Remap
@@ -36,6 +46,11 @@ class Found(NamedTuple):
     tried: tuple[tuple[bytes, OpenFile | Refusal], ...] = ()
     respelled: bool = False
     upload: bytes | None = None
+
+    @property
+    def served(self) -> Served:
+        """Which file `file` is."""
+        return Served(self.tried[-1][0], b"static")
 
 
 NO_UPLOADS = Refusal(ErrorCode.ACCESS, "uploads are not accepted here", "upload")

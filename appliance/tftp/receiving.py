@@ -69,7 +69,6 @@ class Write:
         "_batch",
         "_buffer",
         "_custodian",
-        "_declared",
         "_descriptor",
         "_enough",
         "_errors",
@@ -78,7 +77,6 @@ class Write:
         "_held_cr",
         "_id",
         "_keeper",
-        "_name",
         "_slots",
         "_stalled",
         "_supply",
@@ -87,7 +85,10 @@ class Write:
         "_views",
         "agreed",
         "call",
+        "declared",
         "due",
+        "name",
+        "number",
         "over",
         "port",
         "receiver",
@@ -112,7 +113,7 @@ class Write:
     ) -> None:
         """`name`: in the box; `declared`: bytes, 0 for unknown."""
         self.call, self.sock, self.port, self.agreed, self.receiver = call, sock, port, agreed, receiver
-        self._name, self._declared = name, declared
+        self.name, self.declared = name, declared
         self._custodian, self._supply, self._keeper = custodian, supply, keeper
         self._buffer: bytearray | None = None  # from the first DATA on
         self._view = memoryview(b"")
@@ -127,6 +128,7 @@ class Write:
         self._enough: Reason | None = None  # why there will be no larger one
         self._errors = 0
         self.written = 0
+        self.number = 0  # under which it is told of; 0 until it has lasted a while
         self.due = 0.0  # when the timer rings next
         self.refused = False  # the kernel says that the client's port is closed: `last_words` is due
         self.over: Done | Failed | None = None
@@ -237,7 +239,7 @@ class Write:
             self._acknowledge(receiver.release(now))
 
     def _commit(self) -> None:
-        if self.written < self._declared and self.call.request.mode == b"octet":
+        if self.written < self.declared and self.call.request.mode == b"octet":
             self._deny(Reason.INCOMPLETE)
         else:
             self._custodian.say(wire.Commit(self._id, self.written))
@@ -385,7 +387,7 @@ class Write:
         else:
             self._view[HEADER.size : got] = memoryview(_SCRATCH)[HEADER.size : got]
             self.receiver.begin(now)
-            self._id = self._custodian.reserve(self._keeper.hearer(self), self._declared, self.call.client, self._name)
+            self._id = self._custodian.reserve(self._keeper.hearer(self), self.declared, self.call.client, self.name)
             if got < HEADER.size + self.agreed.block_size:
                 self._tail = got - HEADER.size
                 self._end(now)
@@ -451,7 +453,7 @@ class Write:
                 self._deny(Reason.DISK if error.errno in _DISK else Reason.STORE)
             return False
         left = self._allowed - self.written
-        if left < ASK_AHEAD and not self.receiver.complete and self._allowed < (self._declared or 1 << 63):
+        if left < ASK_AHEAD and not self.receiver.complete and self._allowed < (self.declared or 1 << 63):
             self._ask()
         return True
 

@@ -21,7 +21,7 @@ from appliance.tftp.admission import Admission, client_of
 from appliance.tftp.blocks import last_block
 from appliance.tftp.custodian import AWAY, Custodian
 from appliance.tftp.desk import Desk, Waiting
-from appliance.tftp.files import OpenFile, Refusal
+from appliance.tftp.files import OpenFile, Refusal, Served
 from appliance.tftp.journal import Journal
 from appliance.tftp.lessons import Lessons
 from appliance.tftp.lookup import NO_UPLOADS, Lookup
@@ -199,7 +199,7 @@ class Reception:
                 self.desk.fetch(Waiting(listener, datagram, call, terms.policy, found.upload))
                 return None
             file = found.file
-            return file if isinstance(file, Refusal) else self._begin(file, call, terms.policy)
+            return file if isinstance(file, Refusal) else self._begin(file, call, terms.policy, found.served)
         except PortsFull:
             return _NO_PORT
         except OSError as error:  # out of descriptors, address gone, no route: the client asks again
@@ -249,7 +249,7 @@ class Reception:
             if answer is None:
                 self._begin_write(waiting, now)
                 return None
-            return self._begin(answer, waiting.call, waiting.policy)
+            return self._begin(answer, waiting.call, waiting.policy, Served(waiting.name, b"uploads"))
         except PortsFull:
             return _NO_PORT
         except OSError as error:
@@ -266,7 +266,7 @@ class Reception:
             self._unconnect(sock, port)
             raise
 
-    def _begin(self, file: OpenFile, call: Call, policy: Policy) -> Transfer:
+    def _begin(self, file: OpenFile, call: Call, policy: Policy, served: Served) -> Transfer:
         """Build the transfer. Raises OSError or PortsFull; then nothing is left behind."""
         try:
             sock, port = self._connect(call)
@@ -282,7 +282,9 @@ class Reception:
             make: Callable[..., Transfer] = Transfer
             if self._pacer is not None and self._pacer.concerns(call.quota):
                 make = partial(PacedTransfer, pacer=self._pacer)
-            return make(call, sock=sock, port=port, file=file, agreed=agreed, session=session, supply=self._supply)
+            made = make(call, sock=sock, port=port, file=file, agreed=agreed, session=session, supply=self._supply)
+            made.served = served
+            return made
         except BaseException:
             self._unconnect(sock, port)
             file.close()

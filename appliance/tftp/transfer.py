@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from appliance.tftp import packet, sockets
 from appliance.tftp.blocks import stride_of
-from appliance.tftp.files import OpenFile
+from appliance.tftp.files import NOWHERE, OpenFile
 from appliance.tftp.options import BLOCK_DEFAULT, Agreed
 from appliance.tftp.packet import HEADER, ErrorCode, PacketError, Request
 from appliance.tftp.ports import Port
@@ -78,9 +78,11 @@ class Transfer:
         "confirmed",
         "due",
         "file",
+        "number",
         "over",
         "port",
         "refused",
+        "served",
         "session",
         "sock",
     )
@@ -107,6 +109,8 @@ class Transfer:
         self._errors = 0
         self.due = 0.0  # when the engine's timer rings next
         self.confirmed = False
+        self.number = 0  # under which it is told of; 0 until it has lasted a while
+        self.served = NOWHERE  # which file this is
         self.refused = False  # the kernel says that the client's port is closed: `last_words` is due
         self.over: Done | Failed | None = None
 

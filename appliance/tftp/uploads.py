@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from appliance.custody import wire
+from appliance.observe import events
 from appliance.observe.tables import Counters
 from appliance.tftp import packet
 from appliance.tftp.admission import Admission
@@ -263,15 +264,26 @@ class Uploads:
         if not receiver.heard and how.outcome in _NOBODY:
             self._journal.unanswered(write.call.peer, request.name, now)
             return
-        self._journal.uploaded(
+        self._journal.finished(
             write.call.peer,
-            file=request.name,
-            bytes=write.written,
-            ms=round((now - write.call.at) * 1000),
-            retransmits=receiver.retransmits,
-            blksize=write.agreed.block_size,
-            windowsize=write.agreed.window,
-            outcome=how.outcome,
+            events.Ended(
+                number=write.number,
+                size=write.declared or -1,
+                bytes=write.written,
+                blksize=write.agreed.block_size,
+                windowsize=write.agreed.window,
+                port=write.call.peer[1],
+                ms=round((now - write.call.at) * 1000),
+                retransmits=receiver.retransmits,
+                acknowledged=isinstance(how, Done),
+                client=write.call.peer[0].encode(),
+                verb=b"WRQ",
+                file=request.name,
+                path=write.name,
+                layer=b"uploads",
+                outcome=how.outcome.encode(),
+            ),
+            now,
         )
 
 

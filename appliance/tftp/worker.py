@@ -8,6 +8,7 @@ import traceback
 
 from appliance import wire
 from appliance.child.context import Context, take_listener
+from appliance.observe.emitter import Emitter
 from appliance.observe.log import TurnLog
 from appliance.settings import plain
 from appliance.settings.tftp import TftpSettings
@@ -15,15 +16,15 @@ from appliance.tftp.admission import Networks, near_networks
 from appliance.tftp.engine import Engine
 from appliance.tftp.journal import Journal
 
-_CUSTODY = "tftp-custody"
+_CUSTODY, _EVENTS = "tftp-custody", "events"
 _ROUTES = ("/proc/net/route", "/proc/net/ipv6_route")
 
 
 class TftpWorker:
     """The engine and the supervisor's wishes for it."""
 
-    def __init__(self, context: Context, engine: Engine) -> None:
-        self._context, self._engine = context, engine
+    def __init__(self, context: Context, engine: Engine, emitter: Emitter) -> None:
+        self._context, self._engine, self._emitter = context, engine, emitter
         self._uploads = context.settings["tftp"]["uploads"]["mode"] != "none"
         self._adopted: dict[int, list[socket.socket]] = {}
         engine.handle(context.channel.fileno(), self._on_channel)
@@ -50,8 +51,8 @@ class TftpWorker:
                 adopted.append(listener)
                 self._engine.listen(listener)
             return
-        if isinstance(message, wire.Link) and self._uploads and descriptors:
-            self._engine.attach(socket.socket(fileno=descriptors.pop(0)))
+        if isinstance(message, wire.Link) and descriptors:
+            self._linked(message.name, descriptors)
         if isinstance(message, wire.Share | wire.Unshare):
             self._context.sibling(message, descriptors)
             return
@@ -63,6 +64,12 @@ class TftpWorker:
         elif isinstance(message, wire.Drain):
             self._engine.drain(message.milliseconds / 1000)
 
+    def _linked(self, name: str, descriptors: list[int]) -> None:
+        if name == _EVENTS:
+            self._emitter.attach(socket.socket(fileno=descriptors.pop(0)))
+        elif self._uploads:
+            self._engine.attach(socket.socket(fileno=descriptors.pop(0)))
+
 
 def prepare(context: Context) -> TftpWorker:
     """Build the engine from `context.settings`: {"tftp": TftpSettings as plain values, "log": form, "workers": number}.
@@ -71,6 +78,7 @@ def prepare(context: Context) -> TftpWorker:
     """
     settings = plain.decode(TftpSettings, context.settings["tftp"])
     log = TurnLog("tftp", context.settings["log"], lost=lambda: context.counters.add("log_dropped"))
+    emitter = context.emitter()
     near = Networks([*near_networks(*map(_text, _ROUTES)), *settings.allow])
     _warm()
     engine = Engine(
@@ -78,11 +86,11 @@ def prepare(context: Context) -> TftpWorker:
         memory=settings.limits.memory // context.settings["workers"],
         unseen_per_second=max(1, settings.limits.unseen_per_second // context.settings["workers"]),
         near=near,
-        journal=Journal(log),
+        journal=Journal(log, emitter),
         counters=context.counters,
         tally=context.tally,
     )
-    return TftpWorker(context, engine)
+    return TftpWorker(context, engine, emitter)
 
 
 def _text(path: str) -> str:

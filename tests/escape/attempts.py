@@ -672,6 +672,8 @@ BOX_ONLY = frozenset(  # the custodian may do these, in its own box and nowhere 
     }
 )  # fmt: skip
 
+HISTORY_ONLY = frozenset({"create_a_file", "remove_a_served_file"})  # the events service, among its segments
+
 
 class Attacker:
     """Runs every attempt and answers with what happened to each."""

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.observe import tables
-from appliance.observe.log import Log, TurnLog, printable
+from appliance.observe.log import Log, TurnLog
+from appliance.observe.text import printable
 
 
 def test_a_reader_sees_what_the_writer_counts() -> None:

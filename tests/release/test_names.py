@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.observe.log import printable
+from appliance.observe.text import printable
 from appliance.release.names import is_upload, target, typed
 
 

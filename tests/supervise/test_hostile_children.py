@@ -15,6 +15,7 @@ import pytest
 
 from appliance import wire
 from appliance.errors import StartError
+from appliance.observe import events
 from appliance.observe.log import Log
 from appliance.supervise import reading
 from appliance.supervise.reading import BadConfiguration, Reading
@@ -31,6 +32,7 @@ class Watcher:
         self.log = log
         self.watched: set[socket.socket] = set()
         self.messages = 0
+        self.told: list[events.Event] = []
 
     def watch(self, sock: socket.socket, _callback: Callable[[], None]) -> None:
         assert sock not in self.watched
@@ -47,6 +49,9 @@ class Watcher:
 
     def record_for(self, _slot: WorkerSlot) -> list[int]:
         return []
+
+    def tell(self, event: events.Event) -> None:
+        self.told.append(event)
 
     def took_step(self, slot: WorkerSlot, event: Event, actions: tuple[Do, ...]) -> None:
         pass

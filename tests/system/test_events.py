@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ftplib
 import io
 import json
+import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.support import until
 from tests.system.running import Appliance, appliance, tftp_read
@@ -60,3 +65,72 @@ def test_downloads_and_uploads_leave_events_with_the_documented_fields(tmp_path:
             (stored,) = events(running, room, "stored")
             assert set(stored) == common | documented("Custody", "stored")
             assert (stored["name"], stored["bytes"]) == (name, size)
+
+
+def kept(running: Appliance) -> list[dict[str, Any]]:
+    """Everything in the history."""
+    folder = running.home / "state" / "events"
+    text = b"".join(place.read_bytes() for place in sorted(folder.glob("*.jsonl")))
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_the_events_service_hears_everybody_and_goes_on_after_it_died(tmp_path: Path) -> None:
+    with appliance(tmp_path) as running:
+        address = running.address("tftp")
+        assert tftp_read(address, b"hello.txt") == b"hello, network\n"
+        with pytest.raises(OSError, match="File not found"):
+            tftp_read(address, b"no/such/file")
+        client = running.ftp()
+        client.retrbinary("RETR hello.txt", lambda _piece: None)
+        with pytest.raises(ftplib.error_perm):
+            client.retrbinary("RETR absent", lambda _piece: None)
+        client.storbinary("STOR incoming/report", io.BytesIO(b"x" * 10))
+        client.quit()
+        until(lambda: any(one["event"] == "session" for one in kept(running)), 20, "the last event")
+        told = kept(running)
+        assert [one["n"] for one in told] == list(range(1, len(told) + 1))
+        moved = [(one["room"], one["verb"], one["path"], one["bytes"], one["acknowledged"])
+                 for one in told if one["event"] == "transfer"]  # fmt: skip
+        assert sorted(moved) == [
+            ("ftp", "RETR", "/hello.txt", 15, True),
+            ("ftp", "STOR", "/incoming/report", 10, True),
+            ("tftp", "RRQ", "hello.txt", 15, True),
+        ]
+        missed = [(one["room"], one["client"], one["file"]) for one in told if one["event"] == "refused"]
+        assert missed == [("tftp", "127.0.0.1", "no/such/file"), ("ftp", "127.0.0.1", "/absent")]
+        (stored,) = (one for one in told if one["event"] == "stored")
+        assert (stored["room"], stored["name"], stored["bytes"]) == ("custody", "report", 10)
+        serving = {one["service"] for one in told if one["event"] == "worker" and one["state"] == "serving"}
+        assert serving == {"status", "events", "custody", "tftp", "ftp"}
+
+        (recorder,) = running.pids("events")
+        os.kill(recorder, signal.SIGKILL)
+        assert tftp_read(address, b"hello.txt") == b"hello, network\n"  # nobody waits for it
+        until(lambda: running.pids("events") not in (set(), {recorder}), 20, "it is back")
+        before = len(told)
+
+        def again() -> bool:
+            tftp_read(address, b"sub/deep.txt")
+            return any(one.get("path") == "sub/deep.txt" for one in kept(running)[before:])
+
+        until(again, 20, "the workers have found its successor")
+        died = [one for one in kept(running) if one["event"] == "worker" and one["state"] == "died"]
+        assert [(one["service"], one["pid"], one["why"]) for one in died] == [("events", recorder, "signal SIGKILL")]
+        assert kept(running)[-1]["n"] > told[-1]["n"]
+
+
+def test_a_broken_worker_is_told_with_what_it_took_along_and_so_is_a_reload(tmp_path: Path) -> None:
+    with appliance(tmp_path) as running:
+        client = running.ftp()
+        (victim,) = (one["pid"] for one in running.workers("ftp") if one["active"])
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: [one for one in kept(running) if one.get("state") == "died"], 20, "it is told")
+        (died,) = (one for one in kept(running) if one.get("state") == "died")
+        assert (died["service"], died["pid"], died["lost"]) == ("ftp", victim, 1)
+        client.close()
+        running.write(running.config.read_text().replace("sessions: 900", "sessions: nine"))
+        assert running.verb("reload").returncode == 2
+        until(lambda: [one for one in kept(running) if one["event"] == "reload"], 20, "it is told")
+        (reload,) = (one for one in kept(running) if one["event"] == "reload")
+        assert reload["done"] is False
+        assert "sessions" in reload["text"]

@@ -21,7 +21,7 @@ import pytest
 
 from appliance import wire
 from appliance.custody import wire as custody
-from appliance.observe import tables
+from appliance.observe import events, tables
 from appliance.settings.box import Box, of_incoming
 from appliance.settings.ftp import FtpSettings, IncomingSettings, TlsSettings
 from appliance.settings.plain import encode
@@ -173,6 +173,41 @@ def test_an_ftp_session_with_an_upload_imports_nothing(tree: Path) -> None:
     assert (tree / "incoming" / "a.bin").stat().st_size == 100_000
     assert ftp_late == [[]]
     assert custody_late == [[]]
+
+
+def test_the_history_is_written_and_handed_out_from_inside_the_jail(tmp_path: Path) -> None:
+    """With what only happens later: a segment that is full, one that is removed, a reader, a worker that lies."""
+    place = tmp_path / "history"
+    place.mkdir()
+    if os.geteuid() == 0:
+        os.chown(place, 64610, 64610)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "events.sock"))
+    listener.listen()
+    main, settings = "appliance.observe.recorder:prepare", {"history": 80_000}
+    with watched(main, "events", settings, place, ("listener:0", listener), writes=True) as (late, channel):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        socket.send_fds(channel, [wire.pack(wire.Link(1, "tftp.0"))], [theirs.fileno()])
+        theirs.close()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as reader, ours:
+            reader.settimeout(20)
+            ours.send(os.urandom(50))
+            told = events.encode(events.Ended(file=b"x" * 500, outcome=b"done"))
+            for _ in range(20):
+                for datagram in events.join([told] * 20):
+                    ours.send(datagram)
+            ours.send(b"".join(events.join([events.encode(events.Lost(1, b"rate"))])))
+            reader.connect(str(tmp_path / "events.sock"))
+            found, fds, _flags, _peer = socket.recv_fds(reader, 100, 100)
+            assert 1 <= int(found) == len(fds)
+            for fd in fds:
+                os.close(fd)
+            text = b""
+            while b'"lost"' not in text and not any(b'"lost"' in one.read_bytes() for one in place.iterdir()):
+                text += reader.recv(1 << 17)
+    listener.close()
+    assert late == [[]]
+    assert len(list(place.iterdir())) > 3
 
 
 def test_uploads_by_tftp_are_replaced_and_read_back_from_inside_the_jail(tree: Path) -> None:

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from appliance.observe.events import Ended
 from appliance.observe.log import TurnLog
 from appliance.tftp.journal import QUIET_S, Journal, host_port
 
@@ -52,17 +53,17 @@ def test_a_flood_of_different_lines_is_bounded(lines) -> None:
 def test_transfers_are_always_written(lines) -> None:
     journal, written = lines
     for _ in range(300):
-        journal.finished(PEER, file=b"f", outcome="done")
+        journal.finished(PEER, Ended(file=b"f", outcome=b"done"), 1.0)
     assert len(written()) == 300
 
 
 def test_transfers_wait_for_the_flush_but_no_longer_than_the_next_other_line(lines, tmp_path) -> None:
     journal, written = lines
-    journal.finished(PEER, file=b"f", outcome="done")
+    journal.finished(PEER, Ended(file=b"f", outcome=b"done"), 1.0)
     assert (tmp_path / "log").read_bytes() == b""
     journal.dropped(PEER, "cause", 1.0)
     assert [": transfer " in line for line in (tmp_path / "log").read_text().splitlines()] == [True, False]
-    journal.finished(PEER, file=b"f", outcome="done")
+    journal.finished(PEER, Ended(file=b"f", outcome=b"done"), 1.0)
     assert len(written()) == 3
 
 

@@ -18,7 +18,18 @@ LINE = b'{"n":%d,"time":1.0}\n'
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    while _MADE:
+        _MADE.pop().close()
+
+
+_MADE: list[History] = []
+
+
+def begun(limit: int) -> History:
+    """A history that is closed at the end of the test."""
+    _MADE.append(History(limit))
+    return _MADE[-1]
 
 
 def content() -> bytes:
@@ -31,7 +42,7 @@ def content() -> bytes:
 
 def test_lines_are_appended_in_order_over_several_processes(folder: Path) -> None:
     for start in (1, 3):
-        kept = History(1 << 20)
+        kept = begun(1 << 20)
         kept.append(LINE % start)
         kept.append(LINE % (start + 1))
         kept.close()
@@ -42,7 +53,7 @@ def test_lines_are_appended_in_order_over_several_processes(folder: Path) -> Non
 
 def test_it_never_grows_beyond_its_limit_and_loses_the_oldest() -> None:
     limit = 64 * len(LINE % 10) * SEGMENTS
-    kept = History(limit)
+    kept = begun(limit)
     for number in range(10, 5000):
         kept.append(LINE % number)
         if number % 100 == 0:
@@ -55,7 +66,7 @@ def test_it_never_grows_beyond_its_limit_and_loses_the_oldest() -> None:
 
 def test_more_lines_at_once_than_a_segment_holds_go_into_several() -> None:
     full = 10 * len(LINE % 10)
-    kept = History(full * SEGMENTS)
+    kept = begun(full * SEGMENTS)
     kept.append(b"".join(LINE % number for number in range(10, 99)))
     assert all(size <= full for _number, size in history.segments())
     assert content().endswith(b"".join(LINE % number for number in range(40, 99)))
@@ -64,7 +75,7 @@ def test_more_lines_at_once_than_a_segment_holds_go_into_several() -> None:
 
 
 def test_a_limit_of_nothing_keeps_nothing(folder: Path) -> None:
-    History(0).append(LINE % 1)
+    begun(0).append(LINE % 1)
     assert os.listdir(folder) == []
     assert history.last_number() == 0
 
@@ -72,7 +83,7 @@ def test_a_limit_of_nothing_keeps_nothing(folder: Path) -> None:
 def test_many_short_lives_leave_a_bounded_number_of_segments(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_MOST", 5)
     for number in range(20):
-        kept = History(1 << 20)
+        kept = begun(1 << 20)
         kept.append(LINE % number)
         kept.close()
     assert len(os.listdir(folder)) <= 6
@@ -80,7 +91,7 @@ def test_many_short_lives_leave_a_bounded_number_of_segments(folder: Path, monke
 
 
 def test_what_a_full_disk_tore_is_ended_before_the_next_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = History(1 << 20)
+    kept = begun(1 << 20)
     kept.append(LINE % 1)
     real, room = os.write, [7]
 
@@ -102,7 +113,7 @@ def test_what_does_not_belong_here_is_left_alone_and_never_followed(folder: Path
     (folder / "note.txt").write_text("mine")
     (folder / "0000000009.jsonl").symlink_to("/etc/passwd")
     (folder / "0000000008.jsonl").mkdir()
-    kept = History(1 << 20)
+    kept = begun(1 << 20)
     kept.append(LINE % 1)
     assert content() == LINE % 1
     assert (folder / "note.txt").read_text() == "mine"
@@ -116,7 +127,7 @@ def test_a_history_that_is_not_readable_text_has_a_last_number_all_the_same(fold
 
 
 def test_descriptors_can_only_be_read() -> None:
-    History(1 << 20).append(LINE % 1)
+    begun(1 << 20).append(LINE % 1)
     (descriptor,) = history.open_all()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.write(descriptor, b"x")

@@ -14,6 +14,7 @@ from appliance.ftp.filesystem import OpenFile
 from appliance.ftp.pool import Job, Pool
 
 PIECE = 1 << 20  # bytes looked at, and fetched, at once
+REACH = 8 << 20  # bytes sent in one go at most; far fewer go before the socket is full, but each turn saved counts
 _READ = 128 << 10
 _ONE = [bytearray(1)]
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -53,12 +54,19 @@ class Ahead:
             return self._until - offset
         if self._job is None:
             if self._there(offset):
-                self._until = min(offset + PIECE, self._file.size)
-                return self._until - offset
+                return self._reach(offset)
             if not self._fetch(offset):
                 return self._until - offset
         self._waiting = True
         return 0
+
+    def _reach(self, offset: int) -> int:
+        """The piece at `offset` is in memory: add those behind it. Asking for one costs 1 us, a turn 50."""
+        size, until = self._file.size, offset + PIECE
+        while until < size and until - offset < REACH and self._there(until):
+            until += PIECE
+        self._until = min(until, size)
+        return self._until - offset
 
     def close(self) -> None:
         """Nobody waits any more."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from appliance.ftp import ascii
-from appliance.ftp.ahead import PIECE, Ahead
+from appliance.ftp.ahead import PIECE, REACH, Ahead
 from appliance.ftp.connections import Active, Passive
 from appliance.ftp.filesystem import OpenFile
 from appliance.ftp.loop import WRITE
@@ -38,6 +38,7 @@ class Transfer:
         self.session, self.verb, self.path = session, verb, path
         self.house = session.house
         self.house.counters.add("under_way")
+        self.house.under_way += 1
         self.sock: socket.socket | None = None
         self.moved = 0
         self.number = 0  # under which it is told of; 0 until it has lasted a while
@@ -164,6 +165,7 @@ class Transfer:
         """Let everything go without a word; may be called twice."""
         if not self.over:
             self.house.counters.add("under_way", -1)
+            self.house.under_way -= 1
         self.over = True
         if self._flow is not None:
             self._flow.leave()
@@ -227,7 +229,7 @@ class Download(Transfer):
             if not ready:
                 self.pause()
                 return
-            count = self.may(min(PIECE, ready))  # 64 KiB pieces cost twice the CPU of 1 MiB
+            count = self.may(min(ready, max(PIECE, REACH // self.house.under_way)))
             if not count:
                 return
             try:

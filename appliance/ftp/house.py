@@ -68,6 +68,7 @@ class House:
     connecting: dict[int, Active] = field(default_factory=dict)
     now: float = field(default_factory=time.monotonic)
     draining: bool = False
+    under_way: int = 0  # transfers now: they share what a turn of the loop may move
     quiet: int = 0  # lines not written this second
     loud: int = 0
     _told: ByNetwork | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from appliance.ftp import ahead, filesystem
-from appliance.ftp.ahead import PIECE, Ahead
+from appliance.ftp.ahead import PIECE, REACH, Ahead
 from tests.ftp.serving import Server, read_all, server
 from tests.ftp.test_checksums import Hands
 from tests.support import ROOT
@@ -77,11 +77,17 @@ Make = Callable[[float, set[int]], Case]
 
 def test_what_is_in_memory_is_never_fetched(case: Make) -> None:
     made = case(2.5, set())
-    assert [made.ahead.ready(offset) for offset in (0, 10, PIECE, 2 * PIECE)] == [
-        PIECE, PIECE - 10, PIECE, PIECE // 2
-    ]  # fmt: skip
-    assert made.ahead.ready(2 * PIECE + 7) == PIECE // 2 - 7
+    size = 5 * PIECE // 2
+    assert [made.ahead.ready(offset) for offset in (0, 10, PIECE, size - 7)] == [size, size - 10, size - PIECE, 7]
     assert made.hands.jobs == []
+
+
+def test_no_more_than_the_reach_is_ready_at_once_and_nothing_beyond_a_cold_piece(case: Make) -> None:
+    made = case(12, {10})
+    assert [made.ahead.ready(offset) for offset in (0, 3, REACH)] == [REACH, REACH - 3, 10 * PIECE - REACH]
+    assert made.ahead.ready(10 * PIECE) == 0
+    assert made.fetch() == 1
+    assert made.ahead.ready(10 * PIECE) == PIECE
 
 
 def test_a_cold_piece_is_fetched_and_the_next_one_while_it_is_sent(case: Make) -> None:

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir
 
-.PHONY: help run test test-all check fuzz lint format clean
+.PHONY: help run test test-all check fuzz lint format deb man machine clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,6 +26,16 @@ check: $(VENV)/dev.stamp lint ## format, lint, types, layers and the fast tests,
 
 fuzz: $(VENV)/dev.stamp ## TFTP: a million mutated datagrams and long walks, some minutes; FUZZ="--seed 7 --datagrams 50000"
 	@$(BIN)/python -m tests.fuzz $(FUZZ)
+
+deb: $(VENV)/run.stamp ## build/appliance_*.deb for Debian 12 and 13, the same bytes each time
+	@$(BIN)/python deb/build.py
+
+man: $(VENV)/run.stamp ## build/man: the manual pages, and completion for shells, from schema and help texts
+	@$(BIN)/python -c 'from appliance.cli import main, papers; papers.write(main.app, "build/man")'
+
+machine: $(VENV)/dev.stamp ## as root: install the package on fresh Debian machines, use, break, upgrade and remove it
+	@tests/tools.sh
+	@$(BIN)/python -m pytest -v tests/machine
 
 lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check --quiet . || { echo 'format: run `make format`'; exit 1; }
@@ -50,4 +60,4 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@touch $@
 
 clean: ## remove what the build made
-	rm -rf $(VENV) .coverage .coverage.xml .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz *.egg-info
+	rm -rf $(VENV) build .coverage .coverage.xml .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz *.egg-info

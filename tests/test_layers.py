@@ -46,11 +46,13 @@ ALLOWED: dict[str, set[str]] = {
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
     "board": {"board"},
+    "install": {"install", "settings"},
     "boxes": {"machine", "wiring", "settings"},
     "world": {"boxes", "machine", "wiring", "settings", "confine.landlock", "ftp.tlsfiles"},
     "cli.tftp": {"cli", "settings", "observe.log", "observe.text", "tftp"},
     "cli.incoming": {"cli", "settings", "observe.log", "observe.text", "boxes", "machine", "release"},
     "cli": {"cli", "settings", "world", "wiring", "observe.log", "observe.text", "supervise.spawn", "__init__"},
+    "cli.papers": {"cli", "install"},
 }
 # pure: no effect on the world, so nothing that has one
 PURE = (

@@ -2,7 +2,7 @@
 # The real clients that the tests drive. As root they are installed; otherwise what is missing is named, and its tests skip.
 # In CI nothing may be missing.
 set -u
-needed="tftp:tftp-hpa atftp:atftp curl:curl lftp:lftp busybox:busybox tnftp:tnftp strace:strace systemd-analyze:systemd ip:iproute2 setpriv:util-linux mke2fs:e2fsprogs tmux:tmux chromium:chromium chromedriver:chromium-driver"
+needed="tftp:tftp-hpa atftp:atftp curl:curl lftp:lftp busybox:busybox tnftp:tnftp strace:strace systemd-analyze:systemd ip:iproute2 setpriv:util-linux mke2fs:e2fsprogs tmux:tmux chromium:chromium chromedriver:chromium-driver lintian:lintian man:man-db mmdebstrap:mmdebstrap systemd-nspawn:systemd-container nft:nftables logrotate:logrotate"
 missing=""
 for pair in $needed; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"

@@ -99,17 +99,29 @@ def _bounding(state: _State) -> None:
 
 
 def _jail(state: _State) -> None:
-    descriptor = os.open(state.spec.jail, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        inside = _enter(state.spec.jail)
+    except PermissionError:
+        if not state.root:
+            raise
+        # Root without the right to read everything: a folder of one account alone is entered as that account.
+        libc.look_as(state.spec.uid, state.spec.gid)
+        inside = _enter(state.spec.jail)
+    proof.jail(state.outside, inside)
+    state.layers |= Layer.CHROOT
+
+
+def _enter(jail: str) -> tuple[int, int]:
+    """Make a folder the root of this process; returns which one it is."""
+    descriptor = os.open(jail, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fchdir(descriptor)  # without chroot this is still what relative names start from
         found = os.fstat(descriptor)
-        inside = (found.st_dev, found.st_ino)
     finally:
         os.close(descriptor)
     os.chroot(".")
     os.chdir("/")
-    proof.jail(state.outside, inside)
-    state.layers |= Layer.CHROOT
+    return found.st_dev, found.st_ino
 
 
 def _identity(state: _State) -> None:

@@ -41,6 +41,12 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
+def look_as(uid: int, gid: int) -> None:
+    """setfsuid(2), setfsgid(2): files are opened and entered with the rights of this account. Cannot fail as root."""
+    _libc.setfsgid(ctypes.c_uint(gid))
+    _libc.setfsuid(ctypes.c_uint(uid))
+
+
 def disconnect(descriptor: int) -> None:
     """Undo a connect(2) of a datagram socket (the socket module cannot say AF_UNSPEC). Raises OSError."""
     _checked(_libc.connect(ctypes.c_int(descriptor), bytes(16), ctypes.c_uint(16)), "connect")

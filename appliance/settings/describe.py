@@ -46,7 +46,7 @@ def _lines(section: Any, depth: int, *, comments: bool) -> Iterator[str]:
             yield from _lines(value, depth + 1, comments=comments)
         else:
             yield from _keys_of_items(hint, pad) if comments else []
-            yield f"{pad}{name}: {_written(hint, value)}"
+            yield f"{pad}{name}: {written(hint, value)}"
 
 
 def _comment(hint: Any, pad: str, *, nested: bool) -> list[str]:
@@ -66,10 +66,11 @@ def _keys_of_items(hint: Any, pad: str) -> Iterator[str]:
         yield from textwrap.wrap(text, _WIDTH, initial_indent=f"{pad}#   ", subsequent_indent=f"{pad}#     ")
 
 
-def _written(hint: Any, value: Any) -> str:
+def written(hint: Any, value: Any) -> str:
+    """A value as one writes it in the file."""
     if isinstance(value, tuple):
         item_hint = model.item_of(hint)
-        return f"[{', '.join(_written(item_hint, item) for item in value)}]"
+        return f"[{', '.join(written(item_hint, item) for item in value)}]"
     if dataclasses.is_dataclass(value):
         return _item(value)
     if unit := model.marker(hint, Unit):
@@ -82,12 +83,12 @@ def _written(hint: Any, value: Any) -> str:
 def _item(section: Any) -> str:
     """A section that is an item of a list: on one line, without the keys that have their default."""
     kind: Any = type(section)
-    written = {
-        field.name: _written(model.hints(kind)[field.name], getattr(section, field.name))
+    said = {
+        field.name: written(model.hints(kind)[field.name], getattr(section, field.name))
         for field in dataclasses.fields(section)
         if getattr(section, field.name) != field.default
     }
-    return f"{{{', '.join(f'{name}: {text}' for name, text in written.items())}}}"
+    return f"{{{', '.join(f'{name}: {text}' for name, text in said.items())}}}"
 
 
 def _text(value: str) -> str:
@@ -119,7 +120,7 @@ def _tidy(definition: dict[str, Any], kind: Any) -> None:
         entry.pop("default", None)
         value = defaults[name]
         if value is not dataclasses.MISSING:
-            entry["default"] = _written(hint, value) if model.marker(hint, Unit) else _json(value)
+            entry["default"] = written(hint, value) if model.marker(hint, Unit) else _json(value)
 
 
 def _json(value: Any) -> Any:

@@ -86,22 +86,33 @@ def own(path: str, uid: int, gid: int) -> None:
             os.mkdir(path, 0o700)
         except FileExistsError:
             pass
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # O_PATH: nothing but the parent is asked, so that root needs no right to read what belongs to others
+        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise StartError(f"cannot use {path}: {error.strerror} ({remedy})") from error
+        raise StartError(f"cannot use {path}: {error.strerror} ({_read_only(error, path) or remedy})") from error
     try:
         found = os.fstat(descriptor)
         if found.st_uid not in (0, uid, os.geteuid()):
             raise StartError(f"{path} belongs to uid {found.st_uid} ({remedy})")
         _settle(descriptor, found, uid, gid)
     except OSError as error:
-        raise StartError(f"cannot take over {path}: {error.strerror} ({remedy})") from error
+        raise StartError(f"cannot take over {path}: {error.strerror} ({_read_only(error, path) or remedy})") from error
     finally:
         os.close(descriptor)
 
 
 def _settle(descriptor: int, found: os.stat_result, uid: int, gid: int) -> None:
+    itself = f"/proc/self/fd/{descriptor}"
+    if stat.S_IMODE(found.st_mode) != 0o700:  # first, as long as it is ours
+        os.chmod(itself, 0o700)
     if os.geteuid() == 0 and (found.st_uid, found.st_gid) != (uid, gid):
-        os.fchown(descriptor, uid, gid)
-    if stat.S_IMODE(found.st_mode) != 0o700:
-        os.fchmod(descriptor, 0o700)
+        os.chown(itself, uid, gid)
+
+
+def _read_only(error: OSError, path: str) -> str:
+    """What helps where the unit of systemd shows us the rest of the machine read-only (systemd.exec(5))."""
+    if error.errno != errno.EROFS:
+        return ""
+    return (
+        f"systemctl edit appliance: [Service], ReadWritePaths={os.path.dirname(path)}; then systemctl restart appliance"
+    )

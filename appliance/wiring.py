@@ -20,6 +20,7 @@ FIXED_UIDS = {
     "appliance-custody": 64612,
     "appliance-status": 64613,
     "appliance-events": 64620,
+    "appliance-dhcp": 64626,
     "appliance-scan": 64614,  # no service: the program that `appliance incoming` has look at an upload
 }
 _RECORD_MAX = 1 << 30  # bytes that a record file may have at least, where RLIMIT_FSIZE counts
@@ -52,6 +53,8 @@ def services(settings: Settings, host: Host) -> list[Service]:
         found.append(_tftp(settings, host))
     if settings.ftp.enabled:
         found.append(_ftp(settings, host))
+    if settings.boot.dhcp != "off":
+        found.append(_dhcp(settings, host))
     return found
 
 
@@ -147,6 +150,29 @@ def _tftp_custody(settings: Settings, host: Host) -> Service:
         nofile=1000 + 2 * 64 + _SPARE,  # custody.worker.MOST_UPLOADS; each link and one file that it is to read
         links=_to_events(settings),
         settings={"box": encode(box.of_uploads(uploads)), **_observed(settings)},
+    )
+
+
+def _dhcp(settings: Settings, host: Host) -> Service:
+    if not host.root:
+        remedy = "start as root, or write off and tell the DHCP server you have (docs/DHCP.md)"
+        raise ConfigError((Problem("error", "a DHCP server has to be started by root", remedy, key="boot.dhcp"),))
+    uid, gid = identity(host, "appliance-dhcp", "boot.dhcp")
+    folder = f"{settings.state_dir}/dhcp"
+    return _service(
+        settings,
+        host,
+        ("dhcp", "appliance-dhcp", "boot.dhcp"),
+        jail=folder,
+        owns=True,
+        nofile=_SPARE,
+        settings={
+            "boot": encode(settings.boot),
+            "folder": folder,
+            "uid": uid,
+            "gid": gid,
+            "log": settings.observe.log,
+        },
     )
 
 

@@ -42,6 +42,9 @@ ALLOWED: dict[str, set[str]] = {
     "custody.worker": {"custody", "settings", "observe", "child", "wire"},
     "release": {"release", "observe.log", "observe.text", "custody.marks", "custody.rules"},
     "release.program": {"release", "confine.libc"},
+    "dhcp": {"dhcp"},
+    "dhcp.guard": {"dhcp", "confine"},
+    "dhcp.worker": {"dhcp", "settings", "observe.log", "child", "wire", "confine.foreign"},
     "wiring": {"settings", "supervise.service"},
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
@@ -65,6 +68,7 @@ PURE = (
     "tftp.neighbours", "observe.events", "observe.tally", "observe.text", "tftp.rates", "ftp.validity",
     "release.verdict", "release.names", "ftp.xferlog", "ftp.terms", "board.stages", "board.story", "board.diagnosis",
     "board.guard", "board.rows", "board.live",
+    "settings.boot", "settings.dhcp", "dhcp.dnsmasq", "dhcp.discover",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

@@ -159,3 +159,12 @@ def test_two_listeners_on_ports_that_are_picked_stay_two() -> None:
     tls = TlsSettings("optional", "/c", None, ("127.0.0.1:0",))
     ftp = replace(DEFAULTS.ftp, listen=("127.0.0.1:0", "127.0.0.1:0"), tls=tls)
     assert len(set(wired(replace(DEFAULTS, ftp=ftp))["ftp"].listen)) == 3
+
+
+def test_a_dhcp_server_is_a_service_of_root_alone() -> None:
+    boot = replace(DEFAULTS.boot, dhcp="proxy", dhcp_server=replace(DEFAULTS.boot.dhcp_server, interface="eth1"))
+    made = wired(replace(DEFAULTS, boot=boot))["dhcp"]
+    assert (made.jail, made.owns, made.writes, made.uid) == ("/var/lib/appliance/dhcp", True, False, 64626)
+    assert service.decode(json.loads(json.dumps(service.encode([made])))) == [made]
+    with pytest.raises(ConfigError, match="has to be started by root"):
+        wired(replace(DEFAULTS, boot=boot), USER)

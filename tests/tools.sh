@@ -3,9 +3,14 @@
 # In CI nothing may be missing.
 set -u
 needed="tftp:tftp-hpa atftp:atftp curl:curl lftp:lftp busybox:busybox tnftp:tnftp strace:strace systemd-analyze:systemd ip:iproute2 setpriv:util-linux mke2fs:e2fsprogs tmux:tmux chromium:chromium chromedriver:chromium-driver lintian:lintian man:man-db mmdebstrap:mmdebstrap systemd-nspawn:systemd-container nft:nftables logrotate:logrotate"
+# firmware and the DHCP server of the machines that the tests boot; a path is looked for as a file
+needed="$needed dnsmasq:dnsmasq-base qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm
+ /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf /usr/lib/ipxe/qemu/pxe-e1000.rom:ipxe-qemu
+ /usr/share/seabios/bios-256k.bin:seabios /usr/lib/u-boot/qemu_arm64/u-boot.bin:u-boot-qemu"
+here() { case "$1" in /*) [ -e "$1" ];; *) command -v "$1" >/dev/null 2>&1;; esac; }
 missing=""
 for pair in $needed; do
-    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+    here "${pair%%:*}" || missing="$missing ${pair##*:}"
 done
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     apt-get update -qq >/dev/null 2>&1
@@ -13,7 +18,7 @@ if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null 2>&1
     missing=""
     for pair in $needed; do
-        command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+        here "${pair%%:*}" || missing="$missing ${pair##*:}"
     done
 fi
 if [ -n "$missing" ]; then

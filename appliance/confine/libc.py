@@ -74,6 +74,16 @@ def capset_none() -> None:
     _checked(_libc.capset(ctypes.byref(_CapHeader(_CAP_VERSION, 0)), (_CapData * 2)()), "capset")
 
 
+def capset(numbers: tuple[int, ...], *, inherit: bool = False) -> None:
+    """Have exactly these capabilities, effective and permitted, and inheritable if `inherit`. Raises OSError."""
+    bits = sum(1 << number for number in numbers)
+    data = (_CapData * 2)()
+    for half, shift in enumerate((0, 32)):
+        value = bits >> shift & 0xFFFFFFFF
+        data[half] = _CapData(value, value, value if inherit else 0)
+    _checked(_libc.capset(ctypes.byref(_CapHeader(_CAP_VERSION, 0)), data), "capset")
+
+
 def capget() -> tuple[int, int, int]:
     """Effective, permitted and inheritable capabilities as bit sets. Raises OSError."""
     data = (_CapData * 2)()

@@ -227,6 +227,61 @@ PROMISES: dict[str, Rules] = {
     "reader": {**_RUNTIME, "newfstatat": _ANY, "pread64": _ANY},
 }
 
+_AF_NETLINK, _RAW = 16, 3
+_ASK = (0x8910, 0x8913, 0x8915, 0x891B, 0x8921, 0x8927, 0x8933)  # ioctl: name, flags, address, mask, MTU, MAC, index
+# Programs of others (confine.foreign).
+FOREIGN: dict[str, Rules] = {}
+FOREIGN["dnsmasq"] = {  # what it needs to load, to read its leases, to answer on UDP port 67 and 4011
+    **_RUNTIME,
+    **_LOOK,
+    "mmap": _ANY,
+    "mprotect": _ANY,
+    "execve": _ANY,  # Landlock leaves it itself, and the capabilities go no further than its own account's
+    "openat": _ANY,  # Landlock leaves it one folder to write in
+    "access": _ANY,
+    "faccessat": _ANY,
+    "unlink": _ANY,
+    "unlinkat": _ANY,
+    "ftruncate": _ANY,
+    "fsync": _ANY,
+    "chdir": _ANY,
+    "umask": _ANY,
+    "uname": _ANY,
+    "dup": _ANY,
+    "dup2": _ANY,
+    "dup3": _ANY,
+    "pipe": _ANY,
+    "pipe2": _ANY,
+    "time": _ANY,
+    "arch_prctl": _ANY,
+    "set_tid_address": _ANY,
+    "set_robust_list": _ANY,
+    "rseq": _ANY,
+    "prlimit64": (((2, 0xFFFFFFFF, 0),),),  # to ask
+    "getrlimit": _ANY,
+    "capget": _ANY,
+    "prctl": _one_of(0, 23),  # PR_CAPBSET_READ
+    "fcntl": _one_of(1, _F_GETFL, _F_GETFD, _F_SETFD, _F_DUPFD_CLOEXEC, _F_DUPFD, 4),  # 4: F_SETFL, its own sockets
+    "ioctl": _one_of(1, _FIONBIO, _FIONREAD, 0x5401, *_ASK),  # 0x5401: TCGETS, is it a terminal?
+    **_TALK,
+    "bind": _ANY,
+    "setsockopt": _options(
+        (_IP, 1),  # IP_TOS
+        (_IP, 8),  # IP_PKTINFO
+        (_IP, 10),  # IP_MTU_DISCOVER
+        (_SOCKET, 2),  # SO_REUSEADDR
+        (_SOCKET, 6),  # SO_BROADCAST
+        (_SOCKET, 15),  # SO_REUSEPORT
+        (_SOCKET, 25),  # SO_BINDTODEVICE
+        (270, 5),  # NETLINK_NO_ENOBUFS
+    ),
+    "socket": (*_socket(_DGRAM), ((0, 0xFFFFFFFF, _AF_NETLINK), (1, 0xF, _RAW), (2, 0xFFFFFFFF, 0))),
+}
+# What stands between the network and dnsmasq's end: it waits, and does nothing else (dhcp.guard).
+PROMISES["guard"] = dict(_RUNTIME)
+# The parent of that one, which reads what dnsmasq says (dhcp.worker).
+PROMISES["dhcp"] = dict(_RUNTIME)
+
 _THREAD = (
     0x3D0F00  # what glibc's pthread_create asks of clone: the same memory, files, signals, process; no new id space
 )

@@ -12,7 +12,7 @@ import os
 import struct
 
 from appliance.confine import libc
-from appliance.confine.promises import CLOSED, ENOSYS_CALLS, PROMISES, THREADS, Alternatives
+from appliance.confine.promises import CLOSED, ENOSYS_CALLS, FOREIGN, PROMISES, THREADS, Alternatives
 from appliance.confine.syscalls import NUMBERS
 from appliance.errors import ConfinementError
 
@@ -42,7 +42,8 @@ def assemble(promise: str, machine: str, *, threads: bool = False) -> list[Instr
         (AT_LEAST, 0, 1, _X32),
         (RETURN, 0, 0, ERRNO | errno.ENOSYS),
     ]
-    rules = {**PROMISES[promise], **THREADS} if threads else PROMISES[promise]
+    rules = PROMISES.get(promise) or FOREIGN[promise]
+    rules = {**rules, **THREADS} if threads else rules
     for name, alternatives in rules.items():
         if name in numbers:  # aarch64 has no stat, poll, ... : their callers use the *at forms there
             program += _rule(numbers[name], alternatives)

@@ -182,6 +182,33 @@ def ipv4(text: str) -> str:
         raise Unfit(f"{text} is not an IPv4 address", "write an address like 192.0.2.7") from None
 
 
+def address_range(text: str) -> str:
+    """FIRST-LAST, two IPv4 addresses, both included."""
+    first, dash, last = (part.strip() for part in text.partition("-"))
+    try:
+        pair = ipaddress.IPv4Address(first), ipaddress.IPv4Address(last)
+    except ValueError:
+        raise Unfit(f"{text} is not a range of addresses", "write FIRST-LAST, like 192.0.2.50-192.0.2.99") from None
+    if pair[0] > pair[1]:
+        raise Unfit(f"{text} runs backwards", f"write {pair[1]}-{pair[0]}")
+    return f"{pair[0]}{dash}{pair[1]}"
+
+
+def interface(text: str) -> str:
+    """The name of a network interface of Linux."""
+    if not _INTERFACE.fullmatch(text):
+        raise Unfit(f"{text} is not the name of an interface", "write a name like eth1; `ip link` lists them")
+    return text
+
+
+def loader_path(text: str) -> str:
+    """A relative path that every DHCP server and every firmware can be told: plain characters only."""
+    plain = relative_path(text)
+    if not re.fullmatch(r"[A-Za-z0-9_./+-]{1,127}", plain, re.ASCII):  # RFC 2131 section 2: `file` is 128 octets
+        raise Unfit(f"{text} has characters that not every firmware takes", "use letters, digits and _ . / + -")
+    return plain
+
+
 def host_name(text: str) -> str:
     """A DNS name (RFC 1123 section 2.1), in lower case and without the dot of the root."""
     name = text.lower().removesuffix(".")
@@ -244,6 +271,9 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "pattern": pattern,
     "name": name,
     "ipv4": ipv4,
+    "address-range": address_range,
+    "interface": interface,
+    "loader-path": loader_path,
     "host-name": host_name,
     "mac": mac,
     "line": line,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
+from appliance.settings.boot import BootSettings
 from appliance.settings.ftp import FtpSettings
 from appliance.settings.tftp import TftpSettings
 from appliance.settings.types import Help, Path, Unit
@@ -61,6 +62,9 @@ class Settings:
     ] = 30.0
     tftp: Annotated[TftpSettings, Help("The TFTP service.")] = field(default_factory=TftpSettings)
     ftp: Annotated[FtpSettings, Help("The anonymous FTP service.")] = field(default_factory=FtpSettings)
+    boot: Annotated[BootSettings, Help("Boot files, and which machine gets which.")] = field(
+        default_factory=BootSettings
+    )
     observe: Annotated[ObserveSettings, Help("Where records go, and who sees what happens.")] = field(
         default_factory=ObserveSettings
     )

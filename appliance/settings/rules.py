@@ -407,6 +407,21 @@ def _readers(settings: Settings) -> Iterator[Finding]:
             yield Finding(what, f"write {whole}", ((*key, i),))
 
 
+def _dhcp(settings: Settings) -> Iterator[Finding]:
+    boot, server = settings.boot, settings.boot.dhcp_server
+    if boot.dhcp == "off":
+        return
+    on: Path = ("boot", "dhcp")
+    if not settings.tftp.enabled:
+        yield Finding("machines would be sent to a TFTP service that is off", "write tftp.enabled: true", (on,))
+    if server.interface is None:
+        keys: tuple[Path, ...] = (("boot", "dhcp_server", "interface"), on)
+        yield Finding("no interface is named", "name the one that the machines are on; `ip link` lists them", keys)
+    if boot.dhcp == "range" and server.range is None:
+        keys = (("boot", "dhcp_server", "range"), on)
+        yield Finding("no addresses to give out", "write FIRST-LAST, like 192.0.2.50-192.0.2.99", keys)
+
+
 _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _one_service,
     _clashes,
@@ -431,4 +446,5 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _scan,
     _uploads,
     _readers,
+    _dhcp,
 )

@@ -48,6 +48,9 @@ class Form:
         "line",
         "regex",
         "replacement",
+        "interface",
+        "address-range",
+        "loader-path",
     ]
 
 
@@ -65,6 +68,10 @@ Mac = Annotated[str, Form("mac")]  # "52:54:00:12:34:56"
 Regex = Annotated[str, Form("regex")]  # searched in a name, with a bound on its cost (settings.patterns)
 Replacement = Annotated[str, Form("replacement")]  # what takes the place of what a Regex found
 Line = Annotated[str, Form("line")]  # printable, so that it cannot become two lines of a protocol
+
+Interface = Annotated[str, Form("interface")]  # "eth1", "br0.100"
+AddressRange = Annotated[str, Form("address-range")]  # "192.0.2.50-192.0.2.99"
+LoaderPath = Annotated[str, Form("loader-path")]  # "snponly.efi": what a firmware is told to load
 
 Port = Annotated[int, Ge(0), Le(65535)]
 Workers = Literal["auto"] | Annotated[int, Ge(1), Le(64)]

@@ -65,6 +65,9 @@ _FORMS: dict[str, st.SearchStrategy[str]] = {
     "mac": st.binary(min_size=5, max_size=5).map(lambda raw: (b"\x52" + raw).hex(":")) | st.just("52:54:00:12:34:56"),
     "regex": st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=12).map(re.escape)
     | st.sampled_from(["^(.*)/(.*)$", "^(?P<mac>[0-9a-f-]{17})", "a", "(a+)+", "x: [y]", "(.*)b"]),
+    "interface": st.from_regex(r"[a-z][a-z0-9.-]{0,14}", fullmatch=True),
+    "address-range": st.ip_addresses(v=4, network="10.0.0.0/8").map("{0}-{0}".format),
+    "loader-path": st.from_regex(r"[a-z][a-z0-9.+-]{0,20}(/[a-z0-9]{1,9}){0,2}", fullmatch=True),
     "replacement": PRINTABLE | st.sampled_from(["", r"\1", r"\g<mac>/\i", r"\x.cfg", "true", r"\q"]),
     "line": PRINTABLE
     | st.sampled_from(["true", "no", "1", "~", "a: b", "- a", "0x1f", "''", "<<", "52:54:00:12:34:56"]),

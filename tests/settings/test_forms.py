@@ -35,6 +35,10 @@ from appliance.settings.forms import CHECKS, Unfit, endpoint_parts, port_range_p
         ("pattern", ".ht*", ".ht*"),
         ("ipv4", "192.0.2.7", "192.0.2.7"),
         ("mac", "52-54-00-AB-cd-0f", "52:54:00:ab:cd:0f"),
+        ("interface", "br0.100", "br0.100"),
+        ("address-range", "192.0.2.50 - 192.0.2.99", "192.0.2.50-192.0.2.99"),
+        ("address-range", "192.0.2.50-192.0.2.50", "192.0.2.50-192.0.2.50"),
+        ("loader-path", "efi//snponly.efi", "efi/snponly.efi"),
         ("line", "Grüß Gott.", "Grüß Gott."),
         ("line", "", ""),
     ],
@@ -51,6 +55,20 @@ _NETWORK = "write a network like 192.0.2.0/24 or 2001:db8::/32, or an address"
 @pytest.mark.parametrize(
     ("kind", "text", "what", "remedy"),
     [
+        ("interface", "eth 1", "eth 1 is not the name of an interface", "write a name like eth1; `ip link` lists them"),
+        (
+            "address-range",
+            "192.0.2.50",
+            "192.0.2.50 is not a range of addresses",
+            "write FIRST-LAST, like 192.0.2.50-192.0.2.99",
+        ),
+        ("address-range", "192.0.2.9-192.0.2.5", "192.0.2.9-192.0.2.5 runs backwards", "write 192.0.2.5-192.0.2.9"),
+        (
+            "loader-path",
+            "a,b.efi",
+            "a,b.efi has characters that not every firmware takes",
+            "use letters, digits and _ . / + -",
+        ),
         ("endpoint", "0.0.0.0", "0.0.0.0 has no port", "write 0.0.0.0:PORT"),
         ("endpoint", "[::1]", "[::1] has no port", "write [::1]:PORT"),
         ("endpoint", "tftp", "tftp has no port", _ENDPOINT),

@@ -41,7 +41,7 @@ WORKERS = "write auto, or a whole number from 1 to 64"
 SIZE = "write a size like 512KiB, 64MiB or 1GB"
 DURATION = "write a duration like 250ms, 30s, 5m, 2h or 30d"
 NETWORKS = "a list, each item a network like 192.0.2.0/24 or 2001:db8::/32, or an address"
-TOP = "the keys here are state_dir, run_dir, confinement, drain_timeout, tftp, ftp, observe"
+TOP = "the keys here are state_dir, run_dir, confinement, drain_timeout, tftp, ftp, boot, observe"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ TOP = "the keys here are state_dir, run_dir, confinement, drain_timeout, tftp, f
             "tftp:\n  blksize_maxx: 8\n",
             "a.yaml:2:3: tftp.blksize_maxx: unknown key (did you mean blksize_max?)",
         ),
-        ("root: /srv\n", "a.yaml:1:1: root: unknown key (did you mean tftp.root or ftp.root?)"),
+        ("root: /srv\n", "a.yaml:1:1: root: unknown key (did you mean boot?)"),
         ("quota: 1GB\n", "a.yaml:1:1: quota: unknown key (did you mean tftp.uploads.quota or ftp.incoming.quota?)"),
         ("zzz: 1\n", f"a.yaml:1:1: zzz: unknown key ({TOP})"),
         ("observe:\n  lgo: {a: 1}\n", "a.yaml:2:3: observe.lgo: unknown key (did you mean log?)"),

@@ -556,3 +556,15 @@ def test_networks_of_ftp_limits_are_told_apart_and_limit_somebody() -> None:
             "write at most 10, or raise limits.sessions",
         ),
     ]
+
+
+def test_a_dhcp_server_needs_an_interface_addresses_and_a_service_to_send_machines_to() -> None:
+    assert found(changed(boot={"dhcp": "proxy", "dhcp_server": {"interface": "eth1"}})) == []
+    whole = {"interface": "eth1", "range": "192.0.2.50-192.0.2.99"}
+    assert found(changed(boot={"dhcp": "range", "dhcp_server": whole})) == []
+    assert [what for _, what, _ in found(changed(boot={"dhcp": "range"}))] == [
+        "no interface is named",
+        "no addresses to give out",
+    ]
+    off = changed(boot={"dhcp": "range", "dhcp_server": whole}, tftp={"enabled": False})
+    assert [what for _, what, _ in found(off)] == ["machines would be sent to a TFTP service that is off"]

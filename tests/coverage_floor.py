@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 from tests.test_layers import PURE
 
-DATA = {"settings.types", "confine.syscalls"}  # nothing to branch on
+DATA = {"settings.types", "confine.syscalls", "settings.boot"}  # nothing to branch on
 
 
 def main() -> int:

@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "dhcp": {"dhcp"},
     "dhcp.guard": {"dhcp", "confine"},
     "dhcp.worker": {"dhcp", "settings", "observe.log", "child", "wire", "confine.foreign"},
+    "boot": {"boot", "settings"},
     "wiring": {"settings", "supervise.service"},
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
@@ -69,6 +70,9 @@ PURE = (
     "release.verdict", "release.names", "ftp.xferlog", "ftp.terms", "board.stages", "board.story", "board.diagnosis",
     "board.guard", "board.rows", "board.live",
     "settings.boot", "settings.dhcp", "dhcp.dnsmasq", "dhcp.discover",
+    "settings.forms", "settings.units", "settings.yamltext", "boot.model",
+    "boot.reading", "boot.manifest", "boot.resolve", "boot.machines", "boot.templates", "boot.loaders", "boot.plan",
+    "boot.layout",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",
@@ -94,6 +98,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rich": ("cli",),
     "h11": ("board.server",),
     "tftpy": ("cli.tftpclient",),
+    "jinja2": ("boot.templates",),
     "ctypes": ("confine", "tftp.sockets", "tftp.batch"),
 }
 

@@ -8,14 +8,15 @@ Supervisor to child                          child to supervisor
   A  adopt: listeners of a sibling in back-off  q  request: a privileged request (fixed form, one descriptor)
   U  give the adopted listeners back            f  the status child asks for the facts
   L  link: a new peer channel (slot number, name of the peer)
-  T  share: the table of a sibling, to be read (its number)
-  X  unshare: that sibling is gone
+  T  share: the table of a sibling, to be read (its number, what it tells)
+  X  unshare: that table tells nothing any more
   D  drain: finish within so many ms
   R  reply to a request (errno, descriptor)
   F  facts for the status child: JSON
   O  open: the record file, opened anew
   B  ban: a client, and for how long            b  offence: a worker asks for a ban
   E  tell: an event, for the events service
+  P  published: the release in force
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from appliance.errors import WireError
+from appliance.published.layers import is_id
 
 MAX_MESSAGE = 128 * 1024
 MAX_FDS = 200
+TALLY, PINS = 0, 1  # what a table tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +71,21 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The table of a sibling, a descriptor that can only be read: count what stands there too. `number` names it."""
+    """The table of a sibling, a descriptor that can only be read: what stands there counts too. `number` names it.
+
+    `what` it tells: TALLY, what clients were given, or PINS, which releases they are pinned to.
+    """
 
     number: int
+    what: int
 
 
 @dataclass(frozen=True, slots=True)
 class Unshare:
-    """The sibling of table `number` is gone, and what it had given out with it."""
+    """The sibling of table `number` is gone, and what it had given out or pinned with it."""
 
     number: int
+    what: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +161,20 @@ class Tell:
     event: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """This release is in force from now on, and overlay `overlay` with it.
+
+    `number` names the release among those of this run of the supervisor, which clients may be pinned to.
+    """
+
+    number: int
+    overlay: int
+    id: str
+
+
 FromSupervisor: TypeAlias = (
-    Start | Adopt | Unadopt | Link | Share | Unshare | Reopened | Drain | Reply | Facts | Ban | Tell
+    Start | Adopt | Unadopt | Link | Share | Unshare | Reopened | Drain | Reply | Facts | Ban | Tell | Release
 )
 FromChild: TypeAlias = Ready | Request | Query | Offence
 Message: TypeAlias = FromSupervisor | FromChild
@@ -162,8 +182,8 @@ Message: TypeAlias = FromSupervisor | FromChild
 _FIXED: dict[type, tuple[bytes, struct.Struct]] = {
     Adopt: (b"A", struct.Struct("!H")),
     Unadopt: (b"U", struct.Struct("!H")),
-    Share: (b"T", struct.Struct("!I")),
-    Unshare: (b"X", struct.Struct("!I")),
+    Share: (b"T", struct.Struct("!IB")),
+    Unshare: (b"X", struct.Struct("!IB")),
     Reopened: (b"O", struct.Struct("")),
     Drain: (b"D", struct.Struct("!I")),
     Reply: (b"R", struct.Struct("!Ii")),
@@ -176,6 +196,7 @@ FROM_CHILD = (Ready, Request, Query)
 CLIENT_MAX = 64  # bytes of a client's key: an address or a /64
 NAME_MAX = 64  # bytes of the name of a worker
 _NUMBER = struct.Struct("!I")  # seconds, or a slot
+_NUMBERS = struct.Struct("!II")
 
 
 def pack(message: Message) -> bytes:
@@ -192,6 +213,8 @@ def pack(message: Message) -> bytes:
     if isinstance(message, Offence | Ban):
         kind = b"b" if isinstance(message, Offence) else b"B"
         return kind + _NUMBER.pack(message.seconds) + message.client.encode("ascii")
+    if isinstance(message, Release):
+        return b"P" + _NUMBERS.pack(message.number, message.overlay) + message.id.encode("ascii")
     kind, form = _FIXED[type(message)]
     return kind + form.pack(*(getattr(message, name) for name in type(message).__slots__))
 
@@ -207,6 +230,8 @@ def parse(datagram: bytes, *, from_child: bool) -> Message:
         return message
     if kind in (b"b", b"B") and (kind == b"b") == from_child:
         return Offence(*_client(body)) if from_child else Ban(*_client(body))
+    if kind == b"P" and not from_child:
+        return _release(body)
     if from_child or kind not in _BY_NAME:
         raise WireError(f"unknown message {kind!r}")
     return _BY_NAME[kind](body)
@@ -229,6 +254,14 @@ def _link(body: bytes) -> Link:
     if len(body) < _NUMBER.size or len(name) > NAME_MAX or not name.isascii() or not (name or " ").isprintable():
         raise WireError("a link to nobody")
     return Link(_NUMBER.unpack_from(body)[0], name)
+
+
+def _release(body: bytes) -> Release:
+    text = body[_NUMBERS.size :].decode("latin-1")
+    if not is_id(text):
+        raise WireError("a release without a name")
+    number, overlay = _NUMBERS.unpack_from(body)
+    return Release(number, overlay, text)
 
 
 def _start(body: bytes) -> Start:

@@ -86,7 +86,8 @@ def _tftp(settings: Settings, host: Host) -> Service:
         nofile=3 * (tftp.limits.transfers + min(tftp.limits.transfers, 2048)) + 1024,
         fsize=tftp.uploads.max_size if tftp.uploads.mode != "none" and not host.log_to_file else -1,
         links=(*(("tftp-custody",) if tftp.uploads.mode != "none" else ()), *_to_events(settings)),
-        settings={"tftp": encode(tftp), **_observed(settings), "workers": workers},
+        published=settings.boot.enabled,
+        settings={"tftp": encode(tftp), **_observed(settings), "workers": workers, **_pinning(settings)},
     )
 
 
@@ -117,7 +118,8 @@ def _ftp(settings: Settings, host: Host) -> Service:
         links=(*(("custody",) if ftp.incoming.enabled else ()), *_to_events(settings)),
         requests=("active", "ban") if ftp.active.enabled else ("ban",),
         files=tuple(path for path in (ftp.tls.certificate, ftp.tls.key) if path and secure),
-        settings={"ftp": encode(ftp), **_observed(settings), "workers": workers},
+        published=settings.boot.enabled,
+        settings={"ftp": encode(ftp), **_observed(settings), "workers": workers, **_pinning(settings)},
         record=record,
     )
 
@@ -212,6 +214,10 @@ def _to_events(settings: Settings) -> tuple[str, ...]:
 
 def _observed(settings: Settings) -> dict[str, Any]:
     return {"log": settings.observe.log, "events_per_second": settings.observe.events_per_second}
+
+
+def _pinning(settings: Settings) -> dict[str, float]:
+    return {"pin": settings.boot.pin} if settings.boot.enabled else {}
 
 
 def _service(whole: Settings, host: Host, who: tuple[str, str, str], /, **fields: Any) -> Service:

@@ -15,13 +15,14 @@ COMMON = {"errors"}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
-    "wire": {"errors"},
-    "settings": {"settings"},
+    "wire": {"errors", "published.layers"},
+    "settings": {"settings", "published.layers"},
+    "published": {"published"},
     "confine": {"confine"},
     "observe": {"observe"},
     "observe.control": {"observe", "child", "wire"},
     "observe.recorder": {"observe", "child", "wire"},
-    "child": {"child", "wire", "confine", "observe"},
+    "child": {"child", "wire", "confine", "observe", "published.pins"},
     "supervise": {
         "supervise",
         "wire",
@@ -33,11 +34,12 @@ ALLOWED: dict[str, set[str]] = {
         "observe.text",
         "__init__",
     },
+    "supervise.releases": {"supervise", "wire", "observe.log", "observe.events", "published.current"},
     "supervise.reading": {"supervise", "wire", "confine.plan", "observe.tables"},
-    "tftp": {"tftp", "settings", "observe", "custody.wire"},
-    "tftp.worker": {"tftp", "settings", "observe", "child", "wire", "custody.wire"},
-    "ftp": {"ftp", "settings", "observe", "custody.wire"},
-    "ftp.worker": {"ftp", "settings", "observe", "child", "wire", "custody.wire"},
+    "tftp": {"tftp", "settings", "observe", "custody.wire", "published"},
+    "tftp.worker": {"tftp", "settings", "observe", "child", "wire", "custody.wire", "published"},
+    "ftp": {"ftp", "settings", "observe", "custody.wire", "published"},
+    "ftp.worker": {"ftp", "settings", "observe", "child", "wire", "custody.wire", "published"},
     "custody": {"custody", "settings", "observe"},
     "custody.worker": {"custody", "settings", "observe", "child", "wire"},
     "release": {"release", "observe.log", "observe.text", "custody.marks", "custody.rules"},
@@ -53,13 +55,14 @@ ALLOWED: dict[str, set[str]] = {
     "install": {"install", "settings"},
     "boxes": {"machine", "wiring", "settings"},
     "world": {"boxes", "machine", "wiring", "settings", "confine.landlock", "ftp.tlsfiles"},
-    "cli.tftp": {"cli", "settings", "observe.log", "observe.text", "tftp"},
+    "cli.tftp": {"cli", "settings", "observe.log", "observe.text", "tftp", "published.current"},
     "cli.incoming": {"cli", "settings", "observe.log", "observe.text", "boxes", "machine", "release"},
     "cli": {"cli", "settings", "world", "wiring", "observe.log", "observe.text", "supervise.spawn", "__init__"},
     "cli.papers": {"cli", "install"},
 }
 # pure: no effect on the world, so nothing that has one
 PURE = (
+    "published.layers", "published.pins", "boot.armed",
     "errors", "wire", "confine.plan", "confine.promises", "confine.report", "confine.syscalls", "supervise.states",
     "supervise.service", "supervise.change", "tftp.admission", "tftp.blocks", "tftp.lessons", "tftp.packet",
     "tftp.options", "tftp.netascii", "tftp.session", "tftp.terms", "ftp.addresses", "ftp.ascii", "ftp.policy",
@@ -185,7 +188,7 @@ UNUSABLE_IN_A_JAIL = {
     "multiprocessing",
     "ctypes",
 }
-JAILED = ("tftp", "ftp", "custody", "observe", "board", "child")
+JAILED = ("tftp", "ftp", "custody", "observe", "board", "child", "published")
 
 
 @pytest.mark.parametrize(

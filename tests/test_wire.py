@@ -28,7 +28,8 @@ FROM_SUPERVISOR = st.one_of(
     ),
 )
 CLIENT = st.text("0123456789abcdef.:/", min_size=1, max_size=64)
-FROM_SUPERVISOR = FROM_SUPERVISOR | st.builds(wire.Ban, u32, CLIENT)
+RELEASE = st.from_regex(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}", fullmatch=True)
+FROM_SUPERVISOR = FROM_SUPERVISOR | st.builds(wire.Ban, u32, CLIENT) | st.builds(wire.Release, u32, u32, RELEASE)
 FROM_CHILD = st.one_of(
     st.builds(wire.Offence, u32, CLIENT),
     st.builds(wire.Ready, u32, st.integers(0, 255), u16),
@@ -78,3 +79,9 @@ def test_a_ban_of_something_that_is_no_client_is_refused(client: str) -> None:
     with pytest.raises(WireError):
         wire.parse(b"b\0\0\0\1" + client.encode("latin-1"), from_child=True)
     assert not wire.client_key(client)
+
+
+@pytest.mark.parametrize("name", ["", "..", "20260131-235959-0123abcd/", "20260131-235959-0123abcg", "x" * 24])
+def test_a_release_has_a_name_and_nothing_else(name: str) -> None:
+    with pytest.raises(WireError, match="without a name"):
+        wire.parse(b"P" + bytes(8) + name.encode(), from_child=False)

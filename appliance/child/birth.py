@@ -21,6 +21,7 @@ from appliance.errors import ConfinementError, StartError, WireError
 from appliance.observe import shares
 from appliance.observe.log import Log
 from appliance.observe.tables import Counters
+from appliance.published.pins import Pins
 
 CHANNEL = 3  # the one descriptor a child is born with, besides 0, 1 and 2
 EXIT_CONFINEMENT = 3
@@ -87,6 +88,9 @@ def _context(start: wire.Start, fds: list[int], channel: Channel) -> Context:
             context.documents[name] = descriptor
         elif kind == "share":
             context.tally = shares.own(descriptor)
+            os.close(descriptor)
+        elif kind == "pins":
+            context.pins = Pins(float(start.settings["pin"]), shares.seal(descriptor))
             os.close(descriptor)
     return context
 

@@ -15,6 +15,7 @@ from appliance.observe import shares
 from appliance.observe.emitter import Emitter
 from appliance.observe.tables import Counters
 from appliance.observe.tally import Tally
+from appliance.published.pins import Pins
 
 ACTIVE = 1  # the privileged request "data connection from port 20"
 
@@ -59,7 +60,8 @@ class Context:
 
     ``listeners`` are ready-bound, non-blocking sockets of this worker. ``links`` are SOCK_SEQPACKET channels to peer
     services by name (an FTP worker has ``custody`` when uploads are on; in the custodian new ones arrive as Link
-    messages). ``tally`` counts what each client was given, here and by the siblings. ``root`` is the working directory
+    messages). ``tally`` counts what each client was given, here and by the siblings; ``pins`` tell which release each
+    began with, None where nothing published is served. ``root`` is the working directory
     of the jail as seen from inside: always use paths relative to it.
     """
 
@@ -72,6 +74,7 @@ class Context:
     links: dict[str, socket.socket] = field(default_factory=dict)
     documents: dict[str, int] = field(default_factory=dict)  # of the settings reader; "record" of workers
     tally: Tally = field(default_factory=Tally)
+    pins: Pins | None = None
 
     def emitter(self) -> Emitter:
         """What tells the events service, if there is one; `Emitter.attach` is for the Link that replaces its link."""
@@ -80,11 +83,14 @@ class Context:
 
     def sibling(self, message: wire.Share | wire.Unshare, descriptors: list[int]) -> None:
         """A sibling came or went. Closes the descriptors. Raises OSError or ValueError; then it is not counted."""
+        told = self.pins if message.what == wire.PINS else self.tally
         try:
+            if told is None:
+                return
             if isinstance(message, wire.Unshare):
-                self.tally.unlink(message.number)
+                told.unlink(message.number)
             elif descriptors:
-                self.tally.link(message.number, shares.look(descriptors[0]))
+                told.link(message.number, shares.look(descriptors[0]))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

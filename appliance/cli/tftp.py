@@ -15,8 +15,10 @@ import typer
 from appliance.cli import configuration, output
 from appliance.cli.options import Config, Json
 from appliance.errors import ApplianceError, ExitCode
+from appliance.published import current
 
 if TYPE_CHECKING:
+    from appliance.settings.main import Settings
     from appliance.settings.tftp import TftpSettings
     from appliance.tftp.lookup import Found
     from appliance.tftp.terms import Terms
@@ -53,7 +55,8 @@ def explain(
     host = _address(client)
     found = configuration.find(config, quiet=as_json)
     settings, _warnings = found.load()
-    facts = {"config": found.name, **_explained(settings.tftp, os.fsencode(name), host, listener)}
+    release = _release(settings)
+    facts = {"config": found.name, **_explained(settings.tftp, os.fsencode(name), host, listener, release)}
     if as_json:
         output.document(facts)
     else:
@@ -79,13 +82,27 @@ def _listener(settings: TftpSettings, wanted: str | None, host: str) -> str:
     return wanted
 
 
-def _explained(settings: TftpSettings, name: bytes, host: str, wanted: str | None) -> dict[str, Any]:
+def _release(settings: Settings) -> tuple[str, int] | None:
+    """The release and the overlay that would be served; None where nothing is published."""
+    if not settings.boot.enabled:
+        return None
+    try:
+        return current.read(settings.state_dir)
+    except current.Unusable as why:
+        raise ApplianceError(f"{why} (appliance boot publish)") from None
+
+
+def _explained(
+    settings: TftpSettings, name: bytes, host: str, wanted: str | None, release: tuple[str, int] | None
+) -> dict[str, Any]:
     from appliance.observe.text import printable
     from appliance.tftp.lookup import Lookup
     from appliance.tftp.terms import endpoint
 
     listener = _listener(settings, wanted, host)
     lookup = Lookup(settings, lambda _folder, _taken, _other: None)
+    if release is not None:
+        lookup.published.take(1, *release)
     terms = lookup.terms(endpoint(listener), host, 0.0)
     facts: dict[str, Any] = {
         "name": printable(name),
@@ -96,6 +113,8 @@ def _explained(settings: TftpSettings, name: bytes, host: str, wanted: str | Non
         "machine": terms.machine and f"tftp.{terms.machine}",
         "mac": lookup.mac(host, 0.0),
         "root": settings.root,
+        "release": release[0] if release else None,
+        "overlay": release[1] if release else None,
         "uid": os.geteuid(),
     }
     why = "" if settings.enabled else "TFTP is off (tftp.enabled)"
@@ -170,6 +189,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [f"client {facts['client']} at {facts['listener']}: {place}"]
     if facts["mac"]:
         lines.append(f"its MAC address is {facts['mac']}, as it claims")
+    if facts["release"]:
+        lines.append(f"release {facts['release']}, overlay {facts['overlay']}")
     lines += [f"{hit['rule']}: {hit['before']} becomes {hit['after']}" for hit in facts["rules"]]
     for tried in facts["tried"]:
         link = f" (a link to {tried['link']}; the root is / to it)" if tried["link"] is not None else ""

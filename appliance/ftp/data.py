@@ -220,6 +220,7 @@ class Download(Transfer):
     def __init__(self, session: Session, path: str, file: OpenFile, offset: int) -> None:
         super().__init__(session, "RETR", path)
         self._file, self._offset, self.size = file, offset, file.size
+        self.layer = file.layer.encode()
         self._ahead = Ahead(self.house.pool, self.house.memory, file, self.resume, self.handle_error)
 
     def move(self) -> None:
@@ -264,6 +265,7 @@ class Stream(Transfer):
     def __init__(self, session: Session, verb: str, path: str, pieces: Iterator[bytes], file: OpenFile | None) -> None:
         super().__init__(session, verb, path)
         self._pieces, self._file = pieces, file
+        self.layer = file.layer.encode() if file else self.layer
         self._left = memoryview(b"")
         self._offset = 0  # in the file
         self._ahead = Ahead(self.house.pool, self.house.memory, file, self.resume, self.handle_error) if file else None

@@ -1,5 +1,7 @@
 """The served tree, read-only, relative to the working directory of the process (the root of its jail).
 
+What a path means is looked for in the layers of what is published, then in the root itself; folders show the union.
+
 There is no method that writes. Paths arrive resolved (`policy.resolve`), so no `..` is left, and the jail decides where
 a symbolic link can lead. A path is opened once and judged by fstat on what was opened: a FIFO or device never blocks.
 """
@@ -20,6 +22,8 @@ from operator import attrgetter
 from appliance.ftp import listing
 from appliance.ftp.policy import Rules
 from appliance.ftp.renderings import Reader, Renderings, Stamp
+from appliance.published.layers import HIDDEN, ONCE, PLAIN, Layers, split
+from appliance.published.walk import Guard
 
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SHOWN, _SHOWN_LINE = 4096, 500  # bytes of a text that is shown, characters of one of its lines
@@ -29,6 +33,8 @@ _NAMES = 1000  # names read from a folder in one slice
 _SORTED = 20_000  # names that are sorted in one go, in 3 ms; more are merged one by one, which takes longer in all
 _BY_NAME = attrgetter("name")
 _KIND = 0o170000  # of the mode
+_MISSING = (errno.ENOENT, errno.ENOTDIR)  # in one layer: the next one is asked
+_GUARD = Guard()
 _ENCODING = sys.getfilesystemencoding()  # of the names that Python shows; its bytes are those of the folder
 
 Line = Callable[[os.DirEntry[str], int], bytes]  # b"" leaves the entry out; the descriptor is that of the folder
@@ -41,11 +47,12 @@ def real(path: str) -> bytes:
 
 @dataclass(slots=True)
 class OpenFile:
-    """A regular file open for reading. Whoever holds it closes it."""
+    """A regular file open for reading. Whoever holds it closes it. `layer`: of what is published, where it lies."""
 
     fd: int
     size: int
     device: int = 0
+    layer: str = "static"
 
     def close(self) -> None:
         """Let the descriptor go; may be called twice."""
@@ -54,22 +61,50 @@ class OpenFile:
             self.fd = -1
 
 
-def open_file(path: str) -> OpenFile:
+def open_file(path: str, layers: Layers = PLAIN) -> OpenFile:
     """Open a regular file. Raises OSError; for anything that is no regular file, as if it did not exist."""
-    fd = os.open(real(path), _OPEN)
+    place, fd, found = _first(path, layers, _opened)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, "not a regular file")
+    return OpenFile(fd, found.st_size, found.st_dev, split(place)[0])
+
+
+def _opened(place: bytes) -> tuple[int, os.stat_result]:
+    fd = os.open(place, _OPEN)
     try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise FileNotFoundError(errno.ENOENT, "not a regular file")
+        return fd, os.fstat(fd)
     except BaseException:
         os.close(fd)
         raise
-    return OpenFile(fd, found.st_size, found.st_dev)
 
 
-def lines_of(path: str) -> list[str]:
+def _looked_at(place: bytes) -> tuple[int, os.stat_result]:
+    return -1, os.stat(place)
+
+
+def _first(
+    path: str, layers: Layers, attempt: Callable[[bytes], tuple[int, os.stat_result]]
+) -> tuple[bytes, int, os.stat_result]:
+    """The first place where a path exists, and what `attempt` makes of it. Raises OSError."""
+    *published, by_hand = layers.places(real(path))
+    for place in published:
+        try:
+            return place, *attempt(place)
+        except OSError as error:
+            if error.errno not in _MISSING:
+                raise
+    fd, found = attempt(by_hand)
+    if layers.number and _GUARD.astray(by_hand, (found.st_dev, found.st_ino)):
+        if fd >= 0:
+            os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, "a link into the folder of the releases")
+    return by_hand, fd, found
+
+
+def lines_of(path: str, layers: Layers = PLAIN) -> list[str]:
     """The lines of a small text that is shown to clients; what cannot be printed is left out. Raises OSError."""
-    file = open_file(path)
+    file = open_file(path, layers)
     try:
         text = os.pread(file.fd, _SHOWN, 0).decode("utf-8", "replace")
     finally:
@@ -77,9 +112,9 @@ def lines_of(path: str) -> list[str]:
     return ["".join(filter(str.isprintable, line.expandtabs()))[:_SHOWN_LINE] for line in text.splitlines()]
 
 
-def look(path: str) -> os.stat_result:
+def look(path: str, layers: Layers = PLAIN) -> os.stat_result:
     """What a path leads to, symbolic links followed. Raises OSError; only files and folders exist for a client."""
-    found = os.stat(real(path))
+    _place, _fd, found = _first(path, layers, _looked_at)
     if not _served(found.st_mode):
         raise FileNotFoundError(errno.ENOENT, "neither file nor folder")
     return found
@@ -90,18 +125,22 @@ def is_folder(found: os.stat_result) -> bool:
     return stat.S_ISDIR(found.st_mode)
 
 
-def exists(path: str) -> bool:
+def exists(path: str, layers: Layers = PLAIN) -> bool:
     """True when `look` finds something."""
     try:
-        look(path)
+        look(path, layers)
     except OSError:
         return False
     return True
 
 
-def enter(path: str) -> None:
+def enter(path: str, layers: Layers = PLAIN) -> None:
     """Check that a path is a folder that can be entered. Raises OSError."""
-    os.stat(real(path) + b"/.")  # the dot asks for the right to search, not only for being there
+    if not is_folder(look(path, layers)):
+        raise NotADirectoryError(errno.ENOTDIR, "a file")
+    _first(
+        path.rstrip("/") + "/.", layers, _looked_at
+    )  # the dot asks for the right to search, not only for being there
 
 
 class Listings:
@@ -121,10 +160,10 @@ class Listings:
         self._skip = len(root)
         self.renderings = renderings or Renderings()
 
-    def long(self, path: str, now: float, pattern: str = "") -> Reader:
+    def long(self, path: str, now: float, pattern: str = "", layers: Layers = PLAIN) -> Reader:
         """Lines of LIST; `now` is the wall clock."""
         lines = listing.LongLines(now)
-        if not pattern and not is_folder(found := look(path)):
+        if not pattern and not is_folder(found := look(path, layers)):
             return self._one(lines.line(_last(path), found))
 
         def line(entry: os.DirEntry[str], folder: int) -> bytes:
@@ -137,82 +176,96 @@ class Listings:
                 return b""
             return b"" if target is None else lines.line(raw(entry.name), found, target)
 
-        return self._folder(("long", path), path, line, now, pattern)
+        return self._folder(("long", path), path, line, now, layers=layers, pattern=pattern)
 
-    def facts(self, path: str, lines: listing.FactLines, now: float) -> Reader:
+    def facts(self, path: str, lines: listing.FactLines, now: float, layers: Layers = PLAIN) -> Reader:
         """Lines of MLSD. Raises NotADirectoryError for a file (RFC 3659 section 7.2: 501)."""
-        if not is_folder(look(path)):
+        if not is_folder(look(path, layers)):
             raise NotADirectoryError(errno.ENOTDIR, "a file")
         above, _slash, name = (self._box or "").rpartition("/")
         box = raw(name) if name and path == (above or "/") else None
 
-        def line(entry: os.DirEntry[str], _folder: int) -> bytes:
+        def line(entry: os.DirEntry[str], folder: int) -> bytes:
             try:
                 found = entry.stat()
+                if entry.is_symlink() and _hidden_target(os.readlink(entry.name, dir_fd=folder)):
+                    return b""
             except OSError:
                 return b""
             name = raw(entry.name)
             return lines.line(name, found, name == box) if _served(found.st_mode) else b""
 
-        return self._folder(("facts", path, lines.facts, box), path, line, now)
+        return self._folder(("facts", path, lines.facts, box), path, line, now, layers=layers)
 
-    def fact(self, path: str, lines: listing.FactLines) -> bytes:
+    def fact(self, path: str, lines: listing.FactLines, layers: Layers = PLAIN) -> bytes:
         """The one line of MLST, with the full path (RFC 3659 section 7.3)."""
-        found = look(path)
+        found = look(path, layers)
         name = path[self._skip :].encode("utf-8", "surrogateescape")
         return lines.line(name, found, path == self._box)
 
-    def names(self, path: str, now: float, pattern: str = "", typed: str = "") -> Reader:
+    def names(self, path: str, now: float, pattern: str = "", typed: str = "", layers: Layers = PLAIN) -> Reader:
         """Lines of NLST: names that serve as arguments of the next command (RFC 1123 section 4.1.2.7), so what was
         `typed` before the last slash stays before them."""
-        folder = bool(pattern) or is_folder(look(path))
+        folder = bool(pattern) or is_folder(look(path, layers))
         if pattern or not folder:
             prefix = typed[: typed.rfind("/") + 1]
         else:
             prefix = "" if typed in ("", ".") else typed.rstrip("/") + "/"
         head = prefix.encode("utf-8", "surrogateescape")
 
-        def line(entry: os.DirEntry[str], _folder: int) -> bytes:
+        def line(entry: os.DirEntry[str], folder: int) -> bytes:
             try:
                 known = entry.is_file() or entry.is_dir()
+                if entry.is_symlink() and _hidden_target(os.readlink(entry.name, dir_fd=folder)):
+                    return b""
             except OSError:
                 return b""
             return b"%b%b\r\n" % (head, raw(entry.name)) if known else b""
 
         if not folder:
             return self._one(head + _last(path) + b"\r\n")
-        return self._folder(("names", path, head), path, line, now, pattern)
+        return self._folder(("names", path, head), path, line, now, layers=layers, pattern=pattern)
 
     def _one(self, line: bytes) -> Reader:
         return self.renderings.begin(piece for piece in (line,))
 
-    def _folder(self, key: Hashable, path: str, line: Line, now: float, pattern: str = "") -> Reader:
-        folder = os.open(real(path), _FOLDER)
+    def _folder(self, key: Hashable, path: str, line: Line, now: float, *, layers: Layers, pattern: str = "") -> Reader:
+        folders, stamps = _union(path, layers)
         try:
-            found = os.fstat(folder)
-            stamp = Stamp(found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
-            shared = None if pattern else self.renderings.shared(key, stamp)
+            shared = None if pattern else self.renderings.shared(key, stamps)
             if shared is not None:
-                os.close(folder)
+                _close(folders)
                 return shared
-            slices = self._slices(folder, line, pattern)
-            next(slices)  # from here on it is the generator that closes the folder
+            overlay = folders[0] if path == "/" and layers.number and stamps[0] is not None else -1
+            slices = self._slices(folders, line, pattern, overlay)
+            next(slices)  # from here on it is the generator that closes the folders
         except BaseException:
-            os.close(folder)
+            _close(folders)
             raise
-        if pattern or not stamp.settled(now):
+        if pattern or not all(stamp.settled(now) for stamp in stamps if stamp is not None):
             return self.renderings.begin(slices)
-        return self.renderings.begin(slices, key, stamp)
+        return self.renderings.begin(slices, key, stamps)
 
-    def _slices(self, folder: int, line: Line, pattern: str) -> Generator[bytes, None, None]:
-        """Everything of the folder, which is closed at the end. Entries are looked at through its descriptor: a path of
-        many parts would be walked once for each of them."""
+    def _slices(self, folders: list[int], line: Line, pattern: str, overlay: int) -> Generator[bytes, None, None]:
+        """Everything of the folders, which are closed at the end; a name that several have is that of the first.
+
+        `overlay`: the one of them that is the top of the overlay, where a folder is not meant as a name.
+
+        Entries are looked at through the folder's descriptor: a path of many parts would be walked once for each.
+        """
         try:
             yield b""
             runs: list[list[os.DirEntry[str]]] = [[]]
-            with os.scandir(folder) as scan:
-                for entry in scan:
-                    if self._shown(entry.name, pattern):
+            where: dict[str, int] = {}  # which folder an entry is in, where there are several
+            for folder in folders:
+                with os.scandir(folder) as scan:
+                    for entry in scan:
+                        if not self._shown(entry.name, pattern) or entry.name in where:
+                            continue
+                        if folder == overlay and entry.name == ONCE:
+                            continue
+                        if len(folders) > 1:
+                            where[entry.name] = folder
                         runs[-1].append(entry)
                         if len(runs[-1]) == _NAMES:
                             runs[-1].sort(key=_BY_NAME, reverse=True)
@@ -223,15 +276,57 @@ class Listings:
             runs[-1].sort(key=_BY_NAME, reverse=True)
             rest = heapq.merge(*map(_consumed, runs), key=_BY_NAME) if len(runs) > 1 else _consumed(runs[0])
             while piece := list(itertools.islice(rest, _SLICE)):
-                yield b"".join([line(entry, folder) for entry in piece])
+                yield b"".join([line(entry, where.get(entry.name, folders[0])) for entry in piece])
         finally:
-            os.close(folder)
+            _close(folders)
 
     def _shown(self, name: str, pattern: str) -> bool:
         text = name if _ENCODING == "utf-8" else raw(name).decode("utf-8", "surrogateescape")
         if self._rules.hides(text) or "\n" in name or "\r" in name:  # see listing.tellable
             return False
         return not pattern or fnmatch.fnmatchcase(text, pattern)
+
+
+def _union(path: str, layers: Layers) -> tuple[list[int], tuple[Stamp | None, ...]]:
+    """The folders that make up a path, open, the first layer first, and the stamp of each place. Raises OSError."""
+    folders: list[int] = []
+    stamps: list[Stamp | None] = []
+    missing: OSError | None = None
+    *_published, by_hand = places = layers.places(real(path))
+    try:
+        for place in places:
+            try:
+                folders.append(os.open(place, _FOLDER))
+            except OSError as error:
+                if error.errno not in _MISSING:
+                    raise
+                missing = error
+                stamps.append(None)
+                continue
+            found = os.fstat(folders[-1])
+            if place is by_hand and layers.number and _GUARD.astray(place, (found.st_dev, found.st_ino)):
+                os.close(folders.pop())
+                stamps.append(None)
+                missing = FileNotFoundError(errno.ENOENT, "a link into the folder of the releases")
+                continue
+            stamps.append(Stamp(found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns))
+        if not folders and missing is not None:
+            raise missing
+    except BaseException:
+        _close(folders)
+        raise
+    return folders, tuple(stamps)
+
+
+def _close(folders: list[int]) -> None:
+    """Close them; what is left to close twice is closed once."""
+    while folders:
+        os.close(folders.pop())
+
+
+def _hidden_target(target: str) -> bool:
+    """Whether a link says itself that it leads to what is published."""
+    return HIDDEN in target.lower().split("/")
 
 
 def raw(name: str) -> bytes:
@@ -257,5 +352,8 @@ def _target(entry: os.DirEntry[str], folder: int, mode: int) -> bytes | None:
     """Where a link points, b"" for what is none; None for what does not exist for a client. Raises OSError."""
     if not stat.S_ISLNK(mode):
         return b"" if _served(mode) else None
-    target = raw(os.readlink(entry.name, dir_fd=folder))
+    pointed = os.readlink(entry.name, dir_fd=folder)
+    if _hidden_target(pointed):
+        return None
+    target = raw(pointed)
     return target if _served(entry.stat().st_mode) and listing.tellable(target) else None

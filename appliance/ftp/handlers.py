@@ -75,7 +75,7 @@ class Handler(Summing, Secured):
 
     def ftp_RETR(self, path: str) -> None:
         try:
-            file = filesystem.open_file(path)
+            file = filesystem.open_file(path, self.layers)
         except FileNotFoundError:
             if not self.retr_sum(path, self._restart_position):
                 raise
@@ -109,7 +109,7 @@ class Handler(Summing, Secured):
     def _list(self, verb: str, whole: str, place: Place, typed: str) -> None:
         """LIST, NLST, MLSD, and STAT of a path. The drop box is always empty to see."""
         path, pattern = whole, ""
-        if verb != "MLSD" and _GLOB.search(typed.rpartition("/")[2]) and not filesystem.exists(path):
+        if verb != "MLSD" and _GLOB.search(typed.rpartition("/")[2]) and not filesystem.exists(path, self.layers):
             path, _slash, pattern = path.rpartition("/")  # RFC 959 leaves globbing to the server; mget needs it
         try:
             pieces = self._pieces(verb, path or "/", pattern, typed) if place is not Place.BOX else iter(())
@@ -130,10 +130,10 @@ class Handler(Summing, Secured):
     def _pieces(self, verb: str, path: str, pattern: str, typed: str) -> Iterator[bytes]:
         listings, now = self.site.listings, time.time()
         if verb == "NLST":
-            return listings.names(path, now, pattern, typed)
+            return listings.names(path, now, pattern, typed, self.layers)
         if verb == "MLSD":
-            return listings.facts(path, listing.FactLines(self._current_facts), now)
-        return listings.long(path, now, pattern)
+            return listings.facts(path, listing.FactLines(self._current_facts), now, self.layers)
+        return listings.long(path, now, pattern, self.layers)
 
     def ftp_STAT(self, _argument: str) -> None:
         lines = [
@@ -288,7 +288,7 @@ class Handler(Summing, Secured):
         seen = self.site.seen(path)
         message: list[str] = []
         if self.site.rules.place(seen) is not Place.BOX:  # that one only the custodian can enter; its name is enough
-            filesystem.enter(path)
+            filesystem.enter(path, self.layers)
             message = self._texts(self.house.settings.message_file, seen)
         assert self.fs is not None
         self.fs.cwd = seen
@@ -302,7 +302,7 @@ class Handler(Summing, Secured):
             self.respond("550 SIZE is not told in TYPE A." if self.type_a else f"213 {self.kept.written}")
             return
         try:
-            found = filesystem.look(path)
+            found = filesystem.look(path, self.layers)
             size = found.st_size
         except FileNotFoundError:
             found, size = None, self.size_of_sum(path)
@@ -314,13 +314,13 @@ class Handler(Summing, Secured):
             self.respond(f"213 {size}")
 
     def ftp_MDTM(self, path: str) -> None:
-        found = filesystem.look(path)
+        found = filesystem.look(path, self.layers)
         if filesystem.is_folder(found):
             raise FileNotFoundError(errno.ENOENT, "a folder")
         self.respond(f"213 {listing.timestamp(found.st_mtime).decode()}")
 
     def ftp_MLST(self, path: str) -> None:
-        line = self.site.listings.fact(path, listing.FactLines(self._current_facts))
+        line = self.site.listings.fact(path, listing.FactLines(self._current_facts), self.layers)
         self.push("250-Facts follow:\r\n " + line.decode("utf-8", "surrogateescape"))
         self.respond("250 End.")
 

@@ -21,6 +21,7 @@ from appliance.observe import events
 from appliance.observe.emitter import Emitter
 from appliance.observe.log import Log
 from appliance.observe.tables import Counters
+from appliance.published.view import Published
 from appliance.settings.ftp import FtpSettings
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class House:
     ask_ban: Callable[[str], None]
     record: Record
     emitter: Emitter
+    published: Published = field(default_factory=Published)
     custodian: Custodian | None = None
     rates: Rates | None = None  # None: nothing is limited, and nothing is counted
     tls: Tls | None = None

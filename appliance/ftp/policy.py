@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
+from appliance.published.layers import HIDDEN
+
 
 class Argument(Enum):
     """Whether a verb takes an argument."""
@@ -182,6 +184,7 @@ _RUN = Run()
 _QUOTED = re.compile(r'"(.*)"(?: +(\d{1,19}))?(?: +(\d{1,19}))?', re.ASCII)
 _SPAN = re.compile(r"(.+?) +(\d{1,19}) +(\d{1,19})", re.ASCII)
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
+_RELEASES = rf"(?i:{re.escape(HIDDEN)})\Z"  # reached by the names of what lies there, never by its own
 _TELNET = re.compile(rb"^(?:\xff[\xfb-\xfe].|\xff[\xf0-\xfa]|\xff?\xf2|\xff)+", re.DOTALL)
 
 
@@ -190,13 +193,13 @@ class Rules:
 
     def __init__(self, hide: Iterable[str], box: str | None, tls: str = "off") -> None:
         self.tls = tls
-        patterns = [fnmatch.translate(pattern) for pattern in hide]
-        self._hidden = re.compile("|".join(patterns)).match if patterns else None
+        patterns = [_RELEASES, *(fnmatch.translate(pattern) for pattern in hide)]
+        self._hidden = re.compile("|".join(patterns)).match
         self.box = resolve("/", box) if box else None
 
     def hides(self, name: str) -> bool:
         """True for a name that is neither listed nor served."""
-        return self._hidden is not None and self._hidden(name) is not None
+        return self._hidden(name) is not None
 
     def place(self, path: str) -> Place:
         """Where a resolved path lies."""

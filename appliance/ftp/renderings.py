@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 TURN_S = 0.003  # of one turn of the loop, for all listings together
 KEEP_S = 1.0  # a file that grows inside is seen with its old size for no longer than this
@@ -48,12 +49,15 @@ class Stamp:
         return now - latest / 1e9 > margin
 
 
+Stamps: TypeAlias = tuple[Stamp | None, ...]  # of the folders that a listing is the union of; None: not there
+
+
 class Rendering:
     """One listing, piece by piece as it is made; any number of readers."""
 
     def __init__(self, source: Generator[bytes, None, None], begun: float) -> None:
         self.begun = begun
-        self.stamp: Stamp | None = None  # of one that is shared
+        self.stamps: Stamps | None = None  # of one that is shared
         self._parts: list[bytes] = []
         self.pieces = self._parts
         self.size = 0
@@ -149,15 +153,15 @@ class Renderings:
         """True while there is work for the next turn."""
         return bool(self._waiting)
 
-    def shared(self, key: Hashable, stamp: Stamp) -> Reader | None:
-        """A reader of the listing `key` that was begun a moment ago, when the folder carried the same stamp."""
+    def shared(self, key: Hashable, stamps: Stamps) -> Reader | None:
+        """A reader of the listing `key` that was begun a moment ago, when the folders carried the same stamps."""
         rendering, _keeper = self._kept.get(key, (None, None))
-        if rendering is None or rendering.stamp != stamp or self._clock() - rendering.begun > KEEP_S:
+        if rendering is None or rendering.stamps != stamps or self._clock() - rendering.begun > KEEP_S:
             return None
         return Reader(rendering, self._release)
 
-    def begin(self, source: Generator[bytes, None, None], key: Hashable = None, stamp: Stamp | None = None) -> Reader:
-        """A reader of what `source` yields; with a `stamp`, others may share it under `key`. Raises BusyError."""
+    def begin(self, source: Generator[bytes, None, None], key: Hashable = None, stamps: Stamps | None = None) -> Reader:
+        """A reader of what `source` yields; with `stamps`, others may share it under `key`. Raises BusyError."""
         self._make_room()
         if self.held > HELD:
             source.close()
@@ -166,8 +170,8 @@ class Renderings:
         self._alive[rendering] = None
         reader = Reader(rendering, self._release)
         self._waiting.append(rendering)
-        if stamp is not None:
-            rendering.stamp = stamp
+        if stamps is not None:
+            rendering.stamps = stamps
             self._forget(key)
             self._kept[key] = rendering, Reader(rendering, self._release)
         self._work()  # a short one is made at once, and leaves without another turn

@@ -30,6 +30,7 @@ from appliance.ftp.loop import READ, WRITE
 from appliance.ftp.policy import Refuse, Run
 from appliance.ftp.site import Site
 from appliance.observe import events
+from appliance.published.layers import is_loader_config
 
 LONGEST_LINE = 4096  # bytes of a command line
 _COMMANDS = 32  # of one session in one turn
@@ -71,6 +72,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             0.0  # no time-out is due before: `check` of 10,000 silent sessions would take 0.3 s of each second
         )
         self.bucket = None if house.rates is None else house.rates.session(house.now)
+        self.layers = house.published.current  # what of all that is published this client sees
         self.files = self.bytes = 0
         self.reason = ""
         self._declared = 0
@@ -193,6 +195,8 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         )
         verdict = policy.decide(command, state, self.site.rules)
         if isinstance(verdict, Run):
+            if verdict.path and self.house.published.on:
+                self._pin(command.verb, verdict.path)
             self.perform(command, verdict)
         elif isinstance(verdict, Refuse):
             if verdict.code >= 530:
@@ -211,6 +215,13 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             self.house.counters.add("dropped")
             self.house.complain("connection dropped", self.client, f"it speaks another protocol: {command.verb}")
             self.finish("another protocol")
+
+    def _pin(self, verb: str, path: str) -> None:
+        """What a command asks for comes from the release that the client began with."""
+        published = self.house.published
+        fresh = verb == "RETR" and is_loader_config(path.encode("utf-8", "surrogateescape"))
+        self.layers = published.layers(self.client_ip, fresh=fresh)
+        published.pin(self.client_ip, self.layers.number)
 
     def strike(self) -> None:
         """Count something against the client."""
@@ -240,7 +251,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         if name is None:
             return []
         try:
-            return filesystem.lines_of(self.site.real(policy.resolve(folder, name)))
+            return filesystem.lines_of(self.site.real(policy.resolve(folder, name)), self.layers)
         except OSError:
             return []
 
@@ -394,6 +405,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         """The transfer has closed its connection: reply, record, and go on with the commands that waited."""
         self.transfer = None
         self.heard = self.house.now
+        self.house.published.keep(self.client_ip, self.layers.number)
         self.respond(reply)
         self._record(transfer, cause)
 
@@ -433,6 +445,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
                 file=path,
                 path=path,
                 layer=transfer.layer,
+                release=self.layers.release_id if transfer.layer == b"release" else b"",
                 outcome=cause.encode() or b"done",
             )
         )

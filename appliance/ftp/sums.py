@@ -33,7 +33,7 @@ class Summing(Session):
             self.respond(_OFF)
             return
         typed, start, end = policy.span(command)
-        file = filesystem.open_file(path)
+        file = filesystem.open_file(path, self.layers)
         end = file.size if end is None else end
         if not start <= end <= file.size:
             file.close()
@@ -87,14 +87,14 @@ class Summing(Session):
     def size_of_sum(self, path: str) -> int:
         """Bytes of the file of a checksum. Raises OSError where there is none."""
         path = self._summed(path)
-        filesystem.open_file(path).close()
+        filesystem.open_file(path, self.layers).close()
         return len(checksums.line_of("0" * 64, _name(path)))
 
     def retr_sum(self, path: str, offset: int) -> bool:
         """RETR of NAME.sha256; false where there is no such thing."""
         try:
             path, typed = self._summed(path), path
-            file = filesystem.open_file(path)
+            file = filesystem.open_file(path, self.layers)
         except OSError:
             return False
 

@@ -26,6 +26,7 @@ from appliance.ftp.site import Sites
 from appliance.ftp.terms import Arrivals, Tariff
 from appliance.ftp.uploads import Custodian
 from appliance.observe.log import Log
+from appliance.published.view import Published
 from appliance.settings import plain
 from appliance.settings.ftp import FtpSettings
 
@@ -161,8 +162,8 @@ class Worker:
             house.custodian.attach(socket.socket(fileno=fds.pop(0)))
         elif isinstance(message, wire.Reopened) and fds:
             house.record.replace(fds.pop(0))
-        elif isinstance(message, wire.Ban):
-            house.told_ban(message.client, message.seconds)
+        elif isinstance(message, wire.Ban | wire.Release):
+            self._learn(message)
         elif isinstance(message, wire.Share | wire.Unshare):
             taken, fds = fds, []
             self._context.sibling(message, taken)
@@ -170,6 +171,12 @@ class Worker:
             self._drain(message.milliseconds)
         for fd in fds:
             os.close(fd)
+
+    def _learn(self, message: wire.Ban | wire.Release) -> None:
+        if isinstance(message, wire.Ban):
+            self._house.told_ban(message.client, message.seconds)
+        else:
+            self._house.published.take(message.number, message.id, message.overlay)
 
     def _drain(self, milliseconds: int) -> None:
         house = self._house
@@ -265,9 +272,11 @@ def _house(context: Context) -> House:
         rates=_rates(settings, workers),
         request_active=lambda port, fd: context.channel.request(ACTIVE, port, fd),
         tls=_tls(context, settings, log),
+        published=Published(context.pins),
         record=Record(context.documents.get("record", -1), lost),
         emitter=context.emitter(),
     )
+    house.published.born(context.settings.get("release"))
     if settings.incoming.enabled:
         house.custodian = Custodian(house)
     return house

@@ -1,4 +1,6 @@
-"""The sealed memory files behind tallies: one for each worker, written by it alone, read by its siblings.
+"""The sealed memory files behind tallies and pins: one for each worker, written by it alone, read by its siblings.
+
+All have the size of a tally, and a salt where a tally has it.
 
 Invariant: a file is shown to others only when it is sealed as `tables` seals: whoever maps it then can only read.
 """
@@ -32,9 +34,14 @@ def create(name: str, salted: bytes) -> int:
 
 def own(descriptor: int) -> Tally:
     """The tally that its worker publishes in `descriptor`, which is sealed then. Raises OSError."""
-    tally = Tally(memoryview(mmap.mmap(descriptor, SIZE)).cast("Q"))
+    return Tally(seal(descriptor))
+
+
+def seal(descriptor: int) -> memoryview:
+    """Map a file for writing, for the last time. Raises OSError."""
+    table = memoryview(mmap.mmap(descriptor, SIZE)).cast("Q")
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
-    return tally
+    return table
 
 
 def sealed(descriptor: int) -> bool:

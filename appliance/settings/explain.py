@@ -97,10 +97,10 @@ def _hint_at(path: Path) -> Any:
 def _suggestion(path: Path) -> str:
     name = str(path[-1])
     here = list(hints(section_of(_hint_at(path[:-1]))))
-    if near := difflib.get_close_matches(name[:60], here, n=1):
-        return f"did you mean {near[0]}?"
     if elsewhere := [key_name((*section, name)) for section in _sections(Settings) if name in _fields(section)]:
         return f"did you mean {' or '.join(elsewhere)}?"
+    if near := difflib.get_close_matches(name[:60], here, n=1):
+        return f"did you mean {near[0]}?"
     return f"the keys here are {', '.join(here)}"
 
 

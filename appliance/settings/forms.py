@@ -11,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Callable
 
+from appliance.published.layers import HIDDEN, hidden
 from appliance.settings import patterns
 
 _ENDPOINT_LIKE = "write ADDRESS:PORT, like 0.0.0.0:69 or [::]:69"
@@ -134,6 +135,8 @@ def relative_path(text: str) -> str:
     if ".." in text.split("/"):
         raise Unfit(f"{text} leaves the root", 'write a path inside the root, without ".."')
     plain = posixpath.normpath(text)
+    if hidden(plain.encode()):
+        raise Unfit(f"{text}: {HIDDEN} belongs to what is published", "name another folder inside the root")
     if plain == ".":
         raise Unfit(f"{text} is the root itself", "write the name of a folder inside the root")
     return plain

@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-WORDS = (b"reload", b"drain", b"stop")
+WORDS = (b"reload", b"drain", b"stop", b"release")
 _BAN = re.compile(rb"unban [0-9a-f.:/]{1,64}|ban [0-9a-f.:/]{1,64} [0-9]{1,9}")
 _MOST = 16
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from appliance.supervise.bans import Entry
 from appliance.supervise.group import Group
+from appliance.supervise.service import Service
 from appliance.supervise.slot import WorkerSlot
 from appliance.supervise.states import Slot
 
@@ -16,20 +17,26 @@ _BANS_MAX = 500
 _SHOWN = ("active", "failed", "refused", "dropped", "crashes", "retransmits", "log_dropped", "events_lost")
 
 
-def services(groups: Iterable[Group], old: Iterable[Group]) -> dict[str, Any]:
-    """The `services` object: current generations, with workers of older ones that still finish."""
+def services(
+    groups: Iterable[Group], old: Iterable[Group], published: Callable[[Service], dict[str, Any]]
+) -> dict[str, Any]:
+    """The `services` object: current generations, with workers of older ones that still finish.
+
+    `published`: what is told of the release that a service serves.
+    """
     found: dict[str, Any] = {}
     for group in groups:
         found[group.service.name] = {
             "listen": group.addresses(),
-            "release": None,
+            **published(group.service),
             "state": "ok" if group.complete else "degraded",
             "user": group.service.user,
             "workers": [_worker(slot) for slot in group.slots],
         }
     for group in old:
         entry = found.setdefault(
-            group.service.name, {"listen": [], "release": None, "state": "draining", "workers": []}
+            group.service.name,
+            {"listen": [], **published(group.service), "state": "draining", "workers": []},
         )
         entry["workers"] += [_worker(slot) for slot in group.slots if slot.state is not Slot.GONE]
     return found

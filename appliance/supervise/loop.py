@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import selectors
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from appliance import wire
 from appliance.errors import StartError, WireError
 from appliance.observe import events
 from appliance.observe.log import Log
-from appliance.supervise import folders, listeners, requests
+from appliance.supervise import folders, listeners
 from appliance.supervise.acts import Acts, Asker
-from appliance.supervise.bans import Bans
+from appliance.supervise.banning import RIGHT as BAN
+from appliance.supervise.banning import Banning
 from appliance.supervise.group import Bound, Group
 from appliance.supervise.links import Links
 from appliance.supervise.notify import Notify
+from appliance.supervise.privileged import Privileged
 from appliance.supervise.reading import Wiring
 from appliance.supervise.records import Records
+from appliance.supervise.releases import Releases
 from appliance.supervise.reload import Reload
 from appliance.supervise.service import Service
-from appliance.supervise.siblings import Siblings
+from appliance.supervise.siblings import Tables
 from appliance.supervise.slot import FRESH_S, HANG_S, WorkerSlot
 from appliance.supervise.snapshot import Snapshot
 from appliance.supervise.states import Act, Do, Event, Run, Signal, Slot, run_step
@@ -33,7 +36,6 @@ from appliance.supervise.telling import Telling
 _TURN_S = 1.0
 _JAIL_LOOK_S = 2.0
 _MOST_CRASHES = 1000
-BAN = "ban"  # the right of a service to ask for bans, and to be told of them
 
 
 class Supervisor:
@@ -65,12 +67,12 @@ class Supervisor:
         self._look_at = self._watchdog_at = 0.0
         self._read_again: list[Asker | None] = []
         self._links = Links(self._generations)
-        self._siblings = Siblings()
         self._telling = Telling(self._generations)
-        self._active = requests.ActiveConnections(20, self._ftp_addresses)
-        self._budgets: dict[int, requests.Budget] = {}
-        self.bans = Bans()
+        self._tables = Tables()
+        self._privileged = Privileged(self.selector, self._generations)
+        self.bans = Banning(log, self._slots, self.tell)
         self._records = Records()
+        self.releases = Releases(wiring.state_dir, log, self._slots, self.tell)
         self.snapshot = Snapshot(self)
 
     # -- starting
@@ -81,6 +83,7 @@ class Supervisor:
         self._listen_for_acts()
         now = time.monotonic()
         self._records.renew((), self.wiring.services)
+        self.releases.look(self.wiring.services)
         for service in self.wiring.services:
             self.groups[service.name] = self.generation(service, self.bind(service, {}))
         for group in self.groups.values():
@@ -118,8 +121,7 @@ class Supervisor:
             folders.own(service.jail, service.uid, service.gid)
         group = Group(self, service, bound, self._serial, self.wiring.drain_s, trial=trial)
         self._serial += service.workers
-        if "active" in service.requests:
-            self._active.source_port = int(service.settings["ftp"]["active"]["source_port"])
+        self._privileged.configure(service)
         return group
 
     def _catch_signals(self) -> None:
@@ -174,8 +176,7 @@ class Supervisor:
             self.signal(Signal.DUE)
         if self.reload is not None:
             self.reload.timer(now)
-        for sock in self._active.expire(now):
-            self._settle(sock)
+        self._privileged.expire(now)
         if now >= self._look_at:
             self._look_at = now + _JAIL_LOOK_S
             self._look(now)
@@ -188,7 +189,7 @@ class Supervisor:
                 self.notify.send("WATCHDOG=1")
 
     def _look(self, now: float) -> None:
-        self._siblings.repair()  # once more for a worker that did not take what it was shown
+        self._tables.repair()  # once more for a worker that did not take what it was shown
         for slot in self._slots():
             if slot.stands_still(now, HANG_S):
                 self.log.error("worker hangs", service=slot.service.name, worker=slot.index, pid=slot.pid)
@@ -220,7 +221,7 @@ class Supervisor:
                 return
             slot = next((s for s in self._slots() if s.pid == pid), None)
             if slot is not None:  # others: settings readers, and orphans when we are process 1
-                self._budgets.pop(slot.serial, None)
+                self._privileged.forget(slot)
                 slot.died(status, time.monotonic())
 
     # -- the whole
@@ -305,13 +306,17 @@ class Supervisor:
         """Fresh channels to the peers of a worker that starts."""
         return self._links.fresh(slot)
 
-    def table_for(self, slot: WorkerSlot) -> list[int]:
-        """The table in which a worker that starts counts its clients."""
-        return self._siblings.fresh(slot)
+    def tables_for(self, slot: WorkerSlot) -> list[tuple[str, int]]:
+        """The tables that a worker which starts shows to its siblings."""
+        return self._tables.fresh(slot)
 
     def record_for(self, slot: WorkerSlot) -> list[int]:
         """The record file that its workers append to."""
         return self._records.of(slot.service)
+
+    def release_for(self, slot: WorkerSlot) -> dict[str, Any]:
+        """What is published, for a worker that starts."""
+        return self.releases.at_birth(slot.service)
 
     def renew_records(self, coming: Iterable[Service]) -> None:
         """Open the record files anew, so that one that was moved away is not written to any more. Raises StartError."""
@@ -331,11 +336,9 @@ class Supervisor:
             group.lend()
         self._links.repair()
         self._telling.repair()
-        if event is Event.READY and BAN in slot.service.requests:
-            now = time.monotonic()
-            for client, entry in self.bans.active(now).items():
-                slot.send(wire.Ban(max(1, round(entry.until - now)), client))
-        self._siblings.repair()
+        if event is Event.READY:
+            self.bans.greet(slot)
+        self._tables.repair()
         if self.reload is not None:
             self.reload.slot_changed(slot)
         self.old = [group for group in self.old if not group.gone]
@@ -354,54 +357,20 @@ class Supervisor:
         if isinstance(message, wire.Query) and slot.service.name == "status":
             slot.send(wire.Facts(self.snapshot.text()))
         elif isinstance(message, wire.Request):
-            self._request(slot, message, fds)
+            self._privileged.carry_out(slot, message, fds)
         elif isinstance(message, wire.Offence) and BAN in slot.service.requests:
-            seconds = self.bans.offence(message.client, message.seconds, time.monotonic())
-            self.log.warning("client banned", client=message.client, service=slot.service.name, seconds=seconds)
-            self._tell_ban(message.client, seconds, slot.service.name)
+            self.bans.offence(slot, message)
         else:
             raise WireError(f"{slot.service.name} may not ask this")
-
-    # -- privileged requests
-
-    def _request(self, slot: WorkerSlot, message: wire.Request, fds: list[int]) -> None:
-        allowed = {requests.NAMES[name] for name in slot.service.requests if name in requests.NAMES}
-        if message.kind not in allowed or len(fds) != 1:
-            raise WireError(f"request {message.kind} with {len(fds)} descriptors is not in the table")
-        budget = self._budgets.setdefault(slot.serial, requests.Budget())
-        try:
-            if not budget.take(time.monotonic()):
-                raise requests.Refused(errno.EAGAIN, "too many requests")
-            data = self._active.open(fds[0], message.argument, time.monotonic())
-        except requests.Liar as lie:
-            raise WireError(str(lie)) from lie
-        except requests.Refused as refusal:
-            slot.send(wire.Reply(message.id, refusal.errno))
-        except OSError as error:
-            slot.send(wire.Reply(message.id, error.errno or errno.EIO))
-        else:
-            slot.send(wire.Reply(message.id, 0), [data.fileno()])
-            self.selector.register(data, selectors.EVENT_WRITE, lambda: self._settle(data))
-
-    def _tell_ban(self, client: str, seconds: int, by: str) -> None:
-        self.tell(events.Ban(seconds, client.encode(), by.encode()))
-        for slot in self._slots():
-            if BAN in slot.service.requests and slot.state is Slot.SERVING:
-                slot.send(wire.Ban(seconds, client))
-
-    def _settle(self, data: socket.socket) -> None:
-        self.unwatch(data)
-        self._active.settle(data)
-
-    def _ftp_addresses(self) -> list[tuple[str, int]]:
-        groups = [group for group in self._generations() if "active" in group.service.requests]
-        return [name for group in groups for name in group.names]
 
     # -- acts
 
     def _act(self, word: bytes, asker: Asker | None) -> None:
         if asker is not None and word.startswith((b"ban ", b"unban ")):
-            self._ban(word.decode("ascii").split(" "), asker)
+            self.bans.by_hand(word.decode("ascii").split(" "), asker)
+            return
+        if word == b"release":
+            self.releases.asked(self.wiring.services, asker)
             return
         if word == b"reload":
             if self.state is not Run.SERVING:
@@ -416,18 +385,6 @@ class Supervisor:
             asker.end(
                 True, "draining: new clients are refused, running transfers finish" if word == b"drain" else "stopping"
             )
-
-    def _ban(self, words: list[str], asker: Asker) -> None:
-        client = words[1]
-        if words[0] == "unban":
-            done = self.bans.lift(client)
-            self._tell_ban(client, 0, "administrator")
-            asker.end(done, f"{client} is served again" if done else f"{client} was not banned")
-            return
-        seconds = self.bans.by_hand(client, int(words[2]), time.monotonic())
-        self.log.warning("client banned", client=client, service="administrator", seconds=seconds)
-        self._tell_ban(client, seconds, "administrator")
-        asker.end(True, f"{client} is not served for {seconds} s")
 
     def reload_over(self) -> None:
         """The reload is done or refused."""

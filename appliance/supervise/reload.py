@@ -93,6 +93,7 @@ class Reload:
         except StartError as error:
             self._refuse([str(error)])
             return
+        self._supervisor.releases.look(wiring.services)
         self._wiring, self._trial = wiring, True
         renewed = frozenset(name for name, group in self._supervisor.groups.items() if group.renewed)
         self._begin(difference(self._supervisor.wiring.services, wiring.services, renewed))

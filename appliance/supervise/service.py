@@ -39,6 +39,7 @@ class Service:
     ``links`` are services that every worker gets a channel to. ``requests`` are the privileged requests it may make.
     ``files`` lie outside the jail and are loaded by a worker before it is locked in; a reload sees that they changed.
     ``record`` is a file that the supervisor opens for them to append to; "" is none.
+    ``published``: it serves the release in force, and its workers are told which that is.
     ``owns``: the jail belongs to the service's own account, mode 0700, and is made if missing. ``bind_tcp``: first and
     last port its workers bind themselves, (0, 0) for none. ``required``: a worker that cannot be confined does not
     serve.
@@ -64,6 +65,7 @@ class Service:
     files: tuple[str, ...]
     settings: dict[str, Any]
     record: str = ""
+    published: bool = False
 
     @property
     def public(self) -> bool:

@@ -7,8 +7,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from appliance import wire
 from appliance.confine.report import Layer, Report
@@ -42,11 +42,14 @@ class Host(Protocol):
     def links_for(self, slot: WorkerSlot) -> list[tuple[str, socket.socket]]:
         """Fresh channels to the peers of a worker that is about to start."""
 
-    def table_for(self, slot: WorkerSlot) -> list[int]:
-        """The table in which a worker that is about to start counts its clients; empty if it has none."""
+    def tables_for(self, slot: WorkerSlot) -> list[tuple[str, int]]:
+        """The tables that a worker which is about to start shows to its siblings, each with its role in the birth."""
 
     def record_for(self, slot: WorkerSlot) -> list[int]:
         """The record file that its workers append to; empty if there is none."""
+
+    def release_for(self, slot: WorkerSlot) -> dict[str, Any]:
+        """What is published, as it is told with the settings; empty where that does not matter."""
 
     def tell(self, event: events.Event) -> None:
         """Tell the events service."""
@@ -232,26 +235,27 @@ class WorkerSlot:
     def _send_start(self) -> None:
         mend(self.listeners)
         links = self._host.links_for(self)
-        shares = self._host.table_for(self)
+        shares = self._host.tables_for(self)
         table = tables.create(f"{self.service.name}.{self.index}")
         record = self._host.record_for(self)
         fds = [
             table,
-            *shares,
+            *(descriptor for _role, descriptor in shares),
             *record,
             *(sock.fileno() for sock in self.listeners),
             *(sock.fileno() for _, sock in links),
         ]
         roles = [
             "table",
-            *("share" for _ in shares),
+            *(role for role, _descriptor in shares),
             *("document:record" for _ in record),
             *(f"listener:{i}" for i in range(len(self.listeners))),
             *(f"link:{name}" for name, _ in links),
         ]
         self._reader = tables.Reader(table)
         trial = self._trial and not self.restarts
-        self.send(start_message(self.service, self.index, tuple(roles), trial=trial), fds)
+        told = self._host.release_for(self)
+        self.send(start_message(self.service, self.index, tuple(roles), trial=trial, told=told), fds)
         os.close(table)
         for _, sock in links:
             sock.close()
@@ -305,8 +309,13 @@ def _take(channel: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(fds)
 
 
-def start_message(service: Service, index: int, roles: tuple[str, ...], *, trial: bool = False) -> wire.Start:
-    """The first message to a child of `service`. `trial`: its files are new; older workers serve on without them."""
+def start_message(
+    service: Service, index: int, roles: tuple[str, ...], *, trial: bool = False, told: Mapping[str, Any] | None = None
+) -> wire.Start:
+    """The first message to a child of `service`. `trial`: its files are new; older workers serve on without them.
+
+    `told`: what it gets with its settings, and what changes while it runs.
+    """
     confinement = {
         "jail": service.jail,
         "promise": service.promise,
@@ -319,7 +328,7 @@ def start_message(service: Service, index: int, roles: tuple[str, ...], *, trial
         "parent": os.getpid(),
         "required": service.required,
     }
-    settings = {**service.settings, "trial": True} if trial else service.settings
+    settings = {**service.settings, **(told or {}), **({"trial": True} if trial else {})}
     return wire.Start(service.name, index, service.main, settings, confinement, roles)
 
 

@@ -41,9 +41,12 @@ class Snapshot:
             "pid": os.getpid(),
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._born, 1),
-            "services": facts.services(groups, supervisor.old),
-            "bans": facts.bans(supervisor.bans.active(time.monotonic()), time.monotonic()),
-            "problems": facts.problems(groups, supervisor.wiring.warnings),
+            "services": facts.services(groups, supervisor.old, supervisor.releases.facts),
+            "bans": facts.bans(supervisor.bans.table.active(time.monotonic()), time.monotonic()),
+            "problems": [
+                *facts.problems(groups, supervisor.wiring.warnings),
+                *(facts.problem("error", *found) for found in supervisor.releases.problems(supervisor.wiring.services)),
+            ],
         }
         text = json.dumps(document).encode()
         if len(text) > _LARGEST:

@@ -106,11 +106,15 @@ class Admission:
 
     def answer(self, host: str, client: str, now: float) -> bool:
         """Whether a request from `host` may be answered at all, be it with a refusal."""
-        return self._known.knows(client, now) or self.near(host) or self._unseen.take(now)
+        return self.exists(host, client, now) or self._unseen.take(now)
+
+    def exists(self, host: str, client: str, now: float) -> bool:
+        """Whether the address is most likely not forged: it was heard from lately, or is near."""
+        return self._known.knows(client, now) or self.near(host)
 
     def exhausted(self, host: str, client: str, now: float) -> bool:
         """Whether `answer` would say no; uses no permit."""
-        return self._unseen.empty(now) and not (self._known.knows(client, now) or self.near(host))
+        return self._unseen.empty(now) and not self.exists(host, client, now)
 
     def refusal(self, client: str, quota: Quota | None = None) -> str:
         """Why one more transfer of `client` is over a cap; "" when it is not.

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from appliance.observe import events
 from appliance.observe.tables import Counters
 from appliance.observe.tally import Tally
+from appliance.published.view import Published
 from appliance.settings.forms import port_range_parts
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp import packet, sockets
@@ -61,12 +62,15 @@ class Engine:
         journal: Journal,
         counters: Counters,
         tally: Tally | None = None,
+        published: Published | None = None,
     ) -> None:
         """`memory`: bytes for read-ahead and cache. `unseen_per_second`: this worker's share of the service's limit.
 
         `near`: clients there are never asked for a permit. `tally`: what the siblings have given out, if there are any.
+        `published`: what is published, if anything is.
         """
         self._counters, self._journal, self._emitter = counters, journal, journal.emitter
+        self.published = published or Published()
         self._listeners: list[socket.socket] = []
         self._single_port = settings.single_port
         self._gates: dict[socket.socket, Gate] = {}  # by listener, in single-port mode only
@@ -110,6 +114,7 @@ class Engine:
             custodian=self._custodian,
             uploads=self._uploads,
             pacer=self._pacer,
+            published=self.published,
         )
         self._strangers = TokenBucket(_STRANGERS_PER_SECOND)
         self._transfers: dict[int, Transfer] = {}
@@ -279,6 +284,8 @@ class Engine:
             return
         del self._half_open[transfer]
         self._admission.confirm(transfer.call.client, now, transfer.call.quota)
+        if not transfer.call.pinned:
+            self.published.pin(transfer.call.peer[0], transfer.call.release)
         transfer.confirm()
 
     def _finish(self, transfer: Transfer, how: Done | Failed) -> None:
@@ -335,6 +342,9 @@ class Engine:
                 sliced=session.sliced,
                 interval_s=session.measured_s,
             )
+        if isinstance(how, Done):
+            pinned = transfer.call.pinned or transfer.confirmed  # a file of one block is over with its first ACK
+            (self.published.keep if pinned else self.published.pin)(transfer.call.peer[0], transfer.call.release)
         self._journal.finished(
             transfer.call.peer,
             events.Ended(

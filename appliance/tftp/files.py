@@ -1,8 +1,7 @@
 """A name from a request becomes an open regular file, or a Refusal. Opened once; nothing is looked at before the open.
 
 Guards: no name leaves the working directory (the jail's root). Inside a chroot the kernel sees to that, symbolic links
-included. Without one the links are followed here, component by component and never through the kernel, with the meaning
-they would have in a chroot: "/" and ".." end at the root. (openat2 with RESOLVE_IN_ROOT is not in the filter's list.)
+included. Without one the links are followed component by component and never through the kernel (`published.walk`).
 """
 
 from __future__ import annotations
@@ -11,20 +10,19 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from appliance.published.walk import Folder, walk
 from appliance.tftp.packet import ErrorCode
 
 # The longest that DHCP option 67 carries; a longer name comes from no boot client, and pattern rules stay cheap.
 NAME_MAX = 255
 _CLEAN = re.compile(rb"[^./\\\0][^/\\\0]*(?:/[^./\\\0][^/\\\0]*)*")  # nearly every name is one already
-_LINKS_MAX = 40  # as the kernel
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENXIO, errno.ENODEV}
-Folder = tuple[int, int]  # its device and inode
 OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 
@@ -102,14 +100,14 @@ def open_file(name: bytes, *, world_readable_only: bool, chrooted: bool) -> Open
 
 
 def open_path(
-    path: bytes, *, world_readable_only: bool, chrooted: bool, keep_out: Folder | None = None
+    path: bytes, *, world_readable_only: bool, chrooted: bool, keep_out: Collection[Folder] = ()
 ) -> OpenFile | Refusal:
     """As `open_file`, for a path that `clean` has made, or that stands in the settings.
 
-    `keep_out`: the one folder that nothing is opened in, whichever links and spellings lead there.
+    `keep_out`: folders that nothing is opened in, whichever links and spellings lead there.
     """
     try:
-        descriptor = os.open(path, _READ) if chrooted and keep_out is None else _walk(path.split(b"/"), keep_out)
+        descriptor = os.open(path, _READ) if chrooted and not keep_out else walk(path.split(b"/"), keep_out)
     except OSError as error:
         if error.errno in OURS:
             raise
@@ -119,7 +117,7 @@ def open_path(
 
 def open_folder(path: bytes, *, chrooted: bool) -> int:
     """A descriptor of the folder at a clean path, b"." for the root. Raises OSError, NotADirectoryError for a file."""
-    descriptor = os.open(path, _READ) if chrooted else _walk([] if path == b"." else path.split(b"/"))
+    descriptor = os.open(path, _READ) if chrooted else walk([] if path == b"." else path.split(b"/"))
     if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -129,15 +127,6 @@ def open_folder(path: bytes, *, chrooted: bool) -> int:
 def adopt(descriptor: int) -> OpenFile | Refusal:
     """The file behind a descriptor that was handed over; takes it over."""
     return _judge(descriptor, world_readable_only=False)
-
-
-def folder_at(path: bytes) -> Folder | None:
-    """Which folder has this path now; None where there is none."""
-    try:
-        facts = os.stat(path)
-    except OSError:
-        return None
-    return facts.st_dev, facts.st_ino
 
 
 def is_chrooted() -> bool:
@@ -168,47 +157,3 @@ def _judge(descriptor: int, world_readable_only: bool) -> OpenFile | Refusal:
         os.close(descriptor)
         return refusal
     return OpenFile(descriptor, facts.st_size, identity_of(facts), max(facts.st_mtime_ns, facts.st_ctime_ns))
-
-
-def _walk(parts: list[bytes], keep_out: Folder | None = None) -> int:
-    """Open the path of these parts as a chroot at the working directory would. Raises OSError."""
-    pending = parts[::-1]
-    folders = [os.open(b".", _LOOK)]
-    links = 0
-    try:
-        while True:
-            part = pending.pop() if pending else b"."
-            if part == b"..":
-                if len(folders) > 1:
-                    os.close(folders.pop())
-                continue
-            found = os.open(part, _LOOK, dir_fd=folders[-1])
-            facts = os.fstat(found)
-            if (facts.st_dev, facts.st_ino) == keep_out:
-                os.close(found)
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            if not stat.S_ISLNK(facts.st_mode):
-                if not pending:
-                    os.close(found)
-                    return os.open(part, _READ | os.O_NOFOLLOW, dir_fd=folders[-1])
-                folders.append(found)
-                continue
-            links += 1
-            _follow(found, links, pending, folders)
-    finally:
-        for folder in folders:
-            os.close(folder)
-
-
-def _follow(link: int, links: int, pending: list[bytes], folders: list[int]) -> None:
-    """Put the target of a symbolic link in front of what is still to walk; closes `link`."""
-    try:
-        target = os.readlink(b"", dir_fd=link)
-    finally:
-        os.close(link)
-    if links > _LINKS_MAX:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    if target.startswith(b"/"):
-        while len(folders) > 1:
-            os.close(folders.pop())
-    pending.extend(part for part in reversed(target.split(b"/")) if part not in (b"", b"."))

@@ -11,19 +11,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from appliance.published.layers import PLAIN, Layers, hidden, is_loader_config, split
+from appliance.published.view import Published
+from appliance.published.walk import Folder, Guard, folder_at
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp.admission import Networks
-from appliance.tftp.files import (
-    Folder,
-    OpenFile,
-    Refusal,
-    Served,
-    clean,
-    folder_at,
-    is_chrooted,
-    open_folder,
-    open_path,
-)
+from appliance.tftp.files import OpenFile, Refusal, Served, clean, is_chrooted, open_folder, open_path
 from appliance.tftp.neighbours import Neighbours
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.remap import Hit, Remap
@@ -38,7 +31,7 @@ class Found(NamedTuple):
     """What came of a name. `file` is the caller's to close; `tried` are the paths that were opened, the last is `file`.
 
     `respelled`: the path of `file` differs from the name in case. `upload`: the name in the box of an upload that only
-    the custodian can open; `file` is then what is said where it cannot be asked.
+    the custodian can open; `file` is then what is said where it cannot be asked. `layers`: what was looked into.
     """
 
     file: OpenFile | Refusal
@@ -46,16 +39,30 @@ class Found(NamedTuple):
     tried: tuple[tuple[bytes, OpenFile | Refusal], ...] = ()
     respelled: bool = False
     upload: bytes | None = None
+    layers: Layers = PLAIN
 
     @property
     def served(self) -> Served:
         """Which file `file` is."""
-        return Served(self.tried[-1][0], b"static")
+        layer, name = split(self.tried[-1][0])
+        return Served(name, layer.encode(), self.layers.release_id if layer == "release" else b"")
+
+
+class _Search(NamedTuple):
+    """One name being looked for; `tried` is what was opened so far, each with the path."""
+
+    path: bytes
+    now: float
+    keep_out: tuple[Folder, ...]
+    layers: Layers
+    tried: list[tuple[bytes, OpenFile | Refusal]]
 
 
 NO_UPLOADS = Refusal(ErrorCode.ACCESS, "uploads are not accepted here", "upload")
 _ELSEWHERE = Refusal(ErrorCode.ACCESS, "uploads are not accepted here", "upload outside of uploads.path")
 _KEPT = Refusal(ErrorCode.ACCESS, "Access violation", "an upload, which nobody reads back (uploads.readable)")
+_HIDDEN = Refusal(ErrorCode.NOT_FOUND, "File not found", "the folder of the releases, which no client sees")
+_ASTRAY = Refusal(ErrorCode.NOT_FOUND, "File not found", "a link into the folder of the releases")
 _DEEPER = Refusal(ErrorCode.NOT_FOUND, "File not found", "uploads have no folders")
 _READABLE = Refusal(
     ErrorCode.UNDEFINED, "File cannot be read right now", "an upload, which the custodian gives out (uploads.readable)"
@@ -66,7 +73,12 @@ class Lookup:
     """The names and networks of one worker. `chrooted`: the kernel keeps every look-up inside the working directory."""
 
     def __init__(
-        self, settings: TftpSettings, ambiguous: Callable[[bytes, bytes, bytes], None], *, memory: int = 0
+        self,
+        settings: TftpSettings,
+        ambiguous: Callable[[bytes, bytes, bytes], None],
+        *,
+        memory: int = 0,
+        published: Published | None = None,
     ) -> None:
         """Compiles everything. `ambiguous(folder, taken, other)` is called where the case of a name leaves a choice.
 
@@ -74,6 +86,8 @@ class Lookup:
         settings, the kernel's neighbour table is opened.
         """
         self._shelf = Shelf(memory)
+        self.published = published or Published()
+        self._guard = Guard()
         self._allow, self._deny = Networks(settings.allow), Networks(settings.deny)
         self._everybody = not self._allow and not self._deny
         self._book = TermsBook(settings)
@@ -109,6 +123,8 @@ class Lookup:
             path, _hits = self._remap.rename(path, host)
         if isinstance(path, Refusal):
             return path
+        if hidden(path):
+            return _ELSEWHERE
         inner = self._in_the_box(path)
         if inner is None and self._bare and b"/" not in path:
             inner = path
@@ -151,20 +167,24 @@ class Lookup:
         path, hits = self._remap.rename(path, host)
         if isinstance(path, Refusal):
             return Found(path, tuple(hits))
-        keep_out = None
+        if hidden(path):
+            return Found(_HIDDEN, tuple(hits))
+        keep_out: tuple[Folder, ...] = ()
         if self._box is not None:
             inner = self._in_the_box(path)
             if inner is not None:
                 return self._kept(inner, hits)
-            keep_out = folder_at(self._box) if self._guarded else None
-        tried: list[tuple[bytes, OpenFile | Refusal]] = []
+            box = folder_at(self._box) if self._guarded else None
+            keep_out = (box,) if box else ()
+        layers = self.published.layers(host, fresh=is_loader_config(path)) if self.published.on else PLAIN
+        search = _Search(path, now, keep_out, layers, [])
         for root in terms.roots:
-            respelled = self._look(root, path, now, tried, keep_out)
-            if not _missing(tried[-1][1]):
+            respelled = self._look(root, search)
+            if not _missing(search.tried[-1][1]):
                 break
-        file = tried[-1][1]
+        file = search.tried[-1][1]
         saved = self._bare and self._readable and b"/" not in path and _missing(file)
-        return Found(file, tuple(hits), tuple(tried), respelled, path if saved else None)
+        return Found(file, tuple(hits), tuple(search.tried), respelled, path if saved else None, layers=layers)
 
     def _kept(self, inner: bytes, hits: list[Hit]) -> Found:
         """Never from the file system: to an ordinary user, who has one uid for everything, the folder is open."""
@@ -174,35 +194,49 @@ class Lookup:
             return Found(_DEEPER, tuple(hits))
         return Found(_READABLE, tuple(hits), upload=inner)
 
-    def _look(
-        self,
-        root: bytes,
-        path: bytes,
-        now: float,
-        tried: list[tuple[bytes, OpenFile | Refusal]],
-        keep_out: Folder | None,
-    ) -> bool:
-        """Try one folder; whether what was found last has another spelling."""
+    def _look(self, root: bytes, search: _Search) -> bool:
+        """Try one folder, in every layer of what is published; whether what was found last has another spelling."""
+        path = search.path
         wanted = root + b"/" + path if root else path
-        tried.append((wanted, self._open(wanted, keep_out)))
-        if self._spellings is None or not _missing(tried[-1][1]):
+        places = search.layers.places(wanted)
+        for place in places:
+            opened = self._open(place, search.keep_out, place is wanted)
+            search.tried.append((place, opened))
+            if not _missing(opened):
+                return False
+        if self._spellings is None:
             return False
-        spelled = self._spellings.find(root, path, chrooted=self.chrooted, now=now, now_ns=time.time_ns())
-        if spelled is None or spelled == wanted:
+        folders = [place[: -len(path)] for place in places[-3:]]  # without what is for this boot only: see _respell
+        return any(self._respell(folder, search) for folder in folders)
+
+    def _respell(self, folder: bytes, search: _Search) -> bool:
+        """Try one folder of one layer for another spelling; whether there is one."""
+        assert self._spellings is not None
+        spelled = self._spellings.find(
+            folder[:-1], search.path, chrooted=self.chrooted, now=search.now, now_ns=time.time_ns()
+        )
+        if spelled is None or spelled == folder + search.path:
             return False
-        tried.append((spelled, self._open(spelled, keep_out)))
+        layers = search.layers
+        if layers.number and spelled.startswith(layers.overlay):  # there may be a file for this boot only
+            spelled = layers.once.get(spelled[len(layers.overlay) :], spelled)
+        search.tried.append((spelled, self._open(spelled, search.keep_out, not hidden(spelled))))
         return True
 
-    def _open(self, path: bytes, keep_out: Folder | None) -> OpenFile | Refusal:
-        shelved = self.chrooted and keep_out is None  # what is on the shelf tells nothing of the folders on the way
+    def _open(self, path: bytes, keep_out: tuple[Folder, ...], by_hand: bool) -> OpenFile | Refusal:
+        """`by_hand`: it is no part of a release, and must not become one by a link."""
+        shelved = self.chrooted and not keep_out  # what is on the shelf tells nothing of the folders on the way
         if shelved and (held := self._shelf.find(path)) is not None:
             return held
         found = open_path(
             path, world_readable_only=self._world_readable_only, chrooted=self.chrooted, keep_out=keep_out
         )
-        if isinstance(found, Refusal) or not shelved:
+        if isinstance(found, Refusal):
             return found
-        return self._shelf.keep(path, found, time.time_ns())
+        if by_hand and self.published.on and self._guard.astray(path, (found.identity[0], found.identity[1])):
+            found.close()
+            return _ASTRAY
+        return self._shelf.keep(path, found, time.time_ns()) if shelved else found
 
 
 def _missing(found: OpenFile | Refusal) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from appliance.observe.tables import Counters
+from appliance.published.view import Published
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp import packet, singleport, sockets
 from appliance.tftp.admission import Admission, client_of
@@ -76,17 +77,20 @@ class Reception:
         custodian: Custodian,
         uploads: Uploads,
         pacer: Pacer | None = None,
+        published: Published | None = None,
     ) -> None:
         """`begin` and `end` start and end a transfer; writes are started at `uploads`.
 
         `shelf`: bytes for the content of small files. `pacer`: the rates that reads keep, None where there are none.
+        `published`: what is published, if anything is.
         """
         self._admission, self._supply, self._ports = admission, supply, ports
         self._journal, self._counters, self._end, self._start = journal, counters, end, begin
         self._uploads, self.desk, self._pacer = uploads, Desk(custodian, self._conclude), pacer
         self._answers_broadcast = settings.broadcast == "answer"
         self._give_up_s = settings.give_up_after
-        self._lookup = Lookup(settings, journal.ambiguous, memory=shelf)
+        self._published = published or Published()
+        self._lookup = Lookup(settings, journal.ambiguous, memory=shelf, published=self._published)
         self._single_port = settings.single_port
         self._plain = Agreed()  # what holds without options
         self.lessons = Lessons()
@@ -199,11 +203,23 @@ class Reception:
                 self.desk.fetch(Waiting(listener, datagram, call, terms.policy, found.upload))
                 return None
             file = found.file
+            if found.layers.number and not isinstance(file, Refusal):
+                call = self._pin(call, found.layers.number)
             return file if isinstance(file, Refusal) else self._begin(file, call, terms.policy, found.served)
         except PortsFull:
             return _NO_PORT
         except OSError as error:  # out of descriptors, address gone, no route: the client asks again
             return Drop(os.strerror(error.errno or 0))
+
+    def _pin(self, call: Call, release: int) -> Call:
+        """Now, not when the client answers: it may ask for its next file in the very moment of its last ACK.
+
+        Where the address may be forged the first ACK is waited for, so that nobody fills the tables.
+        """
+        exists = self._admission.exists(call.peer[0], call.client, call.at) or self._published.knows(call.peer[0])
+        if exists:
+            self._published.pin(call.peer[0], release)
+        return call._replace(release=release, pinned=exists)
 
     def _take_write(
         self, call: Call, policy: Policy, listener: socket.socket, datagram: Datagram

@@ -39,6 +39,7 @@ class Call(NamedTuple):
 
     `via`: in single-port mode the listener, which everything goes through.
     `quota`: what the clients of its network get together.
+    `release`: the number of the release that was looked into, 0 is none; `pinned`: the client was pinned to it.
     """
 
     request: Request
@@ -49,6 +50,8 @@ class Call(NamedTuple):
     at: float
     via: socket.socket | None = None
     quota: Quota | None = None
+    release: int = 0
+    pinned: bool = False
 
     def repeats(self, earlier: Call) -> bool:
         """The same bytes to the same address of ours."""

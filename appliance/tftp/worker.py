@@ -10,6 +10,7 @@ from appliance import wire
 from appliance.child.context import Context, take_listener
 from appliance.observe.emitter import Emitter
 from appliance.observe.log import TurnLog
+from appliance.published.view import Published
 from appliance.settings import plain
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp.admission import Networks, near_networks
@@ -58,7 +59,9 @@ class TftpWorker:
             return
         for descriptor in descriptors:
             os.close(descriptor)
-        if isinstance(message, wire.Unadopt):
+        if isinstance(message, wire.Release):
+            self._engine.published.take(message.number, message.id, message.overlay)
+        elif isinstance(message, wire.Unadopt):
             for listener in self._adopted.pop(message.slot, []):
                 self._engine.unlisten(listener)
         elif isinstance(message, wire.Drain):
@@ -89,7 +92,9 @@ def prepare(context: Context) -> TftpWorker:
         journal=Journal(log, emitter),
         counters=context.counters,
         tally=context.tally,
+        published=Published(context.pins),
     )
+    engine.published.born(context.settings.get("release"))
     return TftpWorker(context, engine, emitter)
 
 

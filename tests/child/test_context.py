@@ -31,9 +31,9 @@ def test_a_sibling_counts_from_its_share_to_its_unshare_and_no_descriptor_is_lef
     before = descriptors()
     other = shares.create("other", bytes(16))
     shares.own(other).take("a")
-    context.sibling(wire.Share(7), [other])
+    context.sibling(wire.Share(7, wire.TALLY), [other])
     assert context.tally.full(1) and context.tally.full_for("a", 1)
-    context.sibling(wire.Unshare(7), [])
+    context.sibling(wire.Unshare(7, wire.TALLY), [])
     assert not context.tally.full(1)
     assert descriptors() == before
 
@@ -41,6 +41,6 @@ def test_a_sibling_counts_from_its_share_to_its_unshare_and_no_descriptor_is_lef
 def test_a_descriptor_that_is_no_table_is_closed_and_not_counted(context: Context) -> None:
     before = descriptors()
     with pytest.raises(ValueError, match="length"):
-        context.sibling(wire.Share(7), [os.memfd_create("short")])
-    context.sibling(wire.Share(8), [])
+        context.sibling(wire.Share(7, wire.TALLY), [os.memfd_create("short")])
+    context.sibling(wire.Share(8, wire.TALLY), [])
     assert descriptors() == before and not context.tally.full(1)

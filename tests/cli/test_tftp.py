@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Call
+from tests.published import trees
 
 CONFIG = r"""
 tftp:
@@ -170,3 +171,21 @@ def test_an_upload_is_the_business_of_the_custodian(call: Call, tree: Path) -> N
     config.write_text(config.read_text().replace("same-client", "none"))
     facts = explained(call, tree, "uploads/sw1.cfg", "192.0.2.1", code=1)
     assert facts["told"] == {"code": 2, "text": "Access violation"}
+
+
+def test_what_is_published_is_explained_layer_by_layer(call: Call, tree: Path) -> None:
+    config, state = tree.parent / "c.yaml", tree.parent / "state"
+    config.write_text(config.read_text() + f"state_dir: {state}\nboot: {{enabled: true}}\n")
+    assert explained(call, tree, "Boot.cfg", "192.0.2.1")["release"] is None
+    trees.release(tree, 1, {"Boot.cfg": b"release"})
+    trees.overlay(tree, 4, {})
+    trees.commit(state, trees.name(1), 4)
+    facts = explained(call, tree, "Boot.cfg", "192.0.2.1")
+    assert (facts["release"], facts["overlay"], facts["size"]) == (trees.name(1), 4, 7)
+    paths = [tried["path"] for tried in facts["tried"]]
+    assert paths == [".releases/overlay-4/Boot.cfg", f".releases/{trees.name(1)}/Boot.cfg"]
+    said = call("tftp", "explain", "Boot.cfg", "--client", "192.0.2.1", "-c", config)
+    assert f"release {trees.name(1)}, overlay 4" in said.out
+    (state / "boot" / "current").write_text("x")
+    said = call("tftp", "explain", "Boot.cfg", "--client", "192.0.2.1", "-c", config)
+    assert (said.code, "does not name a release" in said.err) == (1, True)

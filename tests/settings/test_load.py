@@ -52,7 +52,7 @@ TOP = "the keys here are state_dir, run_dir, confinement, drain_timeout, tftp, f
             "tftp:\n  blksize_maxx: 8\n",
             "a.yaml:2:3: tftp.blksize_maxx: unknown key (did you mean blksize_max?)",
         ),
-        ("root: /srv\n", "a.yaml:1:1: root: unknown key (did you mean boot?)"),
+        ("root: /srv\n", "a.yaml:1:1: root: unknown key (did you mean tftp.root or ftp.root?)"),
         ("quota: 1GB\n", "a.yaml:1:1: quota: unknown key (did you mean tftp.uploads.quota or ftp.incoming.quota?)"),
         ("zzz: 1\n", f"a.yaml:1:1: zzz: unknown key ({TOP})"),
         ("observe:\n  lgo: {a: 1}\n", "a.yaml:2:3: observe.lgo: unknown key (did you mean log?)"),
@@ -224,6 +224,11 @@ TOP = "the keys here are state_dir, run_dir, confinement, drain_timeout, tftp, f
             "ftp: {incoming: {enabled: true, path: .git}}\n",
             "a.yaml:1:39: ftp.incoming.path: .git is hidden by ftp.hide, .git, so no client reaches it "
             "(write a name that is not hidden, like incoming)",
+        ),
+        (
+            "tftp: {uploads: {mode: create, path: up/.releases}}\n",
+            "a.yaml:1:38: tftp.uploads.path: up/.releases: .releases belongs to what is published "
+            "(name another folder inside the root)",
         ),
         # whole files
         ("- a\n", "a.yaml:1:1: this is not a list of keys (write KEY: VALUE lines)"),

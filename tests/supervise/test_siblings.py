@@ -7,6 +7,7 @@ import mmap
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -51,12 +52,12 @@ class Place:
         (descriptor,) = siblings.fresh(cast(WorkerSlot, self))
         tally = shares.own(descriptor)
         self.state = Slot.SERVING
-        siblings.repair()
+        siblings.repair(0.0)
         return tally
 
     def died(self, siblings: Siblings, state: Slot = Slot.BACKOFF) -> None:
         self.pid, self.state = 0, state
-        siblings.repair()
+        siblings.repair(0.0)
 
     def sum(self, name: str) -> int:
         """What the tables that it was shown say of `name`."""
@@ -77,11 +78,18 @@ class Place:
 
 @pytest.fixture
 def siblings() -> Iterator[Siblings]:
-    made = Siblings()
+    made = Siblings(wire.TALLY)
     yield made
+    empty(made)
+
+
+def empty(made: Siblings) -> None:
+    """Everybody dies, and so long ago that nothing is left."""
     for table in made._tables.values():
         table.slot.pid = -1
-    made.repair()
+    made.repair(0.0)
+    made.repair(1e9)
+    assert made._tables == {}
 
 
 def places(*names: str) -> list[Place]:
@@ -101,7 +109,7 @@ def test_a_table_is_shown_to_nobody_before_its_owner_has_sealed_it(siblings: Sib
     one.born(siblings, 100)
     two.pid, two.state = 101, Slot.SERVING
     siblings.fresh(cast(WorkerSlot, two))
-    siblings.repair()
+    siblings.repair(0.0)
     assert one.seen == {} and two.seen == {}
 
 
@@ -137,10 +145,10 @@ def test_a_draining_generation_counts_until_its_end(siblings: Siblings) -> None:
     old.born(siblings, 100).take("a")
     new.born(siblings, 101)
     old.state = Slot.RETIRING
-    siblings.repair()
+    siblings.repair(0.0)
     assert new.sum("a") == 1
     old.state = Slot.ENDING
-    siblings.repair()
+    siblings.repair(0.0)
     assert new.sum("a") == 1
     old.died(siblings, Slot.GONE)
     assert new.seen == {}
@@ -153,16 +161,16 @@ def test_a_worker_that_did_not_listen_is_told_later_and_nobody_is_told_twice(sib
     two.born(siblings, 101)
     assert one.seen == {}
     one.deaf = False
-    siblings.repair()
+    siblings.repair(0.0)
     assert len(one.seen) == 1
     said = one.said
-    siblings.repair()
+    siblings.repair(0.0)
     assert one.said == said
     one.deaf = True
     two.died(siblings)
     assert len(one.seen) == 1
     one.deaf = False
-    siblings.repair()
+    siblings.repair(0.0)
     assert one.seen == {}
 
 
@@ -171,10 +179,68 @@ def test_a_service_that_is_not_on_the_network_has_no_table(siblings: Siblings) -
         assert siblings.fresh(cast(WorkerSlot, Place(make(listen=listen)))) == []
 
 
+def pinning(name: str) -> Service:
+    return replace(make(name), published=True, settings={"pin": 600.0})
+
+
+@pytest.fixture
+def pins() -> Iterator[Siblings]:
+    made = Siblings(wire.PINS)
+    yield made
+    empty(made)
+
+
+def test_pins_are_shown_to_all_services_that_serve_releases_and_to_one_that_starts(pins: Siblings) -> None:
+    one, two, other = Place(pinning("tftp")), Place(pinning("ftp")), Place(make("tftp"))
+    one.born(pins, 100)
+    two.pid, two.state = 101, Slot.STARTING
+    pins.fresh(cast(WorkerSlot, two))
+    assert pins.fresh(cast(WorkerSlot, other)) == []
+    pins.repair(0.0)
+    assert (list(two.seen), list(one.seen)) == ([1], [])  # its own is not sealed yet
+
+
+def test_pins_of_a_dead_worker_count_until_they_have_ended(pins: Siblings) -> None:
+    one, two, three = (Place(pinning("tftp"), index) for index in range(3))
+    one.born(pins, 100)
+    two.born(pins, 101)
+    one.pid, one.state = 0, Slot.BACKOFF
+    pins.repair(1000.0)
+    assert list(two.seen) == [1]
+    three.born(pins, 102)
+    assert sorted(three.seen) == [1, 2]
+    pins.repair(1599.0)
+    assert list(two.seen) == [1, 3]
+    pins.repair(1601.0)
+    assert (list(two.seen), list(three.seen)) == ([3], [2])
+
+
+def test_a_worker_that_died_before_it_had_sealed_its_table_leaves_nothing(pins: Siblings) -> None:
+    one, two = Place(pinning("tftp")), Place(pinning("ftp"))
+    two.born(pins, 101)
+    one.pid = 100
+    pins.fresh(cast(WorkerSlot, one))
+    one.pid = 0
+    pins.repair(0.0)
+    assert two.seen == {} and len(pins._tables) == 1
+
+
+def test_of_many_dead_workers_the_latest_are_kept(pins: Siblings) -> None:
+    one, two = Place(pinning("tftp")), Place(pinning("ftp"))
+    two.born(pins, 50)
+    for pid in range(100, 150):
+        one.born(pins, pid)
+        one.pid, one.state = 0, Slot.BACKOFF
+        pins.repair(0.0)
+    assert len(two.seen) == 32 and max(two.seen) == 51
+
+
 def test_a_share_message_fits_in_one_datagram_with_its_descriptor() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        ours.sendmsg([wire.pack(wire.Share(7))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
+        ours.sendmsg(
+            [wire.pack(wire.Share(7, wire.TALLY))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))]
+        )
         data, fds, _flags, _peer = socket.recv_fds(theirs, 100, 4)
-        assert (wire.parse(data, from_child=False), len(fds)) == (wire.Share(7), 1)
+        assert (wire.parse(data, from_child=False), len(fds)) == (wire.Share(7, wire.TALLY), 1)
         os.close(fds[0])

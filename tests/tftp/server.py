@@ -15,6 +15,7 @@ from pathlib import Path
 from appliance import wire
 from appliance.child.context import Channel, Context, take_listener
 from appliance.observe import tables
+from appliance.published.pins import Pins
 from appliance.settings import plain
 from appliance.settings.tftp import TftpLimits, TftpSettings
 from appliance.tftp import worker
@@ -100,10 +101,12 @@ def start(
     log: str = "text",
     port: int = 0,
     linked: bool = False,
+    pin: float | None = None,
 ) -> Server:
     """Fork an engine that serves `folder`/root on `host` and ::1; `sabotage` runs in it before `prepare`.
 
     `port`: of the listener on `host`; 0 is a free one. `linked`: `Server.link` is our end of its link to a custodian.
+    `pin`: how long clients are pinned to a release, in seconds.
     """
     root, written = folder / "root", folder / "log"
     root.mkdir(exist_ok=True)
@@ -117,7 +120,7 @@ def start(
         ours.close()
         link.close()
         links = {"tftp-custody": its_link} if linked else {}
-        _be_the_engine(root, written, settings, listeners, theirs, table, sabotage, log, links)
+        _be_the_engine(root, written, settings, listeners, theirs, table, sabotage, log, links, pin)
     theirs.close()
     its_link.close()
     os.close(table)
@@ -130,7 +133,7 @@ def start(
     return server
 
 
-def _be_the_engine(root, written, settings, listeners, channel, table, sabotage, log, links):
+def _be_the_engine(root, written, settings, listeners, channel, table, sabotage, log, links, pin):
     code = 1
     try:
         os.dup2(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
@@ -139,6 +142,7 @@ def _be_the_engine(root, written, settings, listeners, channel, table, sabotage,
         sabotage()
         taken = [take_listener(sock.detach()) for sock in listeners]
         context = Context("tftp", 0, shape, Channel(channel), tables.Counters(table), taken, links)
+        context.pins = None if pin is None else Pins(pin)
         made = worker.prepare(context)
         context.counters.tick()
         made.run()

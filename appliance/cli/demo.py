@@ -21,6 +21,7 @@ Put files here, edit them, remove them: the next request sees what is there. It 
 
   hello.txt      one line
   big.bin        64 MiB, the same bytes everywhere, to measure with
+  boot.ipxe      what a machine that boots by iPXE is sent
   pxelinux.cfg/  what a network boot loader asks for
   a/b/c/         folders in folders
   incoming/      the drop box: anonymous FTP may write here, and nobody may read it through the network
@@ -29,6 +30,14 @@ Put files here, edit them, remove them: the next request sees what is there. It 
 PROMPT 0
 LABEL local
   LOCALBOOT 0
+""",
+    "boot.ipxe": """#!ipxe
+echo
+echo This is boot.ipxe. It was sent by TFTP to ${manufacturer} ${product}, MAC address ${mac}.
+imgfetch hello.txt && imgstat && imgfree
+echo
+echo Try: imgfetch big.bin      Go on to the disk: exit      In QEMU without a window, end it: Ctrl-A X
+shell
 """,
     "a/one.txt": "one\n",
     "a/b/two.txt": "two\n",

@@ -1,0 +1,60 @@
+"""Machines are told what to load by our own DHCP service and get there: as a proxy beside another server, and alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.qemu import tree
+from tests.qemu.lab import CONFIG, Lab, lab, needs_lab
+from tests.system.running import Appliance
+
+pytestmark = needs_lab
+MAC = "52:54:00:00:00:01"
+RANGE = CONFIG + (
+    "boot:\n  dhcp: range\n"
+    "  dhcp_server: {{interface: br0, range: 192.0.2.50-192.0.2.60, files: {{x64_efi: snponly.efi}}}}\n"
+)
+PROXY = CONFIG + "boot:\n  dhcp: proxy\n  dhcp_server: {{interface: br0, files: {{x64_efi: snponly.efi}}}}\n"
+SCRIPT = "#!ipxe\nimgfetch reached-${platform}\npoweroff\n"
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Lab]:
+    for folder in (*tmp_path.parents[:2], tmp_path):
+        folder.chmod(0o755)
+    with lab(tmp_path) as made:
+        yield made
+
+
+def serve(room: Lab, text: str) -> Appliance:
+    made = room.appliance(text)
+    tree.make(made.tree, "snponly.efi")
+    (made.tree / "boot.ipxe").write_text(SCRIPT)
+    for platform in ("pcbios", "efi"):
+        (made.tree / f"reached-{platform}").write_text("here\n")
+    return made
+
+
+@pytest.mark.parametrize(("kind", "platform"), [("bios", "pcbios"), ("uefi", "efi")])
+def test_range_brings_a_machine_to_its_script(room: Lab, kind: str, platform: str) -> None:
+    made = serve(room, RANGE)
+    room.machine(kind, MAC, memory=512)
+    log = made.said(f'"reached-{platform}", "bytes": 5', 240)
+    assert ('"file": "snponly.efi"' in log) == (kind == "uefi")
+    assert f'"client": "{MAC}", "message": "DHCPACK"' in log
+
+
+@pytest.mark.parametrize(("kind", "platform"), [("bios", "pcbios"), ("uefi", "efi")])
+def test_a_proxy_brings_a_machine_to_its_script_while_another_server_gives_its_address(
+    room: Lab, kind: str, platform: str
+) -> None:
+    other = room.dnsmasq("dhcp-range=192.0.2.100,192.0.2.110,255.255.255.0,1h", elsewhere=True)
+    made = serve(room, PROXY)
+    room.machine(kind, MAC, memory=512)
+    log = made.said(f'"reached-{platform}", "bytes": 5', 240)
+    assert '"message": "PXE"' in log
+    assert "DHCPACK" in other.read_text() and '"message": "DHCPACK"' not in log
+    assert '"client": "192.0.2.1' in log

@@ -59,6 +59,8 @@ ALLOWED: dict[str, set[str]] = {
     "cli.incoming": {"cli", "settings", "observe.log", "observe.text", "boxes", "machine", "release"},
     "cli": {"cli", "settings", "world", "wiring", "observe.log", "observe.text", "supervise.spawn", "__init__"},
     "cli.papers": {"cli", "install"},
+    "cli.boot": {"cli", "settings", "boot"},
+    "cli.host": {"cli", "settings", "boot"},
 }
 # pure: no effect on the world, so nothing that has one
 PURE = (
@@ -75,7 +77,8 @@ PURE = (
     "settings.boot", "settings.dhcp", "dhcp.dnsmasq", "dhcp.discover",
     "settings.forms", "settings.units", "settings.yamltext", "boot.model",
     "boot.reading", "boot.manifest", "boot.resolve", "boot.machines", "boot.templates", "boot.loaders", "boot.plan",
-    "boot.layout",
+    "boot.layout", "boot.hosts", "boot.importing", "boot.dhcp", "boot.binaries", "boot.names",
+    "boot.lint", "boot.explain",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

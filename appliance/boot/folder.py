@@ -1,6 +1,6 @@
 """What boot provisioning reads from the disk: the manifest, its templates, the machines, the catalogue, the secrets.
 
-Only short-lived processes import this. Nothing is written here.
+Only short-lived processes import this. Nothing is written here; `hostsfolder` writes machines.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+from appliance.boot.hosts import file_name, quick, written
 from appliance.boot.manifest import Draft, Unreadable, read
+from appliance.boot.model import Machine
 from appliance.boot.resolve import Resolved, resolve
 from appliance.errors import ConfigError, Problem
 from appliance.settings.yamltext import LARGEST, clean, parse
@@ -28,38 +30,93 @@ class Loaded:
     secrets: dict[str, str]
 
 
-def load(manifest: str, state_dir: str) -> Loaded:
-    """The manifest at a path with everything it refers to. Raises ConfigError with all that is wrong."""
+def load(manifest: str, state_dir: str, *, instead: Sequence[Machine] = ()) -> Loaded:
+    """The manifest at a path with everything it refers to. Raises ConfigError with all that is wrong.
+
+    `instead` are machines that are about to be written: they take the place of their files.
+    """
     folder = os.path.dirname(manifest)
     draft = read(manifest, _content(manifest), _texts(folder))
-    hosts = machines(state_dir)
     known: dict[str, str] = {}
     wrong: list[Problem] = []
     if draft.secrets:
         known, wrong = _secrets(draft.secrets)
+    recipes = catalog()
     try:
-        resolved = resolve(draft, hosts, catalog(), tuple(known))
+        resolved = resolve(draft, _with(machines(state_dir), instead), recipes, tuple(known))
     except ConfigError as error:
-        raise ConfigError((*error.problems, *wrong)) from None
+        raise ConfigError((*_placed(draft, state_dir, recipes, instead, error), *wrong)) from None
     if wrong:
         raise ConfigError(tuple(wrong))
     return Loaded(resolved, known)
 
 
-def machines(state_dir: str) -> list[Draft]:
-    """The files of hosts.d, in the order of their names. Raises ConfigError for one that cannot be read."""
+def _with(drafts: list[Draft], instead: Sequence[Machine]) -> list[Draft]:
+    """The drafts of hosts.d, with machines that are about to be written in the places of their files."""
+    if not instead:
+        return drafts
+    files = {file_name(machine) for machine in instead}
+    kept = [draft for draft in drafts if os.path.basename(draft.name) not in files]
+    made = [read(f"{HOSTS}/{file_name(one)}", written(one), _no_texts, machines_only=True) for one in instead]
+    return [*kept, *made]
+
+
+def _placed(
+    draft: Draft, state_dir: str, recipes: Mapping[str, Draft], instead: Sequence[Machine], error: ConfigError
+) -> tuple[Problem, ...]:
+    """The same problems, with the places in files that were read too quickly to know them."""
+    files = frozenset(problem.file for problem in error.problems)
+    try:
+        resolve(draft, _with(machines(state_dir, slowly=files), instead), recipes)
+    except ConfigError as again:
+        return again.problems
+    return error.problems
+
+
+def machines(state_dir: str, *, slowly: frozenset[str] = frozenset()) -> list[Draft]:
+    """The files of hosts.d, in the order of their names. Raises ConfigError for one that cannot be read.
+
+    Those in `slowly` are read with every place in them.
+    """
     names = sorted(glob.glob(os.path.join(glob.escape(os.path.join(state_dir, HOSTS)), "*.yaml")))
-    return [read(name, _content(name), _no_texts, machines_only=True) for name in names]
+    return [_host(name, _content(name), slowly) for name in names]
 
 
-def catalog() -> dict[str, Draft]:
+def _host(name: str, content: bytes, slowly: frozenset[str]) -> Draft:
+    draft = quick(name, content) if name not in slowly else None
+    return draft or read(name, content, _no_texts, machines_only=True)
+
+
+class Catalog(Mapping[str, Draft]):
+    """The recipes that came with the program; each is read when it is asked for."""
+
+    def __init__(self) -> None:
+        self._folder = resources.files("appliance.boot").joinpath("catalog")
+        files = (item.name for item in self._folder.iterdir())
+        self._names = sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
+        self._read: dict[str, Draft] = {}
+
+    def __getitem__(self, name: str) -> Draft:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._read:
+            content = self._folder.joinpath(f"{name}.yaml").read_bytes()
+            self._read[name] = read(f"catalogue:{name}.yaml", content, _no_texts)
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def catalog() -> Catalog:
     """The recipes that came with the program, by name."""
-    found = {}
-    for item in sorted(resources.files("appliance.boot").joinpath("catalog").iterdir(), key=lambda one: one.name):
-        if item.name.endswith(".yaml"):
-            name = item.name.removesuffix(".yaml")
-            found[name] = read(f"catalogue:{item.name}", item.read_bytes(), _no_texts)
-    return found
+    return Catalog()
 
 
 def _content(name: str) -> bytes:

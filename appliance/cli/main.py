@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from appliance.cli import act, ban, check, config, exchange, incoming, run, status, tftp, tls, version
+from appliance.cli import act, ban, boot, check, config, exchange, incoming, run, status, tftp, tls, version
 from appliance.cli.output import remark
 from appliance.errors import ApplianceError, ConfigError, ExitCode
 
@@ -40,6 +40,7 @@ _VERBS = (
 for verb, what in _VERBS:
     app.command(short_help=what)(verb)
 app.add_typer(config.app, name="config", short_help="print the schema or the effective configuration")
+app.add_typer(boot.app, name="boot", short_help="what machines boot: catalog, plan, host, explain, dhcp")
 app.add_typer(ban.app, name="ban", short_help="clients that FTP does not serve for a while")
 app.add_typer(incoming.app, name="incoming", short_help="uploads by FTP: list, show, release, reject, purge")
 app.add_typer(tftp.app, name="tftp", short_help="explain which file a name means to a client, and why")

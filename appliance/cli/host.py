@@ -1,0 +1,355 @@
+"""`appliance boot host`: machines are set, listed, removed and imported. They live in state_dir/hosts.d, a file each.
+
+Nothing is written before the manifest with all machines, the new ones included, was found to be right.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from appliance.cli import configuration, output
+from appliance.cli.options import Config, Json
+from appliance.errors import ApplianceError, ExitCode
+
+if TYPE_CHECKING:
+    from appliance.boot.folder import Loaded
+    from appliance.boot.model import Machine, Var
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Machines and what they boot.")
+
+_DAY = 86400.0
+_LONGEST = 365 * _DAY
+_Who = Annotated[str, typer.Argument(metavar="MACHINE", help="A MAC address, or the name of a machine.")]
+
+
+@app.command("set", short_help="add or change a machine; --once arms it for one boot")
+def set_(
+    machine: _Who,
+    *,
+    profile: Annotated[str | None, typer.Option("--profile", help="What it boots; with --once only one time.")] = None,
+    once: Annotated[
+        bool | None,
+        typer.Option(
+            "--once/--no-once", help="Boot --profile one time, then what it boots otherwise; --no-once takes that back."
+        ),
+    ] = None,
+    hold: Annotated[
+        str, typer.Option("--for", metavar="DURATION", help="With --once: how long it waits for that boot.")
+    ] = "24h",
+    name: Annotated[
+        str | None, typer.Option("--name", help="A name for a new machine, instead of its address.")
+    ] = None,
+    mac: Annotated[list[str] | None, typer.Option("--mac", help="One more MAC address; may be repeated.")] = None,
+    ip: Annotated[str | None, typer.Option("--ip", help="Its IPv4 address.")] = None,
+    uuid: Annotated[str | None, typer.Option("--uuid", help="Its SMBIOS UUID.")] = None,
+    serial: Annotated[str | None, typer.Option("--serial", help="Its serial number.")] = None,
+    arch: Annotated[str | None, typer.Option("--arch", help="bios, x64-efi, arm64-efi, ...")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; repeat.")] = None,
+    var: Annotated[list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A variable; repeat.")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Add a machine, or change what is said about it; what is not given stays as it is.
+
+    The manifest and every machine are looked at first; nothing is written when anything is wrong.
+
+    \b
+    Examples:
+      appliance boot host set 52:54:00:12:34:56 --name web1 --profile local-disk
+      appliance boot host set web1 --profile debian-12-auto --once
+      appliance boot host set web1 --no-once
+    """
+    from appliance.boot import hostsfolder
+
+    given = {"profile": profile, "ip": ip, "uuid": uuid, "serial": serial, "arch": arch}
+    settings, _warnings = configuration.find(config, quiet=as_json).load()
+    with hostsfolder.changing(settings.state_dir) as folder:
+        loaded = _loaded(settings.boot.manifest, settings.state_dir)
+        old = _find(loaded, machine)
+        _may_change(folder, old)
+        made = _checked(_changed(old or _new(machine, name), given, mac or (), label or (), var or ()))
+        if once and not profile:
+            raise typer.BadParameter("--once needs --profile", param_hint="--once")
+        if once is not None:
+            permanent = old.profile if old else ""
+            made = replace(made, profile=permanent, once=_armed(profile or "", hold) if once else None)
+            made = made if once or not profile else replace(made, profile=profile)
+        _look(settings.boot.manifest, settings.state_dir, [made], loaded)
+        hostsfolder.put(folder, [made])
+    _told([made], as_json=as_json, what="changed" if old else "added")
+
+
+@app.command("list", short_help="machines, what they boot and which rule says so")
+def list_(*, config: Config = None, as_json: Json = False) -> None:
+    """List every machine of the manifest and of hosts.d, with what it boots and why.
+
+    \b
+    Examples:
+      appliance boot host list
+      appliance boot host list --json
+    """
+    from appliance.boot import machines, plan
+
+    settings, _warnings = configuration.find(config, quiet=as_json).load()
+    resolved = _loaded(settings.boot.manifest, settings.state_dir).resolved
+    facts = []
+    for one in plan.everyone(resolved.manifest, resolved.hosts):
+        choice = machines.choose(resolved.manifest, one)
+        facts.append(_facts(one) | {"boots": choice.profile.name if choice.profile else None, "rule": choice.rule})
+    if as_json:
+        output.document(facts)
+        return
+    output.remark(f"{len(facts)} machines")
+    now = time.time()
+    for fact in facts:
+        ids = " ".join(filter(None, (*fact["mac"], fact["uuid"], fact["serial"], fact["ip"])))
+        output.fact(f"{fact['name']}  {ids}  {fact['boots'] or 'the menu'} ({fact['rule']}){_waits(fact['once'], now)}")
+
+
+def _waits(once: dict[str, Any] | None, now: float) -> str:
+    if once is None:
+        return ""
+    left = once["until"] - now
+    return f"  once {once['profile']}, {f'for {left / 3600:.1f} h more' if left > 0 else 'expired'}"
+
+
+@app.command(short_help="forget machines")
+def rm(
+    machine: Annotated[list[str], typer.Argument(metavar="MACHINE...", help="MAC addresses or names.")],
+    *,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Forget machines that `set` or `import` wrote; those that a person wrote into a file are named, and stay.
+
+    \b
+    Example:
+      appliance boot host rm 52:54:00:12:34:56 web2
+    """
+    from appliance.boot import hostsfolder
+
+    settings, _warnings = configuration.find(config, quiet=as_json).load()
+    with hostsfolder.changing(settings.state_dir) as folder:
+        loaded = _loaded(settings.boot.manifest, settings.state_dir)
+        found = []
+        for one in machine:
+            known = _find(loaded, one)
+            if known is None:
+                raise ApplianceError(f"no machine {one}: appliance boot host list tells all")
+            _may_change(folder, known)
+            found.append(known)
+        for known in found:
+            hostsfolder.remove(folder, known)
+    _told(found, as_json=as_json, what="removed")
+
+
+@app.command("import", short_help="machines from CSV, dnsmasq or ISC dhcpd")
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The list; - is standard input.")],
+    *,
+    form: Annotated[str, typer.Option("--format", help="csv, dnsmasq (hosts or leases) or isc (hosts or leases).")],
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="What machines boot that the list says nothing of.")
+    ] = None,
+    update: Annotated[bool, typer.Option("--update", help="Change machines that are known already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Add the machines of a list. Known ones (by any address) are left as they are, unless --update.
+
+    CSV needs a first line with the names of its columns: name, mac, uuid, serial, ip, arch, profile, label:NAME,
+    var:NAME.
+    Lines that are no machine are told and left out; the exit code is then 1.
+
+    \b
+    Examples:
+      appliance boot host import machines.csv --format csv --profile debian-12
+      appliance boot host import /var/lib/misc/dnsmasq.leases --format dnsmasq --dry-run
+      appliance boot host import /var/lib/dhcp/dhcpd.leases --format isc
+    """
+    from appliance.boot import hostsfolder, importing
+
+    if form not in importing.FORMATS:
+        raise typer.BadParameter(f"{form} is none of {', '.join(importing.FORMATS)}", param_hint="--format")
+    listed = importing.read(form, file, _text(file))
+    for problem in listed.problems:
+        output.remark(str(problem))
+    settings, _warnings = configuration.find(config, quiet=as_json).load()
+    with hostsfolder.changing(settings.state_dir) as folder:
+        loaded = _loaded(settings.boot.manifest, settings.state_dir)
+        made, known = _sorted_out(loaded, listed.machines, profile or "", folder, update=update)
+        _look(settings.boot.manifest, settings.state_dir, made, loaded)
+        if not dry_run:
+            hostsfolder.put(folder, made)
+    _told(made, as_json=as_json, what="would be written" if dry_run else "written", known=known)
+    if listed.problems:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _text(file: str) -> str:
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ApplianceError(f"{file}: {cause}") from None
+
+
+def _loaded(manifest: str, state_dir: str) -> Loaded:
+    from appliance.boot import folder
+
+    return folder.load(manifest, state_dir)
+
+
+def _index(loaded: Loaded) -> dict[str, Machine]:
+    found: dict[str, Machine] = {}
+    for one in (*loaded.resolved.manifest.machines, *loaded.resolved.hosts):
+        found |= {key: one for key in (one.name, *one.macs, one.uuid, one.serial, one.ip) if key}
+    return found
+
+
+def _find(loaded: Loaded, who: str) -> Machine | None:
+    index = _index(loaded)
+    return index.get(who) or index.get(who.lower().replace("-", ":"))
+
+
+def _may_change(folder: str, machine: Machine | None) -> None:
+    from appliance.boot import hostsfolder
+
+    if machine is not None and not hostsfolder.mine(folder, machine):
+        raise ApplianceError(f"{machine.name} was written by hand, at {machine.origin}: change it there")
+
+
+def _new(who: str, name: str | None) -> Machine:
+    from appliance.boot.model import Machine
+    from appliance.settings import forms
+
+    try:
+        address = forms.mac(who)
+    except forms.Unfit:
+        return Machine(who)
+    return Machine(name or address.replace(":", "-"), (address,))
+
+
+def _changed(
+    old: Machine, given: dict[str, str | None], macs: Iterable[str], labels: Iterable[str], values: Iterable[str]
+) -> Machine:
+    said: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    return replace(
+        old,
+        macs=tuple(dict.fromkeys((*old.macs, *macs))),
+        labels=_pairs(old.labels, labels, "--label"),
+        vars=_pairs(old.vars, values, "--var"),
+        **said,
+    )
+
+
+def _pairs(old: Sequence[Var], given: Iterable[str], option: str) -> tuple[Var, ...]:
+    from appliance.boot.model import Var
+
+    found = {var.name: var for var in old}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{text} is not NAME=VALUE", param_hint=option)
+        found |= {key: Var(key, value)}
+        if not value:
+            found.pop(key)
+    return tuple(found.values())
+
+
+def _checked(machine: Machine) -> Machine:
+    """The machine as its file would be read. Raises ConfigError with what is wrong with it."""
+    from appliance.boot.hosts import written
+    from appliance.boot.manifest import Unreadable, read
+    from appliance.errors import ConfigError, Problem
+
+    def no_texts(name: str) -> str:
+        raise Unreadable(name)
+
+    draft = read("", written(machine), no_texts, machines_only=True)
+    if draft.problems:
+        raise ConfigError(tuple(Problem("error", one.what, one.remedy, one.key) for one in draft.problems))
+    return draft.machines[0]
+
+
+def _armed(profile: str, hold: str) -> Any:
+    from appliance.boot.model import Once
+    from appliance.settings import forms, units
+
+    try:
+        seconds = units.parse_duration(hold)
+    except forms.Unfit as error:
+        raise typer.BadParameter(f"{error.what}: {error.remedy}", param_hint="--for") from None
+    if not 60 <= seconds <= _LONGEST:
+        raise typer.BadParameter(f"{hold} is out of range: 1m to 365d", param_hint="--for")
+    return Once(profile, int(time.time() + seconds), secrets.token_hex(8))
+
+
+def _look(manifest: str, state_dir: str, made: Sequence[Machine], loaded: Loaded) -> None:
+    """Everything together, as it will be. Raises ConfigError."""
+    from appliance.boot import folder, plan
+
+    after = folder.load(manifest, state_dir, instead=made)
+    names = {machine.name for machine in made}
+    one = [machine for machine in after.resolved.hosts if machine.name in names]
+    plan.plan(replace(after.resolved.manifest, machines=()), one, loaded.secrets, int(time.time()))
+
+
+def _sorted_out(
+    loaded: Loaded, listed: Sequence[Machine], profile: str, folder: str, *, update: bool
+) -> tuple[list[Machine], list[str]]:
+    """What is to be written, and the names of what is known and stays."""
+    index = _index(loaded)
+    made, known = [], []
+    for one in listed:
+        keys = (*one.macs, one.uuid, one.serial, one.ip)
+        old = next((index[key] for key in keys if key in index), None)
+        if old is None:
+            name = one.name if one.name not in index else f"{one.name[:40]}-{next(filter(None, keys)).replace(':', '')}"
+            made.append(replace(one, name=name, profile=one.profile or profile, origin=""))
+        elif update:
+            _may_change(folder, old)
+            said = {key: getattr(one, key) or getattr(old, key) for key in ("macs", "uuid", "serial", "ip", "arch")}
+            made.append(replace(old, profile=one.profile or profile or old.profile, **said))
+        else:
+            known.append(old.name)
+    return made, known
+
+
+def _facts(machine: Machine) -> dict[str, Any]:
+    once = machine.once
+    return {
+        "name": machine.name,
+        "mac": list(machine.macs),
+        "uuid": machine.uuid,
+        "serial": machine.serial,
+        "ip": machine.ip,
+        "arch": machine.arch,
+        "profile": machine.profile,
+        "labels": {var.name: var.value for var in machine.labels},
+        "once": {"profile": once.profile, "until": once.until, "id": once.id} if once else None,
+        "origin": machine.origin,
+    }
+
+
+def _told(machines: Sequence[Machine], *, as_json: bool, what: str, known: Sequence[str] = ()) -> None:
+    if as_json:
+        output.document({"done": what, "machines": [_facts(one) for one in machines], "known": list(known)})
+        return
+    for one in machines[:20]:
+        once = f", once {one.once.profile}" if one.once else ""
+        output.fact(f"{one.name}: {what}{once}")
+    if len(machines) > 20:
+        output.fact(f"and {len(machines) - 20} more")
+    if known:
+        output.fact(f"{len(known)} known already, left as they are")

@@ -5,7 +5,6 @@ set -u
 needed="tftp:tftp-hpa atftp:atftp curl:curl lftp:lftp busybox:busybox tnftp:tnftp strace:strace systemd-analyze:systemd ip:iproute2 setpriv:util-linux mke2fs:e2fsprogs tmux:tmux chromium:chromium chromedriver:chromium-driver lintian:lintian man:man-db mmdebstrap:mmdebstrap systemd-nspawn:systemd-container nft:nftables logrotate:logrotate"
 # firmware and the DHCP server of the machines that the tests boot; a path is looked for as a file
 needed="$needed dnsmasq:dnsmasq-base dhcpd:isc-dhcp-server kea-dhcp4:kea-dhcp4-server
- /usr/lib/shim/shimx64.efi.signed:shim-signed /usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed:grub-efi-amd64-signed
  qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm
  /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf /usr/lib/ipxe/qemu/pxe-e1000.rom:ipxe-qemu
  /usr/share/seabios/bios-256k.bin:seabios /usr/lib/u-boot/qemu_arm64/u-boot.bin:u-boot-qemu"

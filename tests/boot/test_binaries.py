@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -100,17 +99,3 @@ def test_no_changed_program_raises_anything(at: int, change: bytes) -> None:
     data = SHIM[:at] + change + SHIM[at + len(change) :]
     binaries.revoked(data, data)
     binaries.trusts(data, data)
-
-
-REAL = Path("/usr/lib/shim/shimx64.efi.signed"), Path("/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed")
-
-
-@pytest.mark.skipif(
-    not all(path.exists() for path in REAL), reason="shim-signed and grub-efi-amd64-signed not installed"
-)
-def test_debians_shim_trusts_debians_grub() -> None:
-    shim, grub = (path.read_bytes() for path in REAL)
-    assert "Debian Secure Boot CA" in binaries.signers(grub)
-    assert binaries.trusts(shim, grub) is True
-    assert binaries.revoked(shim, grub) is None
-    assert binaries.sbat_level(shim)["grub"] >= 5

@@ -38,8 +38,15 @@ class Server:
         self._group.mkdir()
         inside = ["sh", "-c", 'echo 0 >"$0" && exec "$@"', str(self._group / "cgroup.procs"), *pinned(argv, cpus)]
         with log.open("ab") as output:
+            # a session of its own: the kernel shares the processors out between sessions (autogroup), and servers that
+            # make one would be favoured beside those that do not
             self._process = subprocess.Popen(
-                inside, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+                inside,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
             )
 
     def pids(self) -> list[int]:

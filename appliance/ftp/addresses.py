@@ -103,13 +103,16 @@ def _six(address: str) -> str:
 
 def refuse_target(client: str, address: str, port: int) -> str:
     """Why the server does not connect to this address for this client, or "": RFC 2577, the bounce attack."""
-    try:
-        same = ipaddress.ip_address(address) == ipaddress.ip_address(client)
-    except ValueError:
-        same = False
-    if not same:
+    if address != client and not _same(address, client):
         return "only your own address is connected to"
     return "ports below 1024 are not connected to" if port < 1024 else ""
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+    except ValueError:
+        return False
 
 
 def passive_reply(address: str, port: int) -> str:

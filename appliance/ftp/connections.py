@@ -2,14 +2,17 @@
 
 A passive listener stays out of the event loop until a transfer wants it. Only the client of the control connection is
 let in, and only it is connected to; the worker itself has no connect(): the supervisor makes active connections.
+
+Sockets here are `socket.SocketType`, what `socket.socket` is made on: half the time for one that lives for one file.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from appliance.ftp import addresses
 from appliance.ftp.loop import READ, WRITE
@@ -22,6 +25,8 @@ LISTEN_S = 60.0  # an unused passive port is given back
 _BACKLOG = 4  # connections waiting at a passive listener; strangers may take some
 _STRANGERS = 8  # looked at in one turn
 _TRIES = 32  # ports tried until one is free
+_KIND = socket.SOCK_STREAM | socket.SOCK_CLOEXEC
+_DICE = 256  # ports chosen with one call for random bytes
 _RETRY_S, _RETRIES = 0.05, 100  # the supervisor is asked again while it is busy with the connection before
 
 
@@ -33,18 +38,18 @@ class Passive:
         self.session = session
         self.made = session.house.now
         self.waiting: Transfer | None = None
-        self.sock = _listen(session)
-        self.port: int = self.sock.getsockname()[1]
+        self._family, here = session.local()
+        self.sock, self.port = _listen(session.house.passive_ports, self._family, here)
 
-    def take(self) -> socket.socket | None:
-        """The client's connection if it is there. Anybody else's is closed and told to the operator."""
+    def take(self) -> socket.SocketType | None:
+        """The client's connection, if it is there; it blocks. Anybody else's is closed and told to the operator."""
         for _ in range(_STRANGERS):
             try:
-                sock, peer = self.sock.accept()
+                fd, peer = self.sock._accept()  # type: ignore[attr-defined]  # what `socket.accept` is made on
             except OSError:
                 return None
-            if addresses.plain(peer[0]) == self.session.client_ip:
-                sock.setblocking(False)
+            sock = socket.SocketType(self._family, socket.SOCK_STREAM, 0, fd)
+            if peer[0] == self.session.client_ip or addresses.plain(peer[0]) == self.session.client_ip:
                 return sock
             sock.close()
             self.session.house.complain("data connection refused", self.session.client, f"came from {peer[0]}")
@@ -79,17 +84,29 @@ class Passive:
         self.sock.close()
 
 
-def _listen(session: Session) -> socket.socket:
-    ports = session.house.passive_ports
-    family, here = session.local()
+class Ports:
+    """The range of passive ports; nobody can foretell which one is next."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self._ports = range(first, last + 1)
+        self._dice = iter(b"")
+
+    def choose(self) -> int:
+        """Any of them, each as likely as the others."""
+        dice = bytes(itertools.islice(self._dice, 4))
+        if not dice:
+            self._dice = iter(os.urandom(4 * _DICE))
+            return self.choose()
+        return self._ports[int.from_bytes(dice, "big") % len(self._ports)]
+
+
+def _listen(ports: Ports, family: int, here: tuple[Any, ...]) -> tuple[socket.SocketType, int]:
     for _ in range(_TRIES):
-        port = ports[int.from_bytes(os.urandom(4), "big") % len(ports)]
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        port = ports.choose()
+        sock = socket.SocketType(family, _KIND | socket.SOCK_NONBLOCK)
         try:
-            sock.setblocking(False)
-            sock.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # TIME_WAIT of an earlier transfer is no hindrance
+            # TIME_WAIT of an earlier transfer is no hindrance
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((here[0], port, *here[2:]))
             sock.listen(_BACKLOG)
         except OSError as error:
@@ -97,7 +114,7 @@ def _listen(session: Session) -> socket.socket:
             if error.errno != errno.EADDRINUSE:
                 raise
             continue
-        return sock
+        return sock, port
     raise OSError(errno.EADDRINUSE, "no passive port is free")
 
 
@@ -107,7 +124,7 @@ class Active:
     def __init__(self, transfer: Transfer, port: int) -> None:
         self.transfer, self.port = transfer, port
         self.house = transfer.session.house
-        self.sock: socket.socket | None = None
+        self.sock: socket.SocketType | None = None
         self._id = 0
         self._retries = 0
         self._ask()
@@ -122,7 +139,7 @@ class Active:
         else:
             self.house.connecting[self._id] = self
 
-    def answered(self, sock: socket.socket | None, number: int) -> None:
+    def answered(self, sock: socket.SocketType | None, number: int) -> None:
         """The supervisor's reply: a socket that is connecting, or the errno of its refusal."""
         self.house.connecting.pop(self._id, None)
         if sock is None:
@@ -132,9 +149,13 @@ class Active:
             else:
                 self.transfer.end("425 Cannot open data connection.", f"not connected: {os.strerror(number)}")
             return
-        sock.setblocking(False)
-        self.sock = sock
-        self.house.loop.register(sock.fileno(), self, WRITE)
+        try:
+            sock.getpeername()
+        except OSError:  # not yet, or refused
+            self.sock = sock
+            self.house.loop.register(sock.fileno(), self, WRITE)
+        else:
+            self.transfer.connected(sock)
 
     def handle_read_event(self) -> None:
         self.handle_write_event()

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from appliance.ftp.tls import Shaking, TlsSocket
 
 _TEXT_PIECE = PIECE // 4
+_SMALL = 64 << 10  # bytes; with one send: the buffer of a socket has room for a quarter of it at least
+_BUFFER = memoryview(bytearray(_SMALL))  # one for the whole worker: filled and sent in the same breath
+_MORE = socket.MSG_DONTWAIT | socket.MSG_MORE  # the end of the connection follows at once, and leaves with the bytes
 _PIECES = 3  # of a stream in one turn, so that a short listing needs no second one
 _CONNECT_S = 30.0  # for the data connection to come about
 
@@ -39,7 +42,7 @@ class Transfer:
         self.house = session.house
         self.house.counters.add("under_way")
         self.house.under_way += 1
-        self.sock: socket.socket | None = None
+        self.sock: socket.SocketType | None = None
         self.moved = 0
         self.number = 0  # under which it is told of; 0 until it has lasted a while
         self.size = -1  # of the file; unknown
@@ -68,9 +71,11 @@ class Transfer:
             port, session.target = session.target, 0
             self._way = Active(self, port)
 
-    def connected(self, sock: socket.socket, tls: TlsSocket | None = None) -> None:
+    def connected(self, sock: socket.SocketType, tls: TlsSocket | None = None) -> None:
         """The data connection stands: move what can be moved at once. After PROT P it comes twice, then as `tls`."""
         self._way = None
+        if tls is None:
+            sock.setblocking(False)
         self.progress = self.house.now
         if self.house.rates is not None and self._flow is None:
             assert self.session.bucket is not None
@@ -84,7 +89,7 @@ class Transfer:
         if not self.over and not self._watched and sock.fileno() >= 0:  # an upload may have ended already
             self._watch(self.events)
 
-    def _shake(self, sock: socket.socket) -> None:
+    def _shake(self, sock: socket.SocketType) -> None:
         assert self.house.tls is not None
         try:
             self._way = self.house.tls.shake(self, sock)
@@ -221,11 +226,41 @@ class Download(Transfer):
         super().__init__(session, "RETR", path)
         self._file, self._offset, self.size = file, offset, file.size
         self.layer = file.layer.encode()
-        self._ahead = Ahead(self.house.pool, self.house.memory, file, self.resume, self.handle_error)
+        self._ahead: Ahead | None = None
+
+    def connected(self, sock: socket.SocketType, tls: TlsSocket | None = None) -> None:
+        left = self._file.size - self._offset
+        if left > _SMALL or self.session.private or self.house.rates is not None or not self._sent_whole(sock, left):
+            super().connected(sock, tls)
+
+    def _sent_whole(self, sock: socket.SocketType, left: int) -> bool:
+        """Send a small file with one read, one send and one close, which leave as one segment; false: go on as ever.
+
+        5 system calls and half of the time less than by way of the loop. Whatever hinders it is met again and told by
+        that way: a disk that would have to be waited for, a client that takes no more, a connection that is broken.
+        """
+        flags = 0 if self._file.device in self.house.memory else os.RWF_NOWAIT
+        try:
+            count = os.preadv(self._file.fd, [_BUFFER[:left]], self._offset, flags) if left else 0
+            sent = sock.send(_BUFFER[:count], _MORE) if count else 0
+        except OSError:
+            return False
+        self.took(sent)
+        self._offset += sent
+        if sent < left:
+            return False
+        self._way = None
+        self._say()
+        sock.close()
+        self.end("226 Transfer complete.")
+        return True
 
     def move(self) -> None:
         left = self._file.size - self._offset
         if left and self.sock is not None:
+            if self._ahead is None:
+                house = self.house
+                self._ahead = Ahead(house.pool, house.memory, self._file, self.resume, self.handle_error)
             ready = self._ahead.ready(self._offset)
             if not ready:
                 self.pause()
@@ -255,7 +290,8 @@ class Download(Transfer):
         return os.sendfile(self.sock.fileno(), self._file.fd, self._offset, count)
 
     def release(self) -> None:
-        self._ahead.close()
+        if self._ahead is not None:
+            self._ahead.close()
         self._file.close()
 
 

@@ -28,6 +28,7 @@ _LOGINS = 3  # wrong ones until the connection is closed
 _GLOB = re.compile(r"[*?\[]")
 _TYPES = {"A": "A", "A N": "A", "L7": "A", "L 7": "A", "I": "I", "L8": "I", "L 8": "I"}
 _MOST = (1 << 63) - 1
+_METHODS = {verb: (row.use, f"ftp_{verb}") for verb, row in policy.VERBS.items()}
 
 
 class Handler(Summing, Secured):
@@ -40,9 +41,9 @@ class Handler(Summing, Secured):
     }
 
     def perform(self, command: policy.Command, verdict: Run) -> None:
-        use = policy.VERBS[command.verb].use
+        use, method = _METHODS[command.verb]
         if use in (Use.CONTROL, Use.SETUP, Use.TLS):
-            getattr(self, f"ftp_{command.verb}")(command.argument)
+            getattr(self, method)(command.argument)
             return
         path = self.site.real(verdict.path)
         try:
@@ -51,7 +52,7 @@ class Handler(Summing, Secured):
             elif use is Use.SUM:
                 self.sum(command, path)
             else:
-                getattr(self, f"ftp_{command.verb}")(path)
+                getattr(self, method)(path)
         except OSError as error:
             self._refuse_path(error, command.verb, path)
         if use in (Use.FETCH, Use.STORE):
@@ -317,7 +318,7 @@ class Handler(Summing, Secured):
         found = filesystem.look(path, self.layers)
         if filesystem.is_folder(found):
             raise FileNotFoundError(errno.ENOENT, "a folder")
-        self.respond(f"213 {listing.timestamp(found.st_mtime).decode()}")
+        self.respond(f"213 {listing.timestamp(found.st_mtime)}")
 
     def ftp_MLST(self, path: str) -> None:
         line = self.site.listings.fact(path, listing.FactLines(self._current_facts), self.layers)

@@ -19,13 +19,13 @@ from appliance.ftp.site import Sites
 from appliance.ftp.terms import Arrivals, Tariff
 from appliance.observe import events
 from appliance.observe.emitter import Emitter
-from appliance.observe.log import Log
+from appliance.observe.log import TurnLog
 from appliance.observe.tables import Counters
 from appliance.published.view import Published
 from appliance.settings.ftp import FtpSettings
 
 if TYPE_CHECKING:
-    from appliance.ftp.connections import Active
+    from appliance.ftp.connections import Active, Ports
     from appliance.ftp.session import Session
     from appliance.ftp.tls import Tls
     from appliance.ftp.uploads import Custodian
@@ -44,7 +44,7 @@ class House:
 
     settings: FtpSettings
     loop: Loop
-    log: Log
+    log: TurnLog
     counters: Counters
     sites: Sites
     pool: Pool
@@ -54,7 +54,7 @@ class House:
     tariff: Tariff
     arrivals: Arrivals
     networks: Networks
-    passive_ports: range
+    passive_ports: Ports
     request_active: Callable[[int, int], int]
     bans: Bans
     ask_ban: Callable[[str], None]
@@ -129,3 +129,4 @@ class House:
         """Count and log the exception that is being handled."""
         self.counters.add("crashes")
         self.log.crash("crash", client=client)
+        self.log.flush()

@@ -1,7 +1,8 @@
 """The lines of LIST, MLSD, MLST and NLST from stat values. Pure; times are UTC, owners are constants.
 
-A name goes out with the very bytes it has in the folder. Names with CR or LF cannot be told in a listing (they would be
-read as lines of their own) and are left out by the caller: see `tellable`.
+A name goes out with the very bytes it has in the folder: lines are text with `surrogateescape`, and `sent` makes bytes
+of many at once. Names with CR or LF cannot be told in a listing (they would be read as lines of their own) and are left
+out by the caller: see `tellable`.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 FACTS = ("type", "perm", "size", "modify", "unix.mode", "unique")  # RFC 3659 section 7.5; the first four are on
 DEFAULT_FACTS = FACTS[:4]
 _MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _HALF_A_YEAR = 180 * 86400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_800  # the years 1 to 9999
-_MINUTES = tuple(b"%02d:%02d" % divmod(minute, 60) for minute in range(1440))
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_897  # the years 1 to 9999
+_MINUTES = tuple(f"{minute // 60:02}:{minute % 60:02}" for minute in range(1440))
+_CLOCK = tuple(minute.replace(":", "") for minute in _MINUTES)
+_SECONDS = tuple(f"{second:02}" for second in range(60))
 _CACHED = 4096
 
 
@@ -40,38 +42,41 @@ class Status(Protocol):
     def st_ino(self) -> int: ...
 
 
-def tellable(name: bytes) -> bool:
+def tellable(name: str) -> bool:
     """False for a name that would break the lines of a listing."""
-    return b"\n" not in name and b"\r" not in name
+    return "\n" not in name and "\r" not in name
+
+
+def sent(lines: Iterable[str]) -> bytes:
+    """Lines as they go out."""
+    return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
 class _Day:
     """A day as listings show it."""
 
-    short: bytes  # Nov 21
-    year: bytes
-    digits: bytes  # 20261121
+    short: str  # with a space behind it: Nov 21
+    year: str
+    digits: str  # 20261121
 
 
-@lru_cache(_CACHED)
+_DAYS: dict[int, _Day] = {}
+
+
 def _day(number: int) -> _Day:
-    """The day with this number since 1970."""
-    at = _EPOCH + timedelta(days=number)
-    short = f"{_MONTHS[at.month]} {at.day:02}"
-    return _Day(short.encode(), f" {at.year:04}".encode(), f"{at.year:04}{at.month:02}{at.day:02}".encode())
+    """The day with this number since 1970; the first one where no calendar has it."""
+    _keep_small(_DAYS)
+    at = _EPOCH + timedelta(days=number if _FIRST_DAY <= number < _LAST_DAY else 0)
+    day = _Day(f"{_MONTHS[at.month]} {at.day:02} ", f" {at.year:04}", f"{at.year:04}{at.month:02}{at.day:02}")
+    _DAYS[number] = day
+    return day
 
 
-def _known(seconds: float) -> int:
-    """Whole seconds; 0 for a time that no calendar has."""
-    return int(seconds) if _FIRST_S <= seconds < _LAST_S else 0
-
-
-def timestamp(seconds: float) -> bytes:
-    """YYYYMMDDHHMMSS in UTC (RFC 3659 section 2.3)."""
-    day, second = divmod(_known(seconds), 86400)
-    minute = _MINUTES[second // 60]
-    return b"%b%b%b%02d" % (_day(day).digits, minute[:2], minute[3:], second % 60)
+def timestamp(seconds: float) -> str:
+    """YYYYMMDDHHMMSS in UTC (RFC 3659 section 2.3); a time that no calendar has is on the first day of 1970."""
+    number, second = divmod(int(seconds), 86400)
+    return f"{_day(number).digits}{_CLOCK[second // 60]}{second % 60:02}"
 
 
 class LongLines:
@@ -79,19 +84,25 @@ class LongLines:
 
     def __init__(self, now: float) -> None:
         self._oldest, self._newest = now - _HALF_A_YEAR, now + 86400
-        self._modes: dict[int, bytes] = {}
+        self._heads: dict[tuple[int, int], str] = {}
 
-    def line(self, name: bytes, found: Status, target: bytes = b"") -> bytes:
+    def line(self, name: str, found: Status, target: str = "") -> str:
         """One line with its CRLF; `target` is what a symbolic link points to."""
-        mode, seconds = found.st_mode, _known(found.st_mtime)
-        day, second = divmod(seconds, 86400)
-        date = _day(day)
-        late = _MINUTES[second // 60] if self._oldest < seconds <= self._newest else date.year
-        shown = self._modes.get(mode)
-        if shown is None:
-            shown = self._modes[mode] = stat.filemode(mode).encode()
-        head = b"%b %3d ftp      ftp      %8d %b %b " % (shown, found.st_nlink, found.st_size, date.short, late)
-        return b"%b%b -> %b\r\n" % (head, name, target) if target else b"%b%b\r\n" % (head, name)
+        kind = (found.st_mode, found.st_nlink)
+        head = self._heads.get(kind) or self._head(kind)
+        seconds = found.st_mtime
+        number, second = divmod(int(seconds), 86400)
+        day = _DAYS.get(number) or _day(number)
+        late = _MINUTES[second // 60] if self._oldest < seconds <= self._newest else day.year
+        if target:
+            name = f"{name} -> {target}"
+        return f"{head}{found.st_size:8} {day.short}{late} {name}\r\n"
+
+    def _head(self, kind: tuple[int, int]) -> str:
+        """What all entries of one mode and number of links begin with."""
+        _keep_small(self._heads)
+        head = self._heads[kind] = f"{stat.filemode(kind[0])} {kind[1]:3} ftp      ftp      "
+        return head
 
 
 class FactLines:
@@ -99,27 +110,39 @@ class FactLines:
 
     def __init__(self, facts: Iterable[str] = DEFAULT_FACTS) -> None:
         self.facts = tuple(fact for fact in facts if fact in FACTS)
-        self._unique = "unique" in self.facts
-        self._forms: dict[tuple[int, bool], bytes] = {}
+        self._usual = self.facts == DEFAULT_FACTS
+        self._heads: dict[tuple[int, bool], str] = {}
 
-    def line(self, name: bytes, found: Status, box: bool = False) -> bytes:
+    def line(self, name: str, found: Status, box: bool = False) -> str:
         """One line with its CRLF. `box`: the folder of the drop box, in which files can be created and none be seen."""
-        mode, time = found.st_mode, timestamp(found.st_mtime)
-        form = self._forms.get((mode, box))
-        if form is None:
-            form = self._forms[mode, box] = self._form(mode, box)
-        unique = b"%xg%x" % (found.st_dev, found.st_ino) if self._unique else b""
-        return form % {b"size": found.st_size, b"time": time, b"unique": unique, b"name": name}
+        kind = (found.st_mode, box)
+        if not self._usual:
+            values = {"size": f"{found.st_size}", "modify": timestamp(found.st_mtime), **_kind_facts(kind)}
+            values["unique"] = f"{found.st_dev:x}g{found.st_ino:x}"
+            return "".join([f"{fact}={values[fact]};" for fact in self.facts]) + f" {name}\r\n"
+        head = self._heads.get(kind) or self._head(kind)
+        number, second = divmod(int(found.st_mtime), 86400)
+        day = _DAYS.get(number) or _day(number)
+        clock = f"{_CLOCK[second // 60]}{_SECONDS[second % 60]}"
+        return f"{head}{found.st_size};modify={day.digits}{clock}; {name}\r\n"
 
-    def _form(self, mode: int, box: bool) -> bytes:
-        """What all entries of one mode have in common; the rest is filled in per entry."""
-        folder = stat.S_ISDIR(mode)
-        values = {
-            "type": "dir" if folder else "file",
-            "perm": ("ec" if box else "el") if folder else "r",
-            "size": "%(size)d",
-            "modify": "%(time)b",
-            "unix.mode": f"{stat.S_IMODE(mode):04o}",
-            "unique": "%(unique)b",
-        }
-        return "".join(f"{fact}={values[fact]};" for fact in self.facts).encode() + b" %(name)b\r\n"
+    def _head(self, kind: tuple[int, bool]) -> str:
+        """What all entries of one mode begin with, where the facts are the usual ones."""
+        _keep_small(self._heads)
+        known = _kind_facts(kind)
+        head = self._heads[kind] = f"type={known['type']};perm={known['perm']};size="
+        return head
+
+
+def _kind_facts(kind: tuple[int, bool]) -> dict[str, str]:
+    """The facts that a mode tells."""
+    mode, box = kind
+    folder = stat.S_ISDIR(mode)
+    perm = ("ec" if box else "el") if folder else "r"
+    return {"type": "dir" if folder else "file", "perm": perm, "unix.mode": f"{stat.S_IMODE(mode):04o}"}
+
+
+def _keep_small(known: dict[Any, Any]) -> None:
+    """A folder with ever other modes or days costs no more memory than this."""
+    if len(known) >= _CACHED:
+        known.clear()

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from appliance.published.layers import HIDDEN
@@ -181,6 +182,7 @@ STAYS_PRIVATE = Refuse(534, "Data connections stay under TLS here.")
 STAYS_SECURE = Refuse(534, "The control connection stays under TLS.")
 NO_REIN = Refuse(502, "REIN would end TLS; connect anew.")  # RFC 4217 section 13: it ends the TLS session
 _RUN = Run()
+_REMEMBERED, _REMEMBERED_LENGTH = 1024, 200  # judgements, and bytes of their command lines
 _QUOTED = re.compile(r'"(.*)"(?: +(\d{1,19}))?(?: +(\d{1,19}))?', re.ASCII)
 _SPAN = re.compile(r"(.+?) +(\d{1,19}) +(\d{1,19})", re.ASCII)
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
@@ -193,12 +195,16 @@ class Rules:
 
     def __init__(self, hide: Iterable[str], box: str | None, tls: str = "off") -> None:
         self.tls = tls
-        patterns = [_RELEASES, *(fnmatch.translate(pattern) for pattern in hide)]
-        self._hidden = re.compile("|".join(patterns)).match
+        known = list(hide)
+        self._hidden = re.compile("|".join([_RELEASES, *map(fnmatch.translate, known)])).match
+        firsts = {HIDDEN[:1], *(pattern[:1] for pattern in known)}
+        self._firsts = firsts if firsts.isdisjoint(("", "*", "?", "[")) else None  # other names need no closer look
         self.box = resolve("/", box) if box else None
 
     def hides(self, name: str) -> bool:
         """True for a name that is neither listed nor served."""
+        if self._firsts is not None and name[:1] not in self._firsts:
+            return False
         return self._hidden(name) is not None
 
     def place(self, path: str) -> Place:
@@ -256,6 +262,20 @@ def span(command: Command) -> tuple[str, int, int | None]:
         return command.argument, 0, None
     name, start, end = found.groups()
     return name, int(start or 0), None if end is None else int(end)
+
+
+def judge(line: bytes, state: State, rules: Rules) -> tuple[Command, Verdict]:
+    """`parse` and `decide` a command line. What was judged lately is remembered: clients say the same things again."""
+    if state.logged_in and len(line) <= _REMEMBERED_LENGTH:
+        return _judged(line, state, rules)
+    command = parse(line)
+    return command, decide(command, state, rules)
+
+
+@lru_cache(_REMEMBERED)
+def _judged(line: bytes, state: State, rules: Rules) -> tuple[Command, Verdict]:
+    command = parse(line)
+    return command, decide(command, state, rules)
 
 
 def decide(command: Command, state: State, rules: Rules) -> Verdict:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-TURN_S = 0.003  # of one turn of the loop, for all listings together
+TURN_S = 0.0015  # of one turn of the loop, for all listings together
 KEEP_S = 1.0  # a file that grows inside is seen with its old size for no longer than this
 HELD = (
     64 << 20
 )  # bytes of listings, each in memory twice while it is made and read; more are refused until some have left
 _BLOCK = 512 << 10  # bytes that a reader gets at once from a finished listing
+_TOGETHER = 32  # pieces that a reader gets at once from a listing that is being made
 _PATIENCE_S = 10.0  # after which a listing that is not read yet makes room for others, if room is needed
 _AT_ONCE = 4  # listings worked on in turns; the next one begins when one of them is done
 _FINE_S, _COARSE_S = 0.05, 2.1  # how fresh a time stamp may be that another change could repeat: see `settled`
@@ -61,6 +62,7 @@ class Rendering:
         self._parts: list[bytes] = []
         self.pieces = self._parts
         self.size = 0
+        self.together = _TOGETHER  # pieces given to a reader at once
         self.done = False
         self.error: Exception | None = None
         self.readers = 0
@@ -93,7 +95,7 @@ class Rendering:
         """Those who come from now on get blocks; who reads already goes on with the list of pieces."""
         self.done = True
         self._join()
-        self.pieces = self._blocks
+        self.pieces, self.together = self._blocks, 1
 
     def close(self) -> None:
         """Close the folder where not all of it was read."""
@@ -121,8 +123,9 @@ class Reader:
 
     def __next__(self) -> bytes:
         if self._at < len(self._pieces):
-            self._at += 1
-            return self._pieces[self._at - 1]
+            pieces = self._pieces[self._at : self._at + self._rendering.together]
+            self._at += len(pieces)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if not self._rendering.done:
             return b""
         self.close()

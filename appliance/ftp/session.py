@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ import pyftpdlib.ioloop  # first of its package: it silences the DeprecationWarn
 # isort: split
 from pyftpdlib.handlers import FTPHandler
 
-from appliance.ftp import addresses, filesystem, listing, policy, xferlog
+from appliance.ftp import addresses, ending, filesystem, listing, policy
 from appliance.ftp.checksums import Claim
 from appliance.ftp.connections import LISTEN_S, Passive
 from appliance.ftp.data import Transfer
@@ -29,7 +28,6 @@ from appliance.ftp.kept import Kept
 from appliance.ftp.loop import READ, WRITE
 from appliance.ftp.policy import Refuse, Run
 from appliance.ftp.site import Site
-from appliance.observe import events
 from appliance.published.layers import is_loader_config
 
 LONGEST_LINE = 4096  # bytes of a command line
@@ -58,6 +56,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     secure = private = False  # the control connection is under TLS; data connections will be
     tls_version = ""
     _read_size = 4096
+    _here: tuple[int, tuple[Any, ...]] | None = None  # see `local`
 
     def __init__(self, conn: socket.socket, house: House, site: Site, address: str, client: str) -> None:
         self.house = house
@@ -102,13 +101,14 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         """True once the connection is closed."""
         return bool(self._closed)
 
-    def local(self) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    def local(self) -> tuple[int, tuple[Any, ...]]:
         """Family and address that this client reached, for a listener of its own."""
-        here = self.socket.getsockname()
-        host = addresses.plain(here[0])
-        if ":" in host:
-            return socket.AF_INET6, (host, *here[1:])
-        return socket.AF_INET, (host, here[1])
+        if self._here is None:
+            here = self.socket.getsockname()
+            host = addresses.plain(here[0])
+            family, more = (socket.AF_INET6, here[1:]) if ":" in host else (socket.AF_INET, here[1:2])
+            self._here = int(family), (host, *more)
+        return self._here
 
     def gone(self) -> bool:
         """True when the client has closed or lost the control connection."""
@@ -182,7 +182,6 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
 
     def _run(self, line: bytes) -> None:
         self.heard, self.look_at = self.house.now, 0.0
-        command = policy.parse(line)
         state = policy.State(
             self.authenticated,
             self.fs.cwd if self.fs is not None else "/",
@@ -193,7 +192,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             self.private,
             "" if self.kept is None else self.site.seen(self.kept.path),
         )
-        verdict = policy.decide(command, state, self.site.rules)
+        command, verdict = policy.judge(line, state, self.site.rules)
         if isinstance(verdict, Run):
             if verdict.path and self.house.published.on:
                 self._pin(command.verb, verdict.path)
@@ -340,7 +339,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         if self.transfer is not None:
             transfer, self.transfer = self.transfer, None
             transfer.close()
-            self._record(transfer, "the session ended")
+            ending.transfer(self, transfer, "the session ended")
         self.drop_claim()
         self.drop_data()
         self.drop_kept()
@@ -352,27 +351,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         house.ready.discard(self)
         house.seats.leave(self.client, house.tariff.of(self.client_ip))
         self.site.leave()
-        house.log.info(
-            "session",
-            client=self.client_ip,
-            seconds=round(house.now - self.born, 3),
-            files=self.files,
-            bytes=self.bytes,
-            password=self.password,
-            **({"tls": self.tls_version} if self.tls_version else {}),
-            reason=self.reason or "quit",
-        )
-        house.tell(
-            events.Session(
-                ms=round((house.now - self.born) * 1000),
-                files=self.files,
-                bytes=self.bytes,
-                port=self.remote_port or 0,
-                client=self.client_ip.encode(),
-                tls=(self.tls_version or "").encode(),
-                reason=(self.reason or "quit").encode(),
-            )
-        )
+        ending.session(self)
 
     def check(self, now: float) -> None:
         """Once a second, from `look_at` on: time-outs. An idle time-out never meets a transfer."""
@@ -407,63 +386,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self.heard = self.house.now
         self.house.published.keep(self.client_ip, self.layers.number)
         self.respond(reply)
-        self._record(transfer, cause)
-
-    def _record(self, transfer: Transfer, cause: str) -> None:
-        house = self.house
-        self.files += not cause
-        self.bytes += transfer.moved
-        house.counters.add("failed" if cause else "transfers")
-        house.counters.add("bytes", transfer.moved)
-        seconds = time.monotonic() - transfer.started
-        house.log.info(
-            "transfer",
-            client=self.client_ip,
-            verb=transfer.verb,
-            path=transfer.path,
-            bytes=transfer.moved,
-            seconds=round(seconds, 3),
-            result=cause or "complete",
-        )
-        if house.emitter.on:
-            self._tell_of(transfer, seconds, cause)
-        if house.record.on:
-            self._write_line(transfer, seconds, done=not cause)
-
-    def _tell_of(self, transfer: Transfer, seconds: float, cause: str) -> None:
-        path = transfer.path.encode("utf-8", "surrogateescape")
-        self.house.tell(
-            events.Ended(
-                number=transfer.number,
-                size=transfer.size,
-                bytes=transfer.moved,
-                port=self.remote_port or 0,
-                ms=round(seconds * 1000),
-                acknowledged=not cause,
-                client=self.client_ip.encode(),
-                verb=transfer.verb.encode(),
-                file=path,
-                path=path,
-                layer=transfer.layer,
-                release=self.layers.release_id if transfer.layer == b"release" else b"",
-                outcome=cause.encode() or b"done",
-            )
-        )
-
-    def _write_line(self, transfer: Transfer, seconds: float, *, done: bool) -> None:
-        line = xferlog.line(
-            ended=time.time(),
-            seconds=seconds,
-            client=self.client_ip,
-            size=transfer.moved,
-            path=transfer.path,
-            text=self.type_a,
-            verb=transfer.verb,
-            user=self.password,
-            done=done,
-        )
-        if line:
-            self.house.record.write(line)
+        ending.transfer(self, transfer, cause)
 
     def begin(self, transfer: Transfer) -> None:
         """Start a transfer; the next commands wait for its end."""
@@ -502,6 +425,6 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         raise NotImplementedError
 
     def log(self, *_args: Any, **_kwargs: Any) -> None:
-        """pyftpdlib's own log lines are not written; ours are, in `close` and `_record`."""
+        """pyftpdlib's own log lines are not written; ours, in `close` and `_record`."""
 
     logline = logerror = log_cmd = log

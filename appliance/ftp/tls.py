@@ -98,14 +98,17 @@ class Tls:
         self.download = TlsDownload
         context.sslsocket_class = TlsSocket
 
-    def wrap(self, sock: socket.socket, *, tickets: bool = True) -> TlsSocket:
+    def wrap(self, sock: socket.SocketType, *, tickets: bool = True) -> TlsSocket:
         """Take over a plain connection; `sock` is empty afterwards. Raises OSError when it is broken."""
         # A client that uploads reads nothing: tickets of TLS 1.3 would lie unread when it closes, and its kernel would
         # send a reset instead of the end. The number is taken over when the connection is made.
         self._context.num_tickets = 2 if tickets else 0
         try:
             made = self._context.wrap_socket(
-                sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+                sock,  # type: ignore[arg-type]  # it needs no more of it
+                server_side=True,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
             )
         except ssl.SSLError as error:
             raise _plain(error) from error
@@ -116,7 +119,7 @@ class Tls:
         """False for a data connection without the session reuse that is required."""
         return bool(sock.session_reused) or not self._reuse
 
-    def shake(self, transfer: Transfer, sock: socket.socket) -> Shaking:
+    def shake(self, transfer: Transfer, sock: socket.SocketType) -> Shaking:
         """Begin the handshake of a data connection."""
         return Shaking(self, transfer, sock)
 
@@ -124,7 +127,7 @@ class Tls:
 class Shaking:
     """The handshake of a data connection; `Transfer.connected` gets it when it is done. A way as Passive and Active."""
 
-    def __init__(self, tls: Tls, transfer: Transfer, sock: socket.socket) -> None:
+    def __init__(self, tls: Tls, transfer: Transfer, sock: socket.SocketType) -> None:
         """Raises OSError when the connection is broken already."""
         self._tls, self._transfer, self._loop = tls, transfer, transfer.house.loop
         self._sock: TlsSocket | None = tls.wrap(sock, tickets=False)

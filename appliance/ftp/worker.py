@@ -15,6 +15,7 @@ from appliance.ftp.addresses import Networks
 from appliance.ftp.ahead import memory_devices
 from appliance.ftp.bans import Bans
 from appliance.ftp.checksums import Checksums
+from appliance.ftp.connections import Ports
 from appliance.ftp.door import Door
 from appliance.ftp.house import House
 from appliance.ftp.loop import READ, Loop, silence
@@ -25,7 +26,7 @@ from appliance.ftp.seats import Seats
 from appliance.ftp.site import Sites
 from appliance.ftp.terms import Arrivals, Tariff
 from appliance.ftp.uploads import Custodian
-from appliance.observe.log import Log
+from appliance.observe.log import Log, TurnLog
 from appliance.published.view import Published
 from appliance.settings import plain
 from appliance.settings.ftp import FtpSettings
@@ -65,12 +66,14 @@ class Worker:
                 self._turn()
             except Exception:  # the last wall; sessions have their own
                 house.crashed("-")
+                house.log.flush()
         for session in list(house.sessions):
             session.finish("the server stops", "421 The service is going down.")
             session.flush()
             session.close()
         house.emitter.flush(time.monotonic())
         self._close_doors()
+        house.log.flush()
         house.pool.close()
         house.loop.close()
 
@@ -95,6 +98,7 @@ class Worker:
             ready, house.ready = house.ready, set()
             for session in ready:
                 _guarded(session.advance, session.handle_error)
+        house.log.flush()  # a transfer is in the log before its client is told
         while house.dirty:
             session = house.dirty.pop()
             _guarded(session.flush, session.handle_error)
@@ -102,6 +106,7 @@ class Worker:
         house.emitter.flush(house.now)
         if house.now >= self._next_second:
             self._second()
+        house.log.flush()
 
     def _second(self) -> None:
         """What is done once a second: the sign of life, time-outs, summed-up complaints."""
@@ -148,7 +153,7 @@ class Worker:
         if isinstance(message, wire.Reply):
             active = house.connecting.get(message.id)
             if active is not None:
-                sock = socket.socket(fileno=fds.pop(0)) if fds and not message.errno else None
+                sock = socket.SocketType(fileno=fds.pop(0)) if fds and not message.errno else None
                 _guarded(lambda: active.answered(sock, message.errno), active.handle_error)
         elif isinstance(message, wire.Adopt):
             self._adopted.setdefault(message.slot, []).extend(self._open([take_listener(fd) for fd in fds]))
@@ -243,7 +248,7 @@ def _tls(context: Context, settings: FtpSettings, log: Log) -> Tls | None:
 def _house(context: Context) -> House:
     settings = plain.decode(FtpSettings, context.settings["ftp"])
     counters = context.counters
-    log = Log("ftp", context.settings["log"], lost=lambda: counters.add("log_dropped"))
+    log = TurnLog("ftp", context.settings["log"], lost=lambda: counters.add("log_dropped"))
     first, _dash, last = settings.passive_ports.partition("-")
     workers = int(context.settings["workers"])
     silence()
@@ -266,7 +271,7 @@ def _house(context: Context) -> House:
         checksums=Checksums(pool, settings.checksums.queue),
         memory=memory_devices(),
         networks=Networks(settings.allow, settings.deny),
-        passive_ports=range(int(first), int(last) + 1),
+        passive_ports=Ports(int(first), int(last)),
         bans=Bans(settings.bans.after, settings.bans.within, settings.bans.exempt),
         ask_ban=lambda client: _ask_ban(context, client, int(settings.bans.duration)),
         rates=_rates(settings, workers),

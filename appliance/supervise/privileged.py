@@ -47,7 +47,10 @@ class Privileged:
             slot.send(wire.Reply(message.id, error.errno or errno.EIO))
         else:
             slot.send(wire.Reply(message.id, 0), [data.fileno()])
-            self._selector.register(data, selectors.EVENT_WRITE, lambda: self._settle(data))
+            if self._active.stands(data):
+                self._active.settle(data)
+            else:
+                self._selector.register(data, selectors.EVENT_WRITE, lambda: self._settle(data))
 
     def expire(self, now: float) -> None:
         """Give up what takes too long."""

@@ -47,7 +47,9 @@ class Generator:
 
     def _start(self, options: dict[str, object], cpus: set[int] | None) -> subprocess.Popen[bytes]:
         argv = [str(self._program), *(f"--{name}={value}" for name, value in options.items())]
-        return subprocess.Popen(pinned(argv, cpus), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            pinned(argv, cpus), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
 
 
 def _figures(process: subprocess.Popen[bytes], seconds: float) -> Figures:

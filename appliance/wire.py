@@ -17,6 +17,9 @@ Supervisor to child                          child to supervisor
   B  ban: a client, and for how long            b  offence: a worker asks for a ban
   E  tell: an event, for the events service
   P  published: the release in force
+  V  view: the table of who is on at a worker, to be read (its number, name of the worker)
+  W  unview: that worker is gone
+  K  kick: end a transfer or session
 """
 
 from __future__ import annotations
@@ -173,8 +176,45 @@ class Release:
     id: str
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """Who is on at worker `name`, a descriptor that can only be read. `number` names the table."""
+
+    number: int
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unview:
+    """The worker of table `number` is gone."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kick:
+    """End the transfer or session that has this number in the table of who is on."""
+
+    number: int
+
+
 FromSupervisor: TypeAlias = (
-    Start | Adopt | Unadopt | Link | Share | Unshare | Reopened | Drain | Reply | Facts | Ban | Tell | Release
+    Start
+    | Adopt
+    | Unadopt
+    | Link
+    | Share
+    | Unshare
+    | Reopened
+    | Drain
+    | Reply
+    | Facts
+    | Ban
+    | Tell
+    | View
+    | Unview
+    | Kick
+    | Release
 )
 FromChild: TypeAlias = Ready | Request | Query | Offence
 Message: TypeAlias = FromSupervisor | FromChild
@@ -185,6 +225,8 @@ _FIXED: dict[type, tuple[bytes, struct.Struct]] = {
     Share: (b"T", struct.Struct("!IB")),
     Unshare: (b"X", struct.Struct("!IB")),
     Reopened: (b"O", struct.Struct("")),
+    Unview: (b"W", struct.Struct("!I")),
+    Kick: (b"K", struct.Struct("!Q")),
     Drain: (b"D", struct.Struct("!I")),
     Reply: (b"R", struct.Struct("!Ii")),
     Ready: (b"r", struct.Struct("!IBH")),
@@ -210,6 +252,8 @@ def pack(message: Message) -> bytes:
         return b"E" + message.event
     if isinstance(message, Link):
         return b"L" + _NUMBER.pack(message.slot) + message.name.encode("ascii")
+    if isinstance(message, View):
+        return b"V" + _NUMBER.pack(message.number) + message.name.encode("ascii")
     if isinstance(message, Offence | Ban):
         kind = b"b" if isinstance(message, Offence) else b"B"
         return kind + _NUMBER.pack(message.seconds) + message.client.encode("ascii")
@@ -249,11 +293,19 @@ def _client(body: bytes) -> tuple[int, str]:
     return _NUMBER.unpack_from(body)[0], text
 
 
-def _link(body: bytes) -> Link:
+def _named(body: bytes) -> tuple[int, str]:
     name = body[_NUMBER.size :].decode("latin-1")
     if len(body) < _NUMBER.size or len(name) > NAME_MAX or not name.isascii() or not (name or " ").isprintable():
         raise WireError("a link to nobody")
-    return Link(_NUMBER.unpack_from(body)[0], name)
+    return _NUMBER.unpack_from(body)[0], name
+
+
+def _link(body: bytes) -> Link:
+    return Link(*_named(body))
+
+
+def _view(body: bytes) -> View:
+    return View(*_named(body))
 
 
 def _release(body: bytes) -> Release:
@@ -272,4 +324,4 @@ def _start(body: bytes) -> Start:
         raise WireError(f"bad start message: {error}") from error
 
 
-_BY_NAME: dict[bytes, Callable[[bytes], Message]] = {b"S": _start, b"F": Facts, b"L": _link, b"E": Tell}
+_BY_NAME: dict[bytes, Callable[[bytes], Message]] = {b"S": _start, b"F": Facts, b"L": _link, b"V": _view, b"E": Tell}

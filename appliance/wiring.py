@@ -184,7 +184,7 @@ def _status(settings: Settings, host: Host) -> Service:
         host,
         ("status", "appliance-status", "run_dir"),
         main="appliance.observe.control:prepare",
-        listen=(Listen("unix", f"{settings.run_dir}/status.sock", 0),),
+        listen=tuple(Listen("unix", f"{settings.run_dir}/{name}.sock", 0) for name in ("status", "who")),
         jail=f"{settings.run_dir}/empty",
         nofile=256,
         settings={"log": settings.observe.log},

@@ -71,7 +71,7 @@ PURE = (
     "supervise.bans", "ftp.bans", "ftp.rates", "ftp.seats", "ftp.listing", "custody.wire", "custody.ledger",
     "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",
     "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
-    "tftp.neighbours", "observe.events", "observe.tally", "observe.text", "tftp.rates", "ftp.validity",
+    "tftp.neighbours", "observe.events", "observe.live", "observe.tally", "observe.text", "tftp.rates", "ftp.validity",
     "release.verdict", "release.names", "ftp.xferlog", "ftp.terms", "board.stages", "board.story", "board.diagnosis",
     "board.guard", "board.rows", "board.live",
     "settings.boot", "settings.dhcp", "dhcp.dnsmasq", "dhcp.discover",

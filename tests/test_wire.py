@@ -10,10 +10,15 @@ from appliance import wire
 from appliance.errors import WireError
 
 u16, u32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
+NAME = st.text("abcdefghijklmnopqrstuvwxyz.-0123456789", max_size=64)
 FROM_SUPERVISOR = st.one_of(
     st.builds(wire.Adopt, u16),
     st.builds(wire.Unadopt, u16),
-    st.builds(wire.Link, u32),
+    st.builds(wire.Link, u32, NAME),
+    st.builds(wire.View, u32, NAME),
+    st.builds(wire.Unview, u32),
+    st.builds(wire.Kick, st.integers(0, (1 << 64) - 1)),
+    st.builds(wire.Tell, st.binary()),
     st.builds(wire.Drain, u32),
     st.builds(wire.Reply, u32, st.integers(0, 200)),
     st.builds(wire.Facts, st.binary()),
@@ -41,6 +46,13 @@ FROM_CHILD = st.one_of(
 @given(FROM_SUPERVISOR)
 def test_a_message_of_the_supervisor_comes_back_as_it_went(message: wire.Message) -> None:
     assert wire.parse(wire.pack(message), from_child=False) == message
+
+
+@pytest.mark.parametrize("body", [b"", b"\0\0\0", b"\0\0\0\1" + b"x" * 65, b"\0\0\0\1a\n", b"\0\0\0\1\xff"])
+@pytest.mark.parametrize("kind", [b"L", b"V"])
+def test_a_link_or_a_view_of_nobody_is_refused(kind: bytes, body: bytes) -> None:
+    with pytest.raises(wire.WireError):
+        wire.parse(kind + body, from_child=False)
 
 
 @given(FROM_CHILD)

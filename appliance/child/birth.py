@@ -91,6 +91,8 @@ def _context(start: wire.Start, fds: list[int], channel: Channel) -> Context:
             os.close(descriptor)
         elif kind == "pins":
             context.pins = Pins(float(start.settings["pin"]), shares.seal(descriptor))
+        elif kind == "live":
+            context.live = shares.own_live(descriptor)
             os.close(descriptor)
     return context
 

@@ -13,6 +13,7 @@ from appliance import wire
 from appliance.errors import WireError
 from appliance.observe import shares
 from appliance.observe.emitter import Emitter
+from appliance.observe.live import Live
 from appliance.observe.tables import Counters
 from appliance.observe.tally import Tally
 from appliance.published.pins import Pins
@@ -60,8 +61,8 @@ class Context:
 
     ``listeners`` are ready-bound, non-blocking sockets of this worker. ``links`` are SOCK_SEQPACKET channels to peer
     services by name (an FTP worker has ``custody`` when uploads are on; in the custodian new ones arrive as Link
-    messages). ``tally`` counts what each client was given, here and by the siblings; ``pins`` tell which release each
-    began with, None where nothing published is served. ``root`` is the working directory
+    messages). ``tally`` counts what each client was given, here and by the siblings; ``live`` shows who is on; ``pins``
+    tell which release each began with, None where nothing published is served. ``root`` is the working directory
     of the jail as seen from inside: always use paths relative to it.
     """
 
@@ -75,6 +76,7 @@ class Context:
     documents: dict[str, int] = field(default_factory=dict)  # of the settings reader; "record" of workers
     tally: Tally = field(default_factory=Tally)
     pins: Pins | None = None
+    live: Live = field(default_factory=Live)
 
     def emitter(self) -> Emitter:
         """What tells the events service, if there is one; `Emitter.attach` is for the Link that replaces its link."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from appliance.errors import ApplianceError
 
 _LARGEST = 1 << 20
+_LARGEST_WHO = 256 << 20  # 64 workers of each service with full tables
 
 
 class NotRunning(ApplianceError):
@@ -52,13 +55,28 @@ def connect(run_dir: str, name: str, kind: socket.SocketKind, timeout: float) ->
 
 def status(run_dir: str, timeout: float) -> bytes:
     """The status document as the supervisor wrote it. Raises NotRunning or NoAnswer."""
+    return _document(run_dir, "status.sock", timeout, _LARGEST)
+
+
+def who(run_dir: str, timeout: float) -> dict[str, Any]:
+    """Who is on, as docs/STATUS.md describes it. Raises NotRunning or NoAnswer."""
+    text = _document(run_dir, "who.sock", timeout, _LARGEST_WHO)
+    try:
+        found: dict[str, Any] = json.loads(text)
+        found["live"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoAnswer(f"{run_dir}/who.sock answers something that is not who is on") from error
+    return found
+
+
+def _document(run_dir: str, name: str, timeout: float, largest: int) -> bytes:
     deadline = time.monotonic() + timeout
     text = bytearray()
-    with connect(run_dir, "status.sock", socket.SOCK_STREAM, timeout) as sock:
-        while data := _receive(sock, deadline, f"no answer from {run_dir}/status.sock within {timeout:g} s"):
+    with connect(run_dir, name, socket.SOCK_STREAM, timeout) as sock:
+        while data := _receive(sock, deadline, f"no answer from {run_dir}/{name} within {timeout:g} s"):
             text += data
-            if len(text) > _LARGEST:
-                raise NoAnswer(f"the answer of {run_dir}/status.sock has no end")
+            if len(text) > largest:
+                raise NoAnswer(f"the answer of {run_dir}/{name} has no end")
     return bytes(text)
 
 

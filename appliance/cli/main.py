@@ -11,7 +11,24 @@ from collections.abc import Sequence
 
 import typer
 
-from appliance.cli import act, ban, boot, check, config, exchange, incoming, run, status, tftp, tls, version
+from appliance.cli import (
+    act,
+    ban,
+    boot,
+    check,
+    config,
+    exchange,
+    incoming,
+    kick,
+    log,
+    run,
+    status,
+    tftp,
+    tls,
+    top,
+    version,
+    who,
+)
 from appliance.cli.output import remark
 from appliance.errors import ApplianceError, ConfigError, ExitCode
 
@@ -29,6 +46,10 @@ _VERBS = (
     (run.run, "serve in the foreground until SIGTERM or Ctrl-C"),
     (check.check, "find everything that is wrong with a configuration"),
     (status.status, "what runs, how confined, what is wrong; --wait for a start"),
+    (who.who, "who is on with what, how far, how fast"),
+    (top.top, "the same, live: sort, filter, kick"),
+    (kick.kick, "end transfers or sessions"),
+    (log.log, "what happened: transfers, refusals, uploads, restarts"),
     (act.reload, "make a running appliance read its configuration again"),
     (act.drain, "end it gently: running transfers finish"),
     (act.stop, "end it at once"),

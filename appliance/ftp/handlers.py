@@ -106,6 +106,7 @@ class Handler(Summing, Secured):
             self.respond(uploads.AWAY)
         else:  # it starts when the custodian has granted it
             self.transfer = uploads.Upload(self, path, custodian, declared)
+            self.house.present.begun.add(self)
 
     def _list(self, verb: str, whole: str, place: Place, typed: str) -> None:
         """LIST, NLST, MLSD, and STAT of a path. The drop box is always empty to see."""

@@ -12,6 +12,7 @@ from appliance.ftp.bans import REFUSAL, Bans
 from appliance.ftp.checksums import Checksums
 from appliance.ftp.loop import Loop
 from appliance.ftp.pool import Pool
+from appliance.ftp.present import Present
 from appliance.ftp.rates import Rates
 from appliance.ftp.record import Record
 from appliance.ftp.seats import Seats
@@ -60,6 +61,7 @@ class House:
     ask_ban: Callable[[str], None]
     record: Record
     emitter: Emitter
+    present: Present
     published: Published = field(default_factory=Published)
     custodian: Custodian | None = None
     rates: Rates | None = None  # None: nothing is limited, and nothing is counted
@@ -124,6 +126,13 @@ class House:
         if self.quiet:
             self.log.warning("and more like these", lines=self.quiet)
         self.quiet = self.loud = 0
+
+    def kick(self, row: int) -> None:
+        """The administrator ends the session of this row; one that has ended meanwhile is no error."""
+        for session in [session for session in self.sessions if session.row == row]:
+            session.respond("421 The operator has ended this session.")
+            session.flush()
+            session.finish("kicked by the operator")
 
     def crashed(self, client: str) -> None:
         """Count and log the exception that is being handled."""

@@ -73,6 +73,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self.bucket = None if house.rates is None else house.rates.session(house.now)
         self.layers = house.published.current  # what of all that is published this client sees
         self.files = self.bytes = 0
+        self.row = 0  # in the table of who is on
         self.reason = ""
         self._declared = 0
         self._nonsense = 0
@@ -89,6 +90,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self._available_facts, self._current_facts = list(listing.FACTS), list(listing.DEFAULT_FACTS)
         if not self._closed:
             house.sessions.add(self)
+            house.present.begun.add(self)
             house.counters.set("active", len(house.sessions))
 
     @property
@@ -346,6 +348,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self._drop_source()
         house = self.house
         house.sessions.discard(self)
+        house.present.gone(self)
         house.counters.set("active", len(house.sessions))
         house.dirty.discard(self)
         house.ready.discard(self)
@@ -391,6 +394,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     def begin(self, transfer: Transfer) -> None:
         """Start a transfer; the next commands wait for its end."""
         self.transfer = transfer
+        self.house.present.begun.add(self)
         transfer.start()
 
     def abort(self) -> None:

@@ -20,6 +20,7 @@ from appliance.ftp.door import Door
 from appliance.ftp.house import House
 from appliance.ftp.loop import READ, Loop, silence
 from appliance.ftp.pool import Pool
+from appliance.ftp.present import Present
 from appliance.ftp.rates import Rates
 from appliance.ftp.record import Record
 from appliance.ftp.seats import Seats
@@ -115,6 +116,7 @@ class Worker:
         self._counters.tick()
         house.second()
         house.sites.renderings.sweep()
+        house.present.look(house.now)
         for door in self._all_doors():
             door.open()
         for session in [session for session in house.sessions if session.look_at <= house.now]:
@@ -161,10 +163,8 @@ class Worker:
         elif isinstance(message, wire.Unadopt):
             for door in self._adopted.pop(message.slot, []):
                 door.close()
-        elif isinstance(message, wire.Link) and message.name == "events" and fds:
-            house.emitter.attach(socket.socket(fileno=fds.pop(0)))
-        elif isinstance(message, wire.Link) and house.custodian is not None and fds:
-            house.custodian.attach(socket.socket(fileno=fds.pop(0)))
+        elif isinstance(message, wire.Link):
+            self._linked(message.name, fds)
         elif isinstance(message, wire.Reopened) and fds:
             house.record.replace(fds.pop(0))
         elif isinstance(message, wire.Ban | wire.Release):
@@ -172,6 +172,8 @@ class Worker:
         elif isinstance(message, wire.Share | wire.Unshare):
             taken, fds = fds, []
             self._context.sibling(message, taken)
+        elif isinstance(message, wire.Kick):
+            house.kick(message.number)
         elif isinstance(message, wire.Drain):
             self._drain(message.milliseconds)
         for fd in fds:
@@ -182,6 +184,13 @@ class Worker:
             self._house.told_ban(message.client, message.seconds)
         else:
             self._house.published.take(message.number, message.id, message.overlay)
+
+    def _linked(self, name: str, fds: list[int]) -> None:
+        house = self._house
+        if name == "events" and fds:
+            house.emitter.attach(socket.socket(fileno=fds.pop(0)))
+        elif house.custodian is not None and fds:
+            house.custodian.attach(socket.socket(fileno=fds.pop(0)))
 
     def _drain(self, milliseconds: int) -> None:
         house = self._house
@@ -257,7 +266,7 @@ def _house(context: Context) -> House:
         counters.add("log_dropped")
         house.complain("xferlog line lost", "-", reason)
 
-    pool = Pool()
+    pool, emitter = Pool(), context.emitter()
     house = House(
         settings=settings,
         loop=Loop(),
@@ -279,7 +288,8 @@ def _house(context: Context) -> House:
         tls=_tls(context, settings, log),
         published=Published(context.pins),
         record=Record(context.documents.get("record", -1), lost),
-        emitter=context.emitter(),
+        emitter=emitter,
+        present=Present(context.live, emitter),
     )
     house.published.born(context.settings.get("release"))
     if settings.incoming.enabled:

@@ -1,4 +1,4 @@
-"""The status child: answers `status.sock` with the facts. It parses nothing, and holds no right to act.
+"""The status child: answers `status.sock` with the facts, `who.sock` with who is on. Parses nothing, may not act.
 
 A client connects and reads one JSON document until end of file; whatever it sends is never read. Connections that do
 not take their answer are dropped, oldest first.
@@ -6,6 +6,7 @@ not take their answer are dropped, oldest first.
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import socket
@@ -14,8 +15,10 @@ from collections import OrderedDict
 
 from appliance import wire
 from appliance.child.context import Context
+from appliance.observe import live, shares
 from appliance.observe.log import Log
 
+WHO = "who.sock"
 _MOST = 128
 _PATIENCE_S = 10.0
 
@@ -23,8 +26,8 @@ _PATIENCE_S = 10.0
 class _Client:
     """One connection: waiting for the facts, then being sent them."""
 
-    def __init__(self, sock: socket.socket, now: float) -> None:
-        self.sock = sock
+    def __init__(self, sock: socket.socket, now: float, *, facts: bool) -> None:
+        self.sock, self.facts = sock, facts
         self.deadline = now + _PATIENCE_S
         self.left: memoryview | None = None
 
@@ -39,6 +42,7 @@ class StatusChild:
         self._clients: OrderedDict[int, _Client] = OrderedDict()
         self._asked = False
         self._running = True
+        self._tables: dict[int, tuple[str, memoryview]] = {}
 
     def run(self) -> None:
         """Serve until drained or the supervisor is gone."""
@@ -77,26 +81,45 @@ class StatusChild:
             sock.setblocking(False)
             if len(self._clients) >= _MOST:
                 self._drop(next(iter(self._clients.values())))
-            self._clients[sock.fileno()] = _Client(sock, time.monotonic())
-        if not self._asked:
+            facts = not _named(listener, WHO)
+            client = self._clients[sock.fileno()] = _Client(sock, time.monotonic(), facts=facts)
+            if not facts:
+                self._answer(client, self._who())
+        if not self._asked and any(client.facts and client.left is None for client in self._clients.values()):
             self._context.channel.send(wire.Query())
             self._asked = True
+
+    def _answer(self, client: _Client, text: bytes) -> None:
+        client.left = memoryview(text)
+        self._selector.register(client.sock, selectors.EVENT_WRITE, client)
+
+    def _who(self) -> bytes:
+        """Who is on, as JSON, the longest first."""
+        now_ms = time.time_ns() // 1_000_000
+        found = [live.plain(row, source, now_ms) for source, table in self._tables.values() for row in live.rows(table)]
+        found.sort(key=lambda one: -one["seconds"])
+        return json.dumps({"time": now_ms / 1000, "live": found}).encode()
 
     def _from_supervisor(self) -> None:
         received = self._context.channel.receive()
         if received is None:
             return
         message, fds = received
-        for descriptor in fds:
-            os.close(descriptor)
+        try:
+            if isinstance(message, wire.View) and fds:
+                self._tables[message.number] = (message.name, shares.look_live(fds[0]))
+        finally:
+            for descriptor in fds:
+                os.close(descriptor)
         if isinstance(message, wire.Drain):
             self._running = False
+        elif isinstance(message, wire.Unview):
+            self._tables.pop(message.number, None)
         elif isinstance(message, wire.Facts):
             self._asked = False
             for client in list(self._clients.values()):
                 if client.left is None:
-                    client.left = memoryview(message.text)
-                    self._selector.register(client.sock, selectors.EVENT_WRITE, client)
+                    self._answer(client, message.text)
 
     def _send(self, client: _Client) -> None:
         assert client.left is not None
@@ -125,6 +148,10 @@ class StatusChild:
             if oldest.deadline > now:
                 return
             self._drop(oldest)
+
+
+def _named(listener: socket.socket, name: str) -> bool:
+    return str(listener.getsockname()).rpartition("/")[2] == name
 
 
 def prepare(context: Context) -> StatusChild:

@@ -11,6 +11,7 @@ import fcntl
 import mmap
 import os
 
+from appliance.observe import live
 from appliance.observe.tables import SEALS
 from appliance.observe.tally import SALT_AT, SALT_SIZE, SIZE, Tally
 
@@ -42,6 +43,25 @@ def seal(descriptor: int) -> memoryview:
     table = memoryview(mmap.mmap(descriptor, SIZE)).cast("Q")
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
     return table
+
+
+def blank(name: str) -> int:
+    """Make the file for who is on at one worker; returns its descriptor. Raises OSError."""
+    descriptor = os.memfd_create(f"appliance-live-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, live.SIZE)
+    return descriptor
+
+
+def own_live(descriptor: int) -> live.Live:
+    """The table of who is on that its worker publishes in `descriptor`, which is sealed then. Raises OSError."""
+    table = memoryview(mmap.mmap(descriptor, live.SIZE))
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
+    return live.Live(table, int.from_bytes(os.urandom(3)) + 1)
+
+
+def look_live(descriptor: int) -> memoryview:
+    """That of a worker, for reading. Raises OSError or ValueError for anything that is none."""
+    return memoryview(mmap.mmap(descriptor, live.SIZE, prot=mmap.PROT_READ))
 
 
 def sealed(descriptor: int) -> bool:

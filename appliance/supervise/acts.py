@@ -12,7 +12,9 @@ import struct
 from collections.abc import Callable
 
 WORDS = (b"reload", b"drain", b"stop", b"release")
-_BAN = re.compile(rb"unban [0-9a-f.:/]{1,64}|ban [0-9a-f.:/]{1,64} [0-9]{1,9}")
+_FORMS = re.compile(
+    rb"unban [0-9a-f.:/]{1,64}|ban [0-9a-f.:/]{1,64} [0-9]{1,9}|kick (?:tftp|ftp)\.[0-9]{1,2} [0-9]{1,18}"
+)
 _MOST = 16
 
 
@@ -55,7 +57,7 @@ class Acts:
             word = b""
         if not word:
             self._close(asker)
-        elif word in WORDS or _BAN.fullmatch(word):
+        elif word in WORDS or _FORMS.fullmatch(word):
             self._act(word, asker)
         else:
             asker.end(False, "unknown word")

@@ -11,8 +11,8 @@ from pathlib import Path
 from appliance.errors import StartError
 
 LOCK, STATUS, ACT, EMPTY = "lock", "status.sock", "act.sock", "empty"
-EVENTS = "events.sock"
-SOCKETS = (STATUS, EVENTS)  # of services; no other name is made in run_dir for one
+EVENTS, WHO = "events.sock", "who.sock"
+SOCKETS = (STATUS, WHO, EVENTS)  # of services; no other name is made in run_dir for one
 
 
 def make(path: str, mode: int = 0o755) -> None:

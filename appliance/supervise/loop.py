@@ -18,6 +18,7 @@ from appliance.supervise import folders, listeners
 from appliance.supervise.acts import Acts, Asker
 from appliance.supervise.banning import RIGHT as BAN
 from appliance.supervise.banning import Banning
+from appliance.supervise.gallery import Gallery
 from appliance.supervise.group import Bound, Group
 from appliance.supervise.links import Links
 from appliance.supervise.notify import Notify
@@ -71,6 +72,7 @@ class Supervisor:
         self._tables = Tables()
         self._privileged = Privileged(self.selector, self._generations)
         self.bans = Banning(log, self._slots, self.tell)
+        self._gallery = Gallery(self._generations)
         self._records = Records()
         self.releases = Releases(wiring.state_dir, log, self._slots, self.tell)
         self.snapshot = Snapshot(self)
@@ -189,6 +191,7 @@ class Supervisor:
                 self.notify.send("WATCHDOG=1")
 
     def _look(self, now: float) -> None:
+        self._gallery.repair()
         self._tables.repair()  # once more for a worker that did not take what it was shown
         for slot in self._slots():
             if slot.stands_still(now, HANG_S):
@@ -308,7 +311,7 @@ class Supervisor:
 
     def tables_for(self, slot: WorkerSlot) -> list[tuple[str, int]]:
         """The tables that a worker which starts shows to its siblings."""
-        return self._tables.fresh(slot)
+        return [*self._tables.fresh(slot), *(("live", table) for table in self._gallery.fresh(slot))]
 
     def record_for(self, slot: WorkerSlot) -> list[int]:
         """The record file that its workers append to."""
@@ -339,6 +342,7 @@ class Supervisor:
         if event is Event.READY:
             self.bans.greet(slot)
         self._tables.repair()
+        self._gallery.repair()
         if self.reload is not None:
             self.reload.slot_changed(slot)
         self.old = [group for group in self.old if not group.gone]
@@ -372,6 +376,9 @@ class Supervisor:
         if word == b"release":
             self.releases.asked(self.wiring.services, asker)
             return
+        if asker is not None and word.startswith(b"kick "):
+            self._kick(word.decode("ascii").split(" "), asker)
+            return
         if word == b"reload":
             if self.state is not Run.SERVING:
                 self._read_again.append(asker)
@@ -385,6 +392,16 @@ class Supervisor:
             asker.end(
                 True, "draining: new clients are refused, running transfers finish" if word == b"drain" else "stopping"
             )
+
+    def _kick(self, words: list[str], asker: Asker) -> None:
+        service, _dot, index = words[1].partition(".")
+        told = [
+            slot.send(wire.Kick(int(words[2])))
+            for slot in self._slots()
+            if (slot.service.name, str(slot.index)) == (service, index) and slot.state in (Slot.SERVING, Slot.RETIRING)
+        ]
+        self.log.info("kick", worker=words[1], number=int(words[2]), told=len(told))
+        asker.end(any(told), "told its worker" if any(told) else f"there is no worker {words[1]}")
 
     def reload_over(self) -> None:
         """The reload is done or refused."""

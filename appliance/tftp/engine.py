@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from appliance.observe import events
+from appliance.observe.live import Live
 from appliance.observe.tables import Counters
 from appliance.observe.tally import Tally
 from appliance.published.view import Published
@@ -24,6 +25,7 @@ from appliance.tftp.custodian import Custodian
 from appliance.tftp.journal import Journal
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.ports import Port, Ports
+from appliance.tftp.present import Present
 from appliance.tftp.rates import Pacer
 from appliance.tftp.receiving import Write
 from appliance.tftp.reception import REPLACED, Reception
@@ -46,6 +48,7 @@ _DONE = Done()
 _NOBODY = {NO_ANSWER, GONE, _EVICTED.outcome, REPLACED.outcome}
 _BUSY = "Server is busy, try again"
 _BROKEN = ("Internal error", "crash")
+_KICKED = ("Ended by the operator", "kicked by the operator")
 _STOPPING = ("Server is stopping", "stopped")
 
 
@@ -63,13 +66,15 @@ class Engine:
         counters: Counters,
         tally: Tally | None = None,
         published: Published | None = None,
+        live: Live | None = None,
     ) -> None:
         """`memory`: bytes for read-ahead and cache. `unseen_per_second`: this worker's share of the service's limit.
 
         `near`: clients there are never asked for a permit. `tally`: what the siblings have given out, if there are any.
-        `published`: what is published, if anything is.
+        `published`: what is published, if anything is. `live`: where it is shown who is on.
         """
         self._counters, self._journal, self._emitter = counters, journal, journal.emitter
+        self._present = Present(live or Live(), journal.emitter)
         self.published = published or Published()
         self._listeners: list[socket.socket] = []
         self._single_port = settings.single_port
@@ -99,6 +104,7 @@ class Engine:
             counters=counters,
             hold=self._hold,
             release=self._release_socket,
+            gone=self._present.gone,
             changed=self._count,
         )
         self._reception = Reception(
@@ -182,6 +188,12 @@ class Engine:
         """Uploads go through the custodian behind this link from now on."""
         self._custodian.attach(link)
 
+    def kick(self, number: int) -> None:
+        """The administrator ends the transfer of this number; one that is over meanwhile is no error."""
+        for transfer in [one for one in self._transfers.values() if one.number == number]:
+            self._abort(transfer, *_KICKED)
+        self._uploads.kick(number, *_KICKED)
+
     def leave(self) -> None:
         """`run` returns after this turn."""
         self._drained_by = 0.0
@@ -198,6 +210,7 @@ class Engine:
             self._tick_at = now + _TICK_S
             self._counters.tick()
             self._custodian.flush()
+            self._present.look(self._transfers, self._uploads.running, now)
         transfers = self._transfers
         for descriptor, _events in ready:
             transfer = transfers.get(descriptor)
@@ -292,6 +305,8 @@ class Engine:
         """End a transfer, for whatever reason: the one place where its resources go."""
         now = time.monotonic()
         transfer.over = how
+        if transfer.number:
+            self._present.gone(transfer)
         descriptor = transfer.sock.fileno()
         del self._transfers[descriptor]
         self._half_open.pop(transfer, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from appliance.custody import wire
@@ -54,15 +54,17 @@ class Uploads:
         hold: Callable[[Call, socket.socket, Port | None, Callable[[float], None]], None],
         release: Callable[[Call, socket.socket, Port | None], None],
         changed: Callable[[], None],
+        gone: Callable[[Write], None],
     ) -> None:
         """`per_client`: half-open writes of one client. `changed`: `active` is another.
 
-        `hold` has the loop call back for what comes to a write's socket, `release` takes socket and port back.
+        `hold` has the loop call back for what comes to a write's socket, `release` takes socket and port back; `gone`
+        hears of the end of one that was shown.
         """
         self._custodian, self._admission, self._supply = custodian, admission, supply
         self._per_client, self._give_up_s = per_client, give_up_s
         self._journal, self._counters = journal, counters
-        self._hold, self._release, self._changed = hold, release, changed
+        self._hold, self._release, self._changed, self._gone = hold, release, changed, gone
         self._half_open: dict[Write, None] = {}  # in the order they came
         self._running: dict[Write, None] = {}
         self._lingering: dict[Write, None] = {}
@@ -71,6 +73,16 @@ class Uploads:
         self._timers: list[tuple[float, int, Write]] = []
         self._sequence = 0
         self.due = _NEVER  # when `ring` has something to do; an attribute, because every turn of the loop looks
+
+    @property
+    def running(self) -> Iterable[Write]:
+        """Writes whose client has sent data."""
+        return self._running
+
+    def kick(self, number: int, text: str, outcome: str) -> None:
+        """The administrator ends the write of this number."""
+        for write in [one for one in self._running if one.number == number]:
+            self._guarded(write, partial(_abort, write, text, outcome), time.monotonic())
 
     @property
     def active(self) -> int:
@@ -241,6 +253,8 @@ class Uploads:
             self._record(write, how, now)
 
     def _let_go(self, write: Write) -> None:
+        if write.number:
+            self._gone(write)
         if write in self._running:
             del self._running[write]
             self._admission.end(write.call.client, confirmed=True, quota=write.call.quota)

@@ -64,6 +64,8 @@ class TftpWorker:
         elif isinstance(message, wire.Unadopt):
             for listener in self._adopted.pop(message.slot, []):
                 self._engine.unlisten(listener)
+        elif isinstance(message, wire.Kick):
+            self._engine.kick(message.number)
         elif isinstance(message, wire.Drain):
             self._engine.drain(message.milliseconds / 1000)
 
@@ -93,6 +95,7 @@ def prepare(context: Context) -> TftpWorker:
         counters=context.counters,
         tally=context.tally,
         published=Published(context.pins),
+        live=context.live,
     )
     engine.published.born(context.settings.get("release"))
     return TftpWorker(context, engine, emitter)

@@ -26,7 +26,7 @@ test-all: test ## test, and the cases of QEMU that take longest
 check: $(VENV)/dev.stamp lint ## format, lint, types, layers and the fast tests, under a minute
 	@$(BIN)/python -m pytest -q -x -m 'not slow and not root and not exhaustive'
 
-fuzz: $(VENV)/dev.stamp ## TFTP: a million mutated datagrams and long walks, some minutes; FUZZ="--seed 7 --datagrams 50000"
+fuzz: $(VENV)/dev.stamp ## a million mutated TFTP datagrams and 100,000 FTP sessions, some minutes; FUZZ="--seed 7 --datagrams 50000"
 	@$(BIN)/python -m tests.fuzz $(FUZZ)
 
 deb: $(VENV)/run.stamp ## build/appliance_*.deb for Debian 12 and 13, the same bytes each time

@@ -20,6 +20,7 @@ Supervisor to child                          child to supervisor
   V  view: the table of who is on at a worker, to be read (its number, name of the worker)
   W  unview: that worker is gone
   K  kick: end a transfer or session
+  N  address: of a name                         n  resolved: the address of a name, 0.0.0.0 for none
 """
 
 from __future__ import annotations
@@ -198,6 +199,22 @@ class Kick:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The resolver has looked a name up: an IPv4 address, or 0.0.0.0 when that failed."""
+
+    address: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The IPv4 address that a name of the configuration has from now on."""
+
+    address: str
+    name: str
+
+
 FromSupervisor: TypeAlias = (
     Start
     | Adopt
@@ -215,8 +232,9 @@ FromSupervisor: TypeAlias = (
     | Unview
     | Kick
     | Release
+    | Address
 )
-FromChild: TypeAlias = Ready | Request | Query | Offence
+FromChild: TypeAlias = Ready | Request | Query | Offence | Resolved
 Message: TypeAlias = FromSupervisor | FromChild
 
 _FIXED: dict[type, tuple[bytes, struct.Struct]] = {
@@ -239,6 +257,8 @@ CLIENT_MAX = 64  # bytes of a client's key: an address or a /64
 NAME_MAX = 64  # bytes of the name of a worker
 _NUMBER = struct.Struct("!I")  # seconds, or a slot
 _NUMBERS = struct.Struct("!II")
+HOST_NAME_MAX = 253  # of a DNS name, RFC 1035 section 2.3.4
+_IPV4 = struct.Struct("!4B")
 
 
 def pack(message: Message) -> bytes:
@@ -259,6 +279,9 @@ def pack(message: Message) -> bytes:
         return kind + _NUMBER.pack(message.seconds) + message.client.encode("ascii")
     if isinstance(message, Release):
         return b"P" + _NUMBERS.pack(message.number, message.overlay) + message.id.encode("ascii")
+    if isinstance(message, Resolved | Address):
+        kind = b"n" if isinstance(message, Resolved) else b"N"
+        return kind + _IPV4.pack(*map(int, message.address.split("."))) + message.name.encode("ascii")
     kind, form = _FIXED[type(message)]
     return kind + form.pack(*(getattr(message, name) for name in type(message).__slots__))
 
@@ -276,6 +299,8 @@ def parse(datagram: bytes, *, from_child: bool) -> Message:
         return Offence(*_client(body)) if from_child else Ban(*_client(body))
     if kind == b"P" and not from_child:
         return _release(body)
+    if kind in (b"n", b"N") and (kind == b"n") == from_child:
+        return Resolved(*_name(body)) if from_child else Address(*_name(body))
     if from_child or kind not in _BY_NAME:
         raise WireError(f"unknown message {kind!r}")
     return _BY_NAME[kind](body)
@@ -314,6 +339,13 @@ def _release(body: bytes) -> Release:
         raise WireError("a release without a name")
     number, overlay = _NUMBERS.unpack_from(body)
     return Release(number, overlay, text)
+
+
+def _name(body: bytes) -> tuple[str, str]:
+    text = body[_IPV4.size :].decode("latin-1")
+    if not 0 < len(text) <= HOST_NAME_MAX or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789-."):
+        raise WireError("an address of nothing")
+    return ".".join(map(str, _IPV4.unpack_from(body))), text
 
 
 def _start(body: bytes) -> Start:

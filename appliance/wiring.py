@@ -8,7 +8,7 @@ from typing import Any
 
 from appliance.errors import ConfigError, Problem
 from appliance.settings import box
-from appliance.settings.ftp import FtpSettings
+from appliance.settings.ftp import FtpSettings, certificates
 from appliance.settings.main import Settings
 from appliance.settings.plain import encode
 from appliance.settings.tftp import TftpSettings
@@ -21,6 +21,7 @@ FIXED_UIDS = {
     "appliance-status": 64613,
     "appliance-events": 64620,
     "appliance-dhcp": 64626,
+    "appliance-resolve": 64628,
     "appliance-scan": 64614,  # no service: the program that `appliance incoming` has look at an upload
 }
 _RECORD_MAX = 1 << 30  # bytes that a record file may have at least, where RLIMIT_FSIZE counts
@@ -55,6 +56,8 @@ def services(settings: Settings, host: Host) -> list[Service]:
         found.append(_ftp(settings, host))
     if settings.boot.dhcp != "off":
         found.append(_dhcp(settings, host))
+    if settings.ftp.enabled and public_names(settings.ftp):
+        found.append(_resolver(settings, host))
     return found
 
 
@@ -109,6 +112,7 @@ def _ftp(settings: Settings, host: Host) -> Service:
                 *ftp.listen,
                 *(one for site in ftp.sites for one in site.listen),
                 *(ftp.tls.implicit_listen if secure else ()),
+                *(one for site in ftp.sites for one in site.implicit_listen if secure),
             ),
         ),
         jail=ftp.root,
@@ -116,8 +120,8 @@ def _ftp(settings: Settings, host: Host) -> Service:
         nofile=4 * ftp.limits.sessions + _SPARE,
         fsize=longest if ftp.incoming.enabled and not host.log_to_file else -1,
         links=(*(("custody",) if ftp.incoming.enabled else ()), *_to_events(settings)),
-        requests=("active", "ban") if ftp.active.enabled else ("ban",),
-        files=tuple(path for path in (ftp.tls.certificate, ftp.tls.key) if path and secure),
+        requests=(*(("active",) if ftp.active.enabled else ()), "ban", *(("address",) if public_names(ftp) else ())),
+        files=tuple(path for _where, has in certificates(ftp) for path in (has.certificate, has.key) if path),
         published=settings.boot.enabled,
         settings={"ftp": encode(ftp), **_observed(settings), "workers": workers, **_pinning(settings)},
         record=record,
@@ -175,6 +179,27 @@ def _dhcp(settings: Settings, host: Host) -> Service:
             "gid": gid,
             "log": settings.observe.log,
         },
+    )
+
+
+def public_names(ftp: FtpSettings) -> tuple[str, ...]:
+    """The names in `passive_address`, each once; addresses are none."""
+    told = ftp.passive_address
+    texts = [told] if isinstance(told, str) else [item.address for item in told or ()]
+    return tuple(dict.fromkeys(text for text in texts if not text.replace(".", "").isdigit()))
+
+
+def _resolver(settings: Settings, host: Host) -> Service:
+    files = {"resolv_conf": "/etc/resolv.conf", "hosts": "/etc/hosts"}
+    return _service(
+        settings,
+        host,
+        ("resolver", "appliance-resolve", "ftp.passive_address"),
+        main="appliance.resolve.worker:prepare",
+        jail=f"{settings.run_dir}/empty",
+        nofile=256,
+        files=tuple(files.values()),
+        settings={"names": list(public_names(settings.ftp)), "log": settings.observe.log, "port": 53, **files},
     )
 
 

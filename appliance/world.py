@@ -10,7 +10,7 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from appliance.boxes import (
@@ -30,7 +30,7 @@ from appliance.confine import landlock
 from appliance.errors import Problem
 from appliance.machine import MOST, Machine, free_bytes, held_bytes, nearest, receive_buffer, try_bind
 from appliance.settings.forms import endpoint_parts, port_range_parts
-from appliance.settings.ftp import FtpSettings
+from appliance.settings.ftp import FtpSettings, FtpSite, TlsSettings, certificates
 from appliance.settings.main import Settings
 from appliance.settings.tftp import TftpSettings
 from appliance.settings.units import format_size
@@ -226,8 +226,8 @@ def ports(settings: Settings, machine: Machine) -> Findings:
             yield from _port(f"{name}.listen[{i}]", "udp" if name == "tftp" else "tcp", address, port, machine)
     for i, site in enumerate(settings.tftp.sites if settings.tftp.enabled else ()):
         yield from _port(f"tftp.sites[{i}].listen", "udp", *endpoint_parts(site.listen), machine)
-    for i, text in enumerate(settings.ftp.tls.implicit_listen if _under_tls(settings) else ()):
-        yield from _port(f"ftp.tls.implicit_listen[{i}]", "tcp", *endpoint_parts(text), machine)
+    for key, text in _implicit(settings):
+        yield from _port(key, "tcp", *endpoint_parts(text), machine)
 
 
 def _port(key: str, kind: str, address: str, port: int, machine: Machine) -> Findings:
@@ -263,8 +263,8 @@ def addresses(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001
     for name, service in _services(settings):
         for i, text in enumerate(service.listen):
             yield from _absent(f"{name}.listen[{i}]", endpoint_parts(text)[0])
-    for i, text in enumerate(settings.ftp.tls.implicit_listen if _under_tls(settings) else ()):
-        yield from _absent(f"ftp.tls.implicit_listen[{i}]", endpoint_parts(text)[0])
+    for key, text in _implicit(settings):
+        yield from _absent(key, endpoint_parts(text)[0])
 
 
 def _absent(key: str, address: str) -> Findings:
@@ -276,23 +276,31 @@ def _absent(key: str, address: str) -> Findings:
             yield caution(key, what, "ip -brief address shows those it has")
 
 
-def _under_tls(settings: Settings) -> bool:
-    return settings.ftp.enabled and settings.ftp.tls.mode != "off"
+def _implicit(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Key and address of the listeners where connections begin with TLS."""
+    ftp = settings.ftp
+    if not ftp.enabled or ftp.tls.mode == "off":
+        return
+    yield from ((f"ftp.tls.implicit_listen[{i}]", text) for i, text in enumerate(ftp.tls.implicit_listen))
+    for i, site in enumerate(ftp.sites):
+        yield from ((f"ftp.sites[{i}].implicit_listen[{j}]", text) for j, text in enumerate(site.implicit_listen))
 
 
 def certificate(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (judgements share one signature)
     """A certificate and key that the FTP workers could not use, that clients would refuse, or that others can read."""
-    tls = settings.ftp.tls
-    if not _under_tls(settings) or tls.certificate is None:  # without a path: told by the settings themselves
-        return
+    for where, tls in certificates(settings.ftp) if settings.ftp.enabled else ():
+        yield from _certificate(where, tls)
+
+
+def _certificate(where: str, tls: TlsSettings | FtpSite) -> Findings:
     from appliance.ftp import tlsfiles  # OpenSSL is only needed for this
 
     try:
-        loaded = tlsfiles.load(tls)
+        loaded = tlsfiles.load(tls, where)
     except tlsfiles.Unusable as unusable:
         yield fault(unusable.key, unusable.what, unusable.remedy)
         return
-    key, path = "ftp.tls.certificate", tls.certificate
+    key, path = f"{where}.certificate", tls.certificate
     left, renew = tlsfiles.days_left(loaded.valid), "renew it, then: appliance reload"
     if outdated := loaded.outdated():
         yield fault(key, f"{path}: {outdated}", renew if left < 0 else "set the clock, or wait")
@@ -300,7 +308,7 @@ def certificate(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG0
         yield caution(key, f"{path}: the certificate expires on {tlsfiles.day(loaded.valid.ends)}", renew)
     if readable := tlsfiles.key_is_open(tls):
         what = f"{readable} holds the private key, and every user of this machine can read or write it"
-        yield fault("ftp.tls.key" if tls.key else key, what, f"chmod o-rwx {readable}")
+        yield fault(f"{where}.key" if tls.key else key, what, f"chmod o-rwx {readable}")
 
 
 def source_port(settings: Settings, machine: Machine) -> Findings:

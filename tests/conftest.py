@@ -32,7 +32,7 @@ SLOW = (
     "not_anonymous_counts", "cli/test_incoming", "learns_from_transfers", "tftp/test_transfer", "tftp/test_receiving",
     "ftp/test_tls.py", "retention_are_swept", "custodian_before_still", "board/test_server", "board/test_browser",
     "over_the_control_connection", "test_pool",
-    "tests/qemu/", "test_dhcp_service",
+    "tests/qemu/", "test_dhcp_service", "ftp/test_kept", "resolve/test_worker", "test_fail2ban",
 )  # fmt: skip
 
 

@@ -40,6 +40,8 @@ ALLOWED: dict[str, set[str]] = {
     "tftp.worker": {"tftp", "settings", "observe", "child", "wire", "custody.wire", "published"},
     "ftp": {"ftp", "settings", "observe", "custody.wire", "published"},
     "ftp.worker": {"ftp", "settings", "observe", "child", "wire", "custody.wire", "published"},
+    "resolve": {"resolve"},
+    "resolve.worker": {"resolve", "observe", "child", "wire"},
     "custody": {"custody", "settings", "observe"},
     "custody.worker": {"custody", "settings", "observe", "child", "wire"},
     "release": {"release", "observe.log", "observe.text", "custody.marks", "custody.rules"},
@@ -73,6 +75,7 @@ PURE = (
     "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
     "tftp.neighbours", "observe.events", "observe.live", "observe.tally", "observe.text", "tftp.rates", "ftp.validity",
     "release.verdict", "release.names", "ftp.xferlog", "ftp.terms", "board.stages", "board.story", "board.diagnosis",
+    "resolve.schedule", "resolve.conf", "supervise.addresses",
     "board.guard", "board.rows", "board.live",
     "settings.boot", "settings.dhcp", "dhcp.dnsmasq", "dhcp.discover",
     "settings.forms", "settings.units", "settings.yamltext", "boot.model",
@@ -95,6 +98,7 @@ IMPURE_MODULES = {
 # third parties have one door each
 DOORS: dict[str, tuple[str, ...]] = {
     "pyftpdlib": ("ftp",),
+    "dns": ("resolve.query",),
     "yaml": ("settings.yamltext", "settings.describe"),
     "pydantic": ("settings",),
     "pydantic_core": ("settings",),

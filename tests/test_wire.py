@@ -35,8 +35,12 @@ FROM_SUPERVISOR = st.one_of(
 CLIENT = st.text("0123456789abcdef.:/", min_size=1, max_size=64)
 RELEASE = st.from_regex(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}", fullmatch=True)
 FROM_SUPERVISOR = FROM_SUPERVISOR | st.builds(wire.Ban, u32, CLIENT) | st.builds(wire.Release, u32, u32, RELEASE)
+NAME = st.text("abcxyz019-.", min_size=1, max_size=253)
+IPV4 = st.ip_addresses(v=4).map(str)
+FROM_SUPERVISOR = FROM_SUPERVISOR | st.builds(wire.Address, IPV4, NAME)
 FROM_CHILD = st.one_of(
     st.builds(wire.Offence, u32, CLIENT),
+    st.builds(wire.Resolved, IPV4, NAME),
     st.builds(wire.Ready, u32, st.integers(0, 255), u16),
     st.builds(wire.Request, u32, st.integers(0, 255), u16),
     st.just(wire.Query()),
@@ -97,3 +101,12 @@ def test_a_ban_of_something_that_is_no_client_is_refused(client: str) -> None:
 def test_a_release_has_a_name_and_nothing_else(name: str) -> None:
     with pytest.raises(WireError, match="without a name"):
         wire.parse(b"P" + bytes(8) + name.encode(), from_child=False)
+
+
+@pytest.mark.parametrize("name", [b"", b"A", b"a b", b"a\n", b"\xff", b"a" * 254])
+def test_an_address_of_what_is_no_name_is_refused(name: bytes) -> None:
+    for kind, from_child in ((b"n", True), (b"N", False)):
+        with pytest.raises(WireError):
+            wire.parse(kind + bytes(4) + name, from_child=from_child)
+    with pytest.raises(WireError):
+        wire.parse(b"N" + bytes(4) + b"a", from_child=True)

@@ -10,7 +10,7 @@ import pytest
 from appliance.confine.promises import PROMISES
 from appliance.custody.worker import MOST_UPLOADS
 from appliance.errors import ConfigError
-from appliance.settings.ftp import ActiveSettings, IncomingSettings, TlsSettings
+from appliance.settings.ftp import ActiveSettings, IncomingSettings, PassiveAddress, TlsSettings
 from appliance.settings.main import Settings
 from appliance.supervise import service
 from appliance.wiring import FIXED_UIDS, Host, identity, services
@@ -153,6 +153,20 @@ def test_tls_brings_its_listeners_and_the_files_that_a_reload_looks_at() -> None
     assert both.files == ("/etc/x.crt",)
     off = wired(replace(DEFAULTS, ftp=replace(DEFAULTS.ftp, tls=replace(tls, mode="off"))))["ftp"]
     assert (off.files, len(off.listen)) == ((), 2)
+
+
+def test_only_names_bring_a_resolver_and_workers_are_told_what_it_finds() -> None:
+    for told in (None, "192.0.2.1", (PassiveAddress(("10.0.0.0/8",), "192.0.2.1"),)):
+        plain = wired(replace(DEFAULTS, ftp=replace(DEFAULTS.ftp, passive_address=told)))
+        assert "resolver" not in plain
+        assert "address" not in plain["ftp"].requests
+    pairs = [("10.0.0.0/8", "192.0.2.1"), ("0.0.0.0/0", "a.example"), ("192.0.2.0/24", "a.example")]
+    told = tuple(PassiveAddress((network,), address) for network, address in pairs)
+    made = wired(replace(DEFAULTS, ftp=replace(DEFAULTS.ftp, passive_address=told)))
+    assert made["resolver"].settings["names"] == ["a.example"]
+    assert made["resolver"].uid == 64628
+    assert "address" in made["ftp"].requests
+    assert service.decode(json.loads(json.dumps(service.encode(list(made.values()))))) == list(made.values())
 
 
 def test_two_listeners_on_ports_that_are_picked_stay_two() -> None:

@@ -2,13 +2,7 @@
 # The real clients that the tests drive. As root they are installed; otherwise what is missing is named, and its tests skip.
 # In CI nothing may be missing.
 set -u
-needed="tftp:tftp-hpa atftp:atftp curl:curl lftp:lftp busybox:busybox tnftp:tnftp strace:strace systemd-analyze:systemd ip:iproute2 setpriv:util-linux mke2fs:e2fsprogs tmux:tmux chromium:chromium chromedriver:chromium-driver lintian:lintian man:man-db mmdebstrap:mmdebstrap systemd-nspawn:systemd-container nft:nftables logrotate:logrotate"
-# firmware and the DHCP server of the machines that the tests boot; a path is looked for as a file
-needed="$needed dnsmasq:dnsmasq-base dhcpd:isc-dhcp-server kea-dhcp4:kea-dhcp4-server
- qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm
- /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf /usr/lib/ipxe/qemu/pxe-e1000.rom:ipxe-qemu
- /usr/share/seabios/bios-256k.bin:seabios /usr/lib/u-boot/qemu_arm64/u-boot.bin:u-boot-qemu"
-here() { case "$1" in /*) [ -e "$1" ];; *) command -v "$1" >/dev/null 2>&1;; esac; }
+needed="tftp:tftp-hpa atftp:atftp curl:curl lftp:lftp busybox:busybox tnftp:tnftp strace:strace systemd-analyze:systemd ip:iproute2 setpriv:util-linux mke2fs:e2fsprogs tmux:tmux chromium:chromium chromedriver:chromium-driver lintian:lintian man:man-db mmdebstrap:mmdebstrap systemd-nspawn:systemd-container nft:nftables logrotate:logrotate fail2ban-regex:fail2ban patch:patch"
 missing=""
 for pair in $needed; do
     here "${pair%%:*}" || missing="$missing ${pair##*:}"

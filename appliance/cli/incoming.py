@@ -24,6 +24,7 @@ from appliance.observe.text import printable
 if TYPE_CHECKING:
     from appliance.release.box import Box, Opened, Upload
     from appliance.release.verdict import Verdict
+    from appliance.release.verdicts import Judged, Verdicts
     from appliance.release.work import Scanner
     from appliance.settings.ftp import FtpSettings
 
@@ -43,6 +44,7 @@ class Desk:
     ftp: FtpSettings
     root: int
     box: Box
+    verdicts: Verdicts
 
 
 @contextlib.contextmanager
@@ -54,15 +56,17 @@ def _desk(config: str | None, *, quiet: bool) -> Iterator[Desk]:
     from appliance.machine import Machine
     from appliance.release import folders
     from appliance.release.box import Box
+    from appliance.release.verdicts import Verdicts
 
     found = configuration.find(config, quiet=quiet)
-    ftp = found.load()[0].ftp
+    settings = found.load()[0]
+    ftp = settings.ftp
     keeper = boxes.identity(Machine(), "appliance-custody")
     owners = {0, os.geteuid(), *(keeper or ())[:1]}
     root = folders.root(ftp.root)
     try:
         with Box(root, ftp.incoming.path, owners) as box:
-            yield Desk(found.name, ftp, root, box)
+            yield Desk(found.name, ftp, root, box, Verdicts(settings.state_dir))
     finally:
         os.close(root)
 
@@ -74,27 +78,39 @@ def _opened(desk: Desk, name: str) -> Opened:
 
 
 @app.command(name="list", short_help="what lies in the drop box")
-def list_(*, config: Config = None, as_json: Json = False) -> None:
+def list_(
+    *,
+    scan: Annotated[
+        bool, typer.Option("--scan", help="Have the scanner look at those that it has not looked at yet.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
     r"""List the uploads that wait in the drop box, the oldest first.
 
-    When each was complete (UTC), its size, who sent it, its name. A byte of a name that is not printable ASCII is shown
-    as \xNN; the other verbs take the name as it is shown.
+    When each was complete (UTC), its size, who sent it, what the scanner of ftp.incoming.scan said (- as long as nobody
+    asked it), its name. A byte of a name that is not printable ASCII is shown as \xNN; the other verbs take the name as
+    it is shown.
 
     \b
-    Example:
+    Examples:
       appliance incoming list
+      appliance incoming list --scan --json
     """
     from appliance.release.box import MOST
 
     with _desk(config, quiet=as_json) as desk:
         uploads = sorted(desk.box.uploads(), key=lambda upload: (upload.stored, upload.name))
         cut = len(uploads) == MOST
+        known = desk.verdicts.read()
+        if scan:
+            known |= _judge_rest(desk, uploads, known)
         if as_json:
-            entries = [_entry(upload) for upload in uploads]
+            entries = [{**_entry(upload), **_known(known.get(upload.stamp))} for upload in uploads]
             output.document({"config": desk.config, "uploads": entries, "complete": not cut})
             return
         for upload in uploads:
-            output.fact(_line(upload))
+            output.fact(_line(upload, known.get(upload.stamp)))
         if not uploads:
             output.fact("nothing waits in the drop box")
         if cut:
@@ -111,7 +127,7 @@ def show(
 ) -> None:
     """Tell everything that is known of one upload, its SHA-256 included.
 
-    A verdict given here decides nothing: a release scans again, and then the copy that it makes.
+    A verdict, given now or before, decides nothing: a release scans again, and then the copy that it makes.
 
     \b
     Example:
@@ -119,9 +135,13 @@ def show(
     """
     with _desk(config, quiet=as_json) as desk, _opened(desk, name) as opened:
         upload = opened.upload
-        facts = {**_entry(upload), "sha256": opened.digest()}
+        known = desk.verdicts.read().get(upload.stamp)
         if scan:
-            facts["verdict"] = _said(_scanner(desk.ftp)(opened.fd, upload.size))
+            known = _judge(opened, _scanner(desk.ftp))
+            _keep(desk, {upload.stamp: known})
+        facts = {**_entry(upload), "sha256": opened.digest()}
+        if known is not None and known.sha256 == facts["sha256"]:
+            facts |= _known(known)
         if as_json:
             output.document({"config": desk.config, **facts})
             return
@@ -164,6 +184,8 @@ def release(
         with Place(desk.root, desk.ftp.incoming.released, parts) as place:
             outcome = work.release(desk.box, opened, place, scan, replace=replace)
             path = place.shown
+        if not outcome.released:
+            _keep(desk, {outcome.upload.stamp: _judged(outcome.sha256, outcome.verdict)})
     event = "released" if outcome.released else "held"
     facts = {**_entry(outcome.upload), "sha256": outcome.sha256, "verdict": _said(outcome.verdict)}
     _record(event, {**_entry(outcome.upload), "sha256": outcome.sha256, "to": path}, outcome.verdict)
@@ -244,6 +266,41 @@ def purge(
         output.fact(f"removed {_count(len(gone))}, {output.size(size)}")
 
 
+def _judge_rest(desk: Desk, uploads: list[Upload], known: dict[str, Judged]) -> dict[str, Judged]:
+    """Have those scanned of which nothing is known, and keep that."""
+    from appliance.release.folders import ReleaseError
+
+    scan, found = _scanner(desk.ftp), {}
+    for upload in uploads:
+        if upload.stamp in known:
+            continue
+        try:
+            with desk.box.open(upload.name) as opened:
+                if opened.upload.stamp == upload.stamp:
+                    found[upload.stamp] = _judge(opened, scan)
+        except ReleaseError:
+            continue  # it is gone, or changed meanwhile
+    _keep(desk, found)
+    return found
+
+
+def _judge(opened: Opened, scan: Scanner) -> Judged:
+    return _judged(opened.digest(), scan(opened.fd, opened.upload.size))
+
+
+def _judged(sha256: str, verdict: Verdict) -> Judged:
+    from appliance.release.verdicts import Judged
+
+    return Judged(sha256, verdict, round(time.time(), 3))
+
+
+def _keep(desk: Desk, found: dict[str, Judged]) -> None:
+    try:
+        desk.verdicts.add(found, list(desk.box.uploads()))
+    except OSError as error:
+        output.remark(f"appliance: the verdict is not kept: {error.strerror} (state_dir)")
+
+
 def _oldest(older: str | None, *, everything: bool) -> float:
     """Seconds since the epoch before which uploads go. Raises typer.BadParameter."""
     from appliance.settings import units
@@ -295,18 +352,29 @@ def _scanner(ftp: FtpSettings, *, needed: bool = True) -> Scanner:
 
 def _entry(upload: Upload) -> dict[str, Any]:
     """An upload as plain values; the strangers' bytes in it are escaped."""
-    stored = datetime.fromtimestamp(min(max(upload.stored, 0.0), _LATEST), UTC)
     return {
         "name": printable(upload.name),
         "client": printable(upload.client),
         "bytes": upload.size,
-        "stored": stored.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "stored": _time(upload.stored),
     }
 
 
-def _line(upload: Upload) -> str:
-    entry = _entry(upload)
-    return f"{entry['stored']}  {output.size(upload.size):>11}  {entry['client'] or '-':15}  {entry['name']}"
+def _time(seconds: float) -> str:
+    moment = datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _line(upload: Upload, known: Judged | None = None) -> str:
+    entry, kind = _entry(upload), known.verdict.kind.value if known else "-"
+    return f"{entry['stored']}  {output.size(upload.size):>11}  {entry['client'] or '-':15}  {kind:8}  {entry['name']}"
+
+
+def _known(judged: Judged | None) -> dict[str, Any]:
+    """What is known of an upload that a scanner has looked at, null where none has."""
+    if judged is None:
+        return {"sha256": None, "verdict": None, "judged": None}
+    return {"sha256": judged.sha256, "verdict": _said(judged.verdict), "judged": _time(judged.at)}
 
 
 def _said(verdict: Verdict) -> dict[str, str]:

@@ -224,6 +224,15 @@ PROMISES: dict[str, Rules] = {
         "recvfrom": _ANY,
         "shutdown": _ANY,
     },
+    "resolver": {  # UDP only: an answer that needs TCP is one that nobody here waits for
+        **_RUNTIME,
+        "socket": _socket(_DGRAM),
+        "connect": _ANY,
+        "sendto": _SENDTO,
+        "recvfrom": _ANY,
+        "getsockname": _ANY,
+        "getsockopt": _ANY,
+    },
     "reader": {**_RUNTIME, "newfstatat": _ANY, "pread64": _ANY},
 }
 

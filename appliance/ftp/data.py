@@ -90,9 +90,9 @@ class Transfer:
             self._watch(self.events)
 
     def _shake(self, sock: socket.SocketType) -> None:
-        assert self.house.tls is not None
+        assert self.session.tls is not None
         try:
-            self._way = self.house.tls.shake(self, sock)
+            self._way = self.session.tls.shake(self, sock)
         except OSError as error:  # it is gone again
             sock.close()
             self.broken(error.errno or errno.EIO)

@@ -13,6 +13,7 @@ import fnmatch
 import heapq
 import itertools
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Generator, Hashable, Iterator
@@ -28,6 +29,7 @@ from appliance.published.walk import Guard
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SHOWN, _SHOWN_LINE = 4096, 500  # bytes of a text that is shown, characters of one of its lines
 _FOLDER = _OPEN | os.O_DIRECTORY
+_LONGEST_PATTERN = 255
 _SLICE = 100  # entries looked at in one slice: less than half a millisecond
 _NAMES = 1000  # names read from a folder in one slice
 _SORTED = 20_000  # names that are sorted in one go, in 3 ms; more are merged one by one, which takes longer in all
@@ -37,6 +39,7 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR)  # in one layer: the next one is asked
 _GUARD = Guard()
 _ENCODING = sys.getfilesystemencoding()  # of the names that Python shows; its bytes are those of the folder
 
+Match = Callable[[str], re.Match[str] | None]
 # "" leaves the entry out; the descriptor is that of the folder. os.stat through it is faster than entry.stat
 Line = Callable[[os.DirEntry[str], int], str]
 
@@ -44,6 +47,31 @@ Line = Callable[[os.DirEntry[str], int], str]
 def real(path: str) -> bytes:
     """The name that the kernel is given: relative, with the bytes that the client sent."""
     return path[1:].encode("utf-8", "surrogateescape") or b"."
+
+
+class _KeptOut:
+    """The folder of the drop box, where this process could read it: without root all processes have one uid.
+
+    `path` is resolved, None where the kernel keeps us out by itself. Links in the tree are the operator's, so what they
+    lead to does not change between this look and the next.
+    """
+
+    path: bytes | None = None
+
+
+def keep_out(box: str) -> None:
+    """From now on nothing is opened in this folder, whatever links lead there. For the start of a worker."""
+    _KeptOut.path = os.path.realpath(real(box)) if os.access(real(box), os.R_OK | os.X_OK) else None
+
+
+def _outside(path: str, *, itself: bool = False) -> bytes:
+    """`real`, of what may be opened. `itself`: also the drop box, to be looked at. Raises FileNotFoundError."""
+    name = real(path)
+    if _KeptOut.path is not None:
+        found = os.path.realpath(name)
+        if found.startswith(_KeptOut.path + b"/") or (found == _KeptOut.path and not itself):
+            raise FileNotFoundError(errno.ENOENT, "in the drop box")
+    return name
 
 
 @dataclass(slots=True)
@@ -88,7 +116,8 @@ def _first(
     path: str, layers: Layers, attempt: Callable[[bytes], tuple[int, os.stat_result]]
 ) -> tuple[bytes, int, os.stat_result]:
     """The first place where a path exists, and what `attempt` makes of it. Raises OSError."""
-    *published, by_hand = layers.places(real(path))
+    named = _outside(path, itself=attempt is _looked_at and not path.endswith("/."))
+    *published, by_hand = layers.places(named)
     for place in published:
         try:
             return place, *attempt(place)
@@ -235,7 +264,7 @@ class Listings:
                 _close(folders)
                 return shared
             overlay = folders[0] if path == "/" and layers.number and stamps[0] is not None else -1
-            slices = self._slices(folders, line, pattern, overlay)
+            slices = self._slices(folders, line, _matcher(pattern), overlay)
             next(slices)  # from here on it is the generator that closes the folders
         except BaseException:
             _close(folders)
@@ -244,7 +273,9 @@ class Listings:
             return self.renderings.begin(slices)
         return self.renderings.begin(slices, key, stamps)
 
-    def _slices(self, folders: list[int], line: Line, pattern: str, overlay: int) -> Generator[bytes, None, None]:
+    def _slices(
+        self, folders: list[int], line: Line, match: Match | None, overlay: int
+    ) -> Generator[bytes, None, None]:
         """Everything of the folders, which are closed at the end; a name that several have is that of the first.
 
         `overlay`: the one of them that is the top of the overlay, where a folder is not meant as a name.
@@ -258,7 +289,7 @@ class Listings:
             for folder in folders:
                 with os.scandir(folder) as scan:
                     for entry in scan:
-                        if not self._shown(entry.name, pattern) or entry.name in where:
+                        if not self._shown(entry.name, match) or entry.name in where:
                             continue
                         if folder == overlay and entry.name == ONCE:
                             continue
@@ -278,10 +309,10 @@ class Listings:
         finally:
             _close(folders)
 
-    def _shown(self, name: str, pattern: str) -> bool:
+    def _shown(self, name: str, match: Match | None) -> bool:
         if self._rules.hides(text(name)) or "\n" in name or "\r" in name:  # see listing.tellable
             return False
-        return not pattern or fnmatch.fnmatchcase(text(name), pattern)
+        return match is None or match(text(name)) is not None
 
 
 def _union(path: str, layers: Layers) -> tuple[list[int], tuple[Stamp | None, ...]]:
@@ -289,7 +320,7 @@ def _union(path: str, layers: Layers) -> tuple[list[int], tuple[Stamp | None, ..
     folders: list[int] = []
     stamps: list[Stamp | None] = []
     missing: OSError | None = None
-    *_published, by_hand = places = layers.places(real(path))
+    *_published, by_hand = places = layers.places(_outside(path))
     try:
         for place in places:
             try:
@@ -324,6 +355,16 @@ def _close(folders: list[int]) -> None:
 def _hidden_target(target: str) -> bool:
     """Whether a link says itself that it leads to what is published."""
     return HIDDEN in target.lower().split("/")
+
+
+def _matcher(pattern: str) -> Match | None:
+    """What a shell pattern matches, None for everything. Raises OSError for one that is longer than any name.
+
+    fnmatch.fnmatchcase would keep thousands of compiled patterns, of strangers and of any length, from Python 3.12 on.
+    """
+    if len(pattern) > _LONGEST_PATTERN:
+        raise FileNotFoundError(errno.ENOENT, "a pattern longer than any name")
+    return re.compile(fnmatch.translate(pattern)).match if pattern else None
 
 
 def text(name: str) -> str:

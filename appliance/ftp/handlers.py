@@ -88,7 +88,7 @@ class Handler(Summing, Secured):
         elif self.type_a:
             self.begin(Stream(self, "RETR", path, text_of(file), file))
         else:
-            kind = self.house.tls.download if self.private and self.house.tls is not None else Download
+            kind = self.tls.download if self.private and self.tls is not None else Download
             self.begin(kind(self, path, file, offset))
 
     def ftp_STOR(self, path: str) -> None:
@@ -189,11 +189,11 @@ class Handler(Summing, Secured):
     def ftp_EPRT(self, argument: str) -> None:
         ours = 2 if ":" in self.client_ip else 1
         try:
-            protocol, address, port = addresses.parse_eprt(argument)
+            _protocol, address, port = addresses.parse_eprt(argument)
         except addresses.AddressError:
             self.respond("501 Not an address: |protocol|address|port| expected.")
             return
-        if protocol != ours and address != self.client_ip:
+        if (":" in address) != (":" in self.client_ip):  # a mapped address is IPv4, whatever it is called
             self.respond(f"522 Network protocol not supported, use ({ours}).")
         else:
             self._aim(address, port)

@@ -28,7 +28,6 @@ from appliance.settings.ftp import FtpSettings
 if TYPE_CHECKING:
     from appliance.ftp.connections import Active, Ports
     from appliance.ftp.session import Session
-    from appliance.ftp.tls import Tls
     from appliance.ftp.uploads import Custodian
 
 _LOUD_PER_SECOND = 20  # lines about refused strangers; more are counted and summed up
@@ -65,7 +64,6 @@ class House:
     published: Published = field(default_factory=Published)
     custodian: Custodian | None = None
     rates: Rates | None = None  # None: nothing is limited, and nothing is counted
-    tls: Tls | None = None
     sessions: set[Session] = field(default_factory=set)
     dirty: set[Session] = field(default_factory=set)
     ready: set[Session] = field(default_factory=set)
@@ -75,16 +73,20 @@ class House:
     under_way: int = 0  # transfers now: they share what a turn of the loop may move
     quiet: int = 0  # lines not written this second
     loud: int = 0
+    addresses: dict[str, str] = field(default_factory=dict)  # of the names in `passive_address`, as they are now
     _told: ByNetwork | None = None
 
     def passive_address(self, client: str) -> str | None:
-        """What PASV tells a client at this `plain` address; None: the address it reached."""
+        """What PASV tells a client at this `plain` address; None: the address it reached, also while the address of a
+        name is not known."""
         told = self.settings.passive_address
-        if told is None or isinstance(told, str):
+        if told is not None and not isinstance(told, str):
+            if self._told is None:
+                self._told = ByNetwork((network, item.address) for item in told for network in item.networks)
+            told = self._told.find(client)
+        if told is None or told.replace(".", "").isdigit():
             return told
-        if self._told is None:
-            self._told = ByNetwork((network, item.address) for item in told for network in item.networks)
-        return self._told.find(client)
+        return self.addresses.get(told)
 
     def strike(self, client: str, address: str) -> None:
         """A client has done what is counted against it."""

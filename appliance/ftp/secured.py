@@ -31,17 +31,17 @@ class Secured(Session):
         self._shaking = False
         self._sized = False  # PBSZ came
         super().__init__(conn, house, site, address, client)
-        if house.tls is not None:
+        if self.tls is not None:
             self._extra_feats += ["AUTH TLS", "PBSZ", "PROT"]
 
     def secure_now(self) -> None:
         """Begin the handshake: as a server, on what the client sends next."""
-        assert self.house.tls is not None
+        assert self.tls is not None
         self.secure = self._shaking = True
         self._read_size = _RECORD
         try:
             plain: socket.socket = self.socket  # type: ignore[has-type]  # pyftpdlib has no types
-            self._tls = self.socket = self.house.tls.wrap(plain)
+            self._tls = self.socket = self.tls.wrap(plain)
         except OSError as error:  # it is gone again
             self.finish(os.strerror(error.errno or errno.EIO))
 

@@ -61,6 +61,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     def __init__(self, conn: socket.socket, house: House, site: Site, address: str, client: str) -> None:
         self.house = house
         self.site = self._door = site  # what it sees, and what it came in by
+        self.tls = site.tls  # by the address: the certificate is shown before a name is known
         self.client_ip, self.client = address, client
         self.listener: Passive | None = None
         self.target = 0  # port of the client that PORT or EPRT named

@@ -7,7 +7,10 @@ inside it may lead to whatever the service serves, and to nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from appliance.ftp.addresses import Networks
 from appliance.ftp.filesystem import Listings
@@ -15,13 +18,19 @@ from appliance.ftp.policy import Rules
 from appliance.ftp.renderings import Renderings
 from appliance.settings.ftp import FtpSettings, FtpSite
 
+if TYPE_CHECKING:
+    from appliance.ftp.tls import Tls
+
 FULL = "421 Too many sessions on this site. Try again later."
 NOT_SERVED = "421 This service is not for your address."
 
 
 @dataclass(slots=True)
 class Site:
-    """`root` is "" for the root of the service, or /FOLDER; `sessions` 0 is no limit; `taken` are under way now."""
+    """`root` is "" for the root of the service, or /FOLDER; `sessions` 0 is no limit; `taken` are under way now.
+
+    `tls` is for those who come in by its listeners; None: there is no TLS.
+    """
 
     root: str
     rules: Rules
@@ -30,6 +39,7 @@ class Site:
     networks: Networks
     sessions: int = 0
     taken: int = 0
+    tls: Tls | None = None
 
     def real(self, path: str) -> str:
         """A path as the client sees it, as the worker sees it."""
@@ -56,15 +66,18 @@ class Site:
 class Sites:
     """All sites of one configuration; `main` is that of `ftp.listen`. They share their `renderings`."""
 
-    def __init__(self, settings: FtpSettings) -> None:
+    def __init__(self, settings: FtpSettings, tls: Mapping[str, Tls] = MappingProxyType({})) -> None:
+        """`tls`: by the place of the certificate in the configuration (`settings.ftp.certificates`)."""
         self.renderings = Renderings()
         self.main = self._site(settings, FtpSite())
+        self.main.tls = tls.get("ftp.tls")
         self._listeners: dict[tuple[str, int], Site] = {}
         self._hosts: dict[str, Site] = {}
-        for item in settings.sites:
+        for number, item in enumerate(settings.sites):
             site = self._site(settings, item)
+            site.tls = tls.get(f"ftp.sites[{number}]", self.main.tls)
             self._hosts |= dict.fromkeys(item.hosts, site)
-            for text in item.listen:
+            for text in (*item.listen, *item.implicit_listen):
                 host, _colon, port = text.rpartition(":")
                 self._listeners[host.strip("[]").partition("%")[0], int(port)] = site
 

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from appliance.ftp import validity
-from appliance.settings.ftp import TlsSettings
+from appliance.settings.ftp import FtpSite, TlsSettings
 
 # Of TLS 1.2 only what keeps its secrets when the key is lost later, and no CBC; TLS 1.3 has nothing else.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -53,20 +53,20 @@ def days_left(valid: validity.Validity) -> int:
     return int((valid.ends - time.time()) // _DAY)
 
 
-def load(tls: TlsSettings) -> Loaded:
-    """Read both files. Raises Unusable."""
+def load(tls: TlsSettings | FtpSite, where: str = "ftp.tls") -> Loaded:
+    """Read both files, whose settings are at `where`. Raises Unusable."""
     certificate = tls.certificate or ""
-    pem = _read("ftp.tls.certificate", certificate)
+    pem = _read(f"{where}.certificate", certificate)
     try:
         valid = validity.of(pem)
     except ValueError as error:
         remedy = f"openssl x509 -in {certificate} -noout -text shows what it is"
-        raise Unusable("ftp.tls.certificate", f"{certificate}: {error}", remedy) from error
-    holder = "ftp.tls.key" if tls.key else "ftp.tls.certificate"
+        raise Unusable(f"{where}.certificate", f"{certificate}: {error}", remedy) from error
+    holder = f"{where}.key" if tls.key else f"{where}.certificate"
     key = tls.key or certificate
     if b"PRIVATE KEY-----" not in (_read(holder, key) if tls.key else pem):
         raise Unusable(
-            holder, f"{key}: there is no private key in it", "name the file with the private key: ftp.tls.key"
+            holder, f"{key}: there is no private key in it", f"name the file with the private key: {where}.key"
         )
     context = _context(holder, certificate, key)
     try:
@@ -77,7 +77,7 @@ def load(tls: TlsSettings) -> Loaded:
     return Loaded(context, valid)
 
 
-def key_is_open(tls: TlsSettings) -> str:
+def key_is_open(tls: TlsSettings | FtpSite) -> str:
     """The file of the private key when every user of the machine can read or write it, "" otherwise. Raises OSError."""
     path = tls.key or tls.certificate or ""
     return path if os.stat(path).st_mode & (stat.S_IROTH | stat.S_IWOTH) else ""

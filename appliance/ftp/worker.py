@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from appliance import wire
 from appliance.child.context import ACTIVE, Context, take_listener
 from appliance.errors import StartError
+from appliance.ftp import filesystem
 from appliance.ftp.addresses import Networks
 from appliance.ftp.ahead import memory_devices
 from appliance.ftp.bans import Bans
@@ -30,7 +31,7 @@ from appliance.ftp.uploads import Custodian
 from appliance.observe.log import Log, TurnLog
 from appliance.published.view import Published
 from appliance.settings import plain
-from appliance.settings.ftp import FtpSettings
+from appliance.settings.ftp import FtpSettings, certificates
 
 if TYPE_CHECKING:
     from appliance.ftp.tls import Tls
@@ -56,6 +57,8 @@ class Worker:
     def run(self) -> None:
         """Serve. Returns when drained, or at once when the supervisor is gone."""
         house = self._house
+        if house.settings.incoming.enabled:
+            filesystem.keep_out(f"/{house.settings.incoming.path}")
         house.pool.start()  # where no birth has done it: there is none without confinement
         house.loop.register(self._channel.fileno(), self, READ)
         house.loop.register(house.pool.fileno(), house.pool, READ)
@@ -167,7 +170,7 @@ class Worker:
             self._linked(message.name, fds)
         elif isinstance(message, wire.Reopened) and fds:
             house.record.replace(fds.pop(0))
-        elif isinstance(message, wire.Ban | wire.Release):
+        elif isinstance(message, wire.Ban | wire.Release | wire.Address):
             self._learn(message)
         elif isinstance(message, wire.Share | wire.Unshare):
             taken, fds = fds, []
@@ -179,9 +182,11 @@ class Worker:
         for fd in fds:
             os.close(fd)
 
-    def _learn(self, message: wire.Ban | wire.Release) -> None:
+    def _learn(self, message: wire.Ban | wire.Release | wire.Address) -> None:
         if isinstance(message, wire.Ban):
             self._house.told_ban(message.client, message.seconds)
+        elif isinstance(message, wire.Address):
+            self._house.addresses[message.name] = message.address
         else:
             self._house.published.take(message.number, message.id, message.overlay)
 
@@ -227,31 +232,40 @@ def _is_implicit(ftp: FtpSettings, position: int, sock: socket.socket) -> bool:
     if ftp.tls.mode == "off":
         return False
     port = str(sock.getsockname()[1])
-    if port in {text.rpartition(":")[2] for text in ftp.listen}:
+    if port in _ports(*ftp.listen, *(text for site in ftp.sites for text in site.listen)):
         return False
-    return position >= len(ftp.listen) or port in {text.rpartition(":")[2] for text in ftp.tls.implicit_listen}
+    if port in _ports(*ftp.tls.implicit_listen, *(text for site in ftp.sites for text in site.implicit_listen)):
+        return True
+    return position >= len(ftp.listen)
 
 
-def _tls(context: Context, settings: FtpSettings, log: Log) -> Tls | None:
-    """Certificate and key, loaded while the files can still be reached; None when TLS is off. Raises StartError.
+def _ports(*texts: str) -> set[str]:
+    return {text.rpartition(":")[2] for text in texts}
+
+
+def _tls(context: Context, settings: FtpSettings, log: Log) -> dict[str, Tls]:
+    """Certificates and keys, loaded while the files can still be reached, by their places in the configuration.
+
+    None when TLS is off. Raises StartError.
 
     A certificate that has expired is refused only when it is put in the place of another, which then serves on: after a
     restart of the machine it is better than no service, and no TFTP beside it.
     """
-    if settings.tls.mode == "off":
-        return None
-    from appliance.ftp import tls, tlsfiles  # OpenSSL is 4 MiB in every worker: only where it is used
+    found: dict[str, Tls] = {}
+    for where, files in certificates(settings):
+        from appliance.ftp import tls, tlsfiles  # OpenSSL is 4 MiB in every worker: only where it is used
 
-    try:
-        loaded = tlsfiles.load(settings.tls)
-    except tlsfiles.Unusable as error:
-        raise StartError(str(error)) from error
-    outdated = loaded.outdated()
-    if outdated and context.settings.get("trial"):
-        raise StartError(f"ftp.tls.certificate: {outdated} (renew it, then reload)")
-    if outdated:
-        log.warning("certificate", reason=outdated)
-    return tls.Tls(loaded.context, reuse=settings.tls.session_reuse == "required")
+        try:
+            loaded = tlsfiles.load(files, where)
+        except tlsfiles.Unusable as error:
+            raise StartError(str(error)) from error
+        outdated = loaded.outdated()
+        if outdated and context.settings.get("trial"):
+            raise StartError(f"{where}.certificate: {outdated} (renew it, then reload)")
+        if outdated:
+            log.warning("certificate", key=where, reason=outdated)
+        found[where] = tls.Tls(loaded.context, reuse=settings.tls.session_reuse == "required")
+    return found
 
 
 def _house(context: Context) -> House:
@@ -272,7 +286,7 @@ def _house(context: Context) -> House:
         loop=Loop(),
         log=log,
         counters=counters,
-        sites=Sites(settings),
+        sites=Sites(settings, _tls(context, settings, log)),
         seats=Seats(settings.limits.sessions, context.tally),
         tariff=Tariff(settings.limits),
         arrivals=Arrivals(workers),
@@ -285,7 +299,6 @@ def _house(context: Context) -> House:
         ask_ban=lambda client: _ask_ban(context, client, int(settings.bans.duration)),
         rates=_rates(settings, workers),
         request_active=lambda port, fd: context.channel.request(ACTIVE, port, fd),
-        tls=_tls(context, settings, log),
         published=Published(context.pins),
         record=Record(context.documents.get("record", -1), lost),
         emitter=emitter,

@@ -22,13 +22,17 @@ MOST = 100_000  # uploads that one call looks at
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A finished upload. `client`: who sent it, as far as known; `stored`: seconds since the epoch."""
+    """A finished upload. `client`: who sent it, as far as known; `stored`: seconds since the epoch.
+
+    `stamp` is another one as soon as anything happens to the file.
+    """
 
     name: bytes
     client: str
     size: int
     stored: float
     inode: int
+    stamp: str
 
 
 @dataclass(slots=True)
@@ -107,7 +111,8 @@ class Box:
             raise ReleaseError(f"there is no upload {printable(name)} (appliance incoming list)") from None
         except OSError as error:
             raise folders.because(f"cannot open {printable(name)}", error) from None
-        return Opened(Upload(name, marks.read(fd), found.st_size, found.st_mtime, found.st_ino), fd)
+        stamp = f"{found.st_ino}.{found.st_size}.{found.st_mtime_ns}.{found.st_ctime_ns}"
+        return Opened(Upload(name, marks.read(fd), found.st_size, found.st_mtime, found.st_ino, stamp), fd)
 
     def remove(self, upload: Upload) -> bool:
         """Remove an upload, if its name still has the file that was seen. False when not. Raises ReleaseError."""

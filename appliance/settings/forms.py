@@ -212,6 +212,18 @@ def loader_path(text: str) -> str:
     return plain
 
 
+def public_address(text: str) -> str:
+    """An IPv4 address, or a DNS name that has one."""
+    for form in (ipv4, host_name):
+        try:
+            return form(text)
+        except Unfit:
+            continue
+    raise Unfit(
+        f"{text} is neither an IPv4 address nor a host name", "write an address like 192.0.2.7, or ftp.example.org"
+    )
+
+
 def host_name(text: str) -> str:
     """A DNS name (RFC 1123 section 2.1), in lower case and without the dot of the root."""
     name = text.lower().removesuffix(".")
@@ -277,6 +289,7 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "address-range": address_range,
     "interface": interface,
     "loader-path": loader_path,
+    "public-address": public_address,
     "host-name": host_name,
     "mac": mac,
     "line": line,

@@ -11,7 +11,6 @@ from appliance.settings.types import (
     Endpoint,
     Help,
     HostName,
-    Ipv4,
     Line,
     Name,
     Network,
@@ -19,6 +18,7 @@ from appliance.settings.types import (
     Pattern,
     Port,
     PortRange,
+    PublicAddress,
     RelativePath,
     Unit,
     User,
@@ -85,7 +85,7 @@ class PassiveAddress:
     """What PASV tells the clients of some networks: inside and outside of a NAT differ."""
 
     networks: Annotated[tuple[Network, ...], MinLen(1), MaxLen(64), Help("the clients")]
-    address: Annotated[Ipv4, Help("IPv4 address told to them")]
+    address: Annotated[PublicAddress, Help("IPv4 address told to them, or a name that is looked up every minute")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,16 @@ class FtpSite:
     ] = None
     allow: Annotated[tuple[Network, ...], Help("networks that are served; empty is whoever the server serves")] = ()
     deny: Annotated[tuple[Network, ...], Help("networks that are not served; wins over allow")] = ()
+    implicit_listen: Annotated[
+        tuple[Endpoint, ...],
+        MinLen(0),
+        MaxLen(16),
+        Help("as ftp.tls.implicit_listen, where connections begin with TLS"),
+    ] = ()
+    certificate: Annotated[
+        Path | None, Help("as ftp.tls.certificate, for those who come in by these addresses; null is that of ftp.tls")
+    ] = None
+    key: Annotated[Path | None, Help("as ftp.tls.key; null: it is in the file of the certificate")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +266,11 @@ class FtpSettings:
     ] = ".message"
     passive_ports: Annotated[PortRange, Help("ports of passive data connections, inclusive")] = "61000-65535"
     passive_address: Annotated[
-        Ipv4 | Annotated[tuple[PassiveAddress, ...], MinLen(1), MaxLen(64)] | None,
-        Help("IPv4 address told in PASV replies, one or by the client's network; null is the one the client reached"),
+        PublicAddress | Annotated[tuple[PassiveAddress, ...], MinLen(1), MaxLen(64)] | None,
+        Help(
+            "IPv4 address told in PASV replies, or a name that is looked up every minute, one or by the client's "
+            "network; null is the address the client reached"
+        ),
     ] = None
     active: Annotated[ActiveSettings, Help("Active mode: the server connects to the client.")] = field(
         default_factory=ActiveSettings
@@ -289,3 +302,12 @@ class FtpSettings:
     )
     allow: Annotated[tuple[Network, ...], Help("networks that are served; empty is everyone")] = ()
     deny: Annotated[tuple[Network, ...], Help("networks that are not served; wins over allow")] = ()
+
+
+def certificates(ftp: FtpSettings) -> list[tuple[str, TlsSettings | FtpSite]]:
+    """What has a certificate of its own, and its key in the configuration: the service, and sites; none without TLS."""
+    if ftp.tls.mode == "off":
+        return []
+    places: list[tuple[str, TlsSettings | FtpSite]] = [("ftp.tls", ftp.tls)]
+    places += [(f"ftp.sites[{number}]", site) for number, site in enumerate(ftp.sites)]
+    return [(where, place) for where, place in places if place.certificate]

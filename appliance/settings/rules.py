@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from appliance.settings import patterns
 from appliance.settings.forms import endpoint_parts, port_range_parts
-from appliance.settings.ftp import IncomingSettings
+from appliance.settings.ftp import FtpSite, IncomingSettings, TlsSettings
 from appliance.settings.main import Settings
 from appliance.settings.tftp import TftpNetwork, TftpUploads
 from appliance.settings.units import format_duration, format_size
@@ -54,9 +54,15 @@ def _listeners(settings: Settings) -> list[tuple[str, Path, str]]:
         for i, site in enumerate(settings.ftp.sites):
             found += [("tcp", ("ftp", "sites", i, "listen", j), text) for j, text in enumerate(site.listen)]
         if settings.ftp.tls.mode != "off":
-            implicit = enumerate(settings.ftp.tls.implicit_listen)
-            found += [("tcp", ("ftp", "tls", "implicit_listen", i), text) for i, text in implicit]
+            found += [("tcp", path, text) for path, text in _implicit(settings)]
     return found
+
+
+def _implicit(settings: Settings) -> Iterator[tuple[Path, str]]:
+    """Where connections begin with TLS."""
+    yield from ((("ftp", "tls", "implicit_listen", i), text) for i, text in enumerate(settings.ftp.tls.implicit_listen))
+    for i, site in enumerate(settings.ftp.sites):
+        yield from ((("ftp", "sites", i, "implicit_listen", j), text) for j, text in enumerate(site.implicit_listen))
 
 
 def _clashes(settings: Settings) -> Iterator[Finding]:
@@ -152,12 +158,13 @@ def _ftp_sites(settings: Settings) -> Iterator[Finding]:
     known: dict[str, int] = {}
     for i, site in enumerate(settings.ftp.sites):
         key: Path = ("ftp", "sites", i)
-        if not site.listen and not site.hosts:
+        if not site.listen and not site.implicit_listen and not site.hosts:
             yield Finding("no client can reach this site", "write listen, or hosts, or remove it", (key,))
-        for j, text in enumerate(site.listen):
-            if not endpoint_parts(text)[1]:
-                what = f"{text} is no fixed port, so the site could not be told from others"
-                yield Finding(what, "write the port", ((*key, "listen", j),))
+        for name in ("listen", "implicit_listen"):
+            for j, text in enumerate(getattr(site, name)):
+                if not endpoint_parts(text)[1]:
+                    what = f"{text} is no fixed port, so the site could not be told from others"
+                    yield Finding(what, "write the port", ((*key, name, j),))
         for j, name in enumerate(site.hosts):
             if (other := known.setdefault(name, i)) != i:
                 what = f"{name} is a name of ftp.sites[{other}] already"
@@ -227,23 +234,42 @@ def _tls(settings: Settings) -> Iterator[Finding]:
     if not settings.ftp.enabled:
         return
     if tls.mode == "off":
-        if tls.implicit_listen:
-            keys: tuple[Path, ...] = ((*base, "implicit_listen"), (*base, "mode"))
+        for key in dict.fromkeys(path[:-1] for path, _text in _implicit(settings)):
+            keys: tuple[Path, ...] = (key, (*base, "mode"))
             yield Finding("nothing listens there while mode is off", "write mode: optional", keys, "warning")
         return
+    yield from _site_certificates(settings)
     if tls.certificate is None:
         remedy = "name the PEM file of the certificate, or make one: appliance tls self-signed --name HOST"
         yield Finding(f"mode is {tls.mode}, and there is no certificate", remedy, ((*base, "mode"),))
+    yield from _served_key(settings, base, tls)
+    plain: dict[int, Path] = {endpoint_parts(text)[1]: ("ftp", "listen") for text in settings.ftp.listen}
+    for i, site in enumerate(settings.ftp.sites):
+        plain |= {endpoint_parts(text)[1]: ("ftp", "sites", i, "listen") for text in site.listen}
+    for key, text in _implicit(settings):
+        port = endpoint_parts(text)[1]
+        if port and port in plain:
+            what = f"port {port} is also in {_name(plain[port])}, where connections begin in the clear"
+            yield Finding(what, "write another port, usually 990", (key, plain[port]))
+
+
+def _site_certificates(settings: Settings) -> Iterator[Finding]:
+    for i, site in enumerate(settings.ftp.sites):
+        key: Path = ("ftp", "sites", i)
+        if site.certificate and not site.listen and not site.implicit_listen:
+            what = "a certificate is chosen by the address that a client comes in by, and this site has none of its own"
+            yield Finding(what, "write listen, or remove certificate", ((*key, "certificate"), key))
+        if site.key and not site.certificate:
+            yield Finding("there is a key and no certificate", "write certificate, or remove key", ((*key, "key"), key))
+        yield from _served_key(settings, key, site)
+
+
+def _served_key(settings: Settings, base: Path, tls: TlsSettings | FtpSite) -> Iterator[Finding]:
     for name, path in (("certificate", tls.certificate), ("key", tls.key)):
         for service, root in _served(settings):
             if path and root != "/" and path.startswith(f"{root}/") and (name == "key" or tls.key is None):
                 what = f"{path} holds the private key and lies inside {service}.root, so it would be served"
                 yield Finding(what, f"move it out of {root}", ((*base, name), (service, "root")))
-    plain = {endpoint_parts(text)[1] for text in settings.ftp.listen} - {0}
-    for i, text in enumerate(tls.implicit_listen):
-        if endpoint_parts(text)[1] in plain:
-            what = f"port {endpoint_parts(text)[1]} is also in ftp.listen, where connections begin in the clear"
-            yield Finding(what, "write another port, usually 990", ((*base, "implicit_listen", i), ("ftp", "listen")))
 
 
 def _quotas(settings: Settings) -> Iterator[Finding]:

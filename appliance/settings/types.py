@@ -43,6 +43,7 @@ class Form:
         "pattern",
         "name",
         "ipv4",
+        "public-address",
         "host-name",
         "mac",
         "line",
@@ -63,6 +64,7 @@ User = Annotated[str, Form("user")]
 Pattern = Annotated[str, Form("pattern")]  # shell pattern of a name
 Name = Annotated[str, Form("name")]  # of a file, without a folder
 Ipv4 = Annotated[str, Form("ipv4")]  # "192.0.2.7"
+PublicAddress = Annotated[str, Form("public-address")]  # "192.0.2.7", "ftp.example.org"
 HostName = Annotated[str, Form("host-name")]  # "ftp.example.org", lower case
 Mac = Annotated[str, Form("mac")]  # "52:54:00:12:34:56"
 Regex = Annotated[str, Form("regex")]  # searched in a name, with a bound on its cost (settings.patterns)

@@ -20,6 +20,7 @@ _FORMS = {
     "relative-path": "a path inside the root",
     "user": "the name of an account",
     "pattern": "a shell pattern of a name, like *.tmp",
+    "public-address": "an IPv4 address like 192.0.2.7 or a host name like ftp.example.org",
     "ipv4": "an IPv4 address like 192.0.2.7",
     "interface": "the name of a network interface",
     "address-range": "FIRST-LAST, like 192.0.2.50-192.0.2.99",

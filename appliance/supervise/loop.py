@@ -21,6 +21,7 @@ from appliance.supervise.banning import Banning
 from appliance.supervise.gallery import Gallery
 from appliance.supervise.group import Bound, Group
 from appliance.supervise.links import Links
+from appliance.supervise.naming import RESOLVER, Naming
 from appliance.supervise.notify import Notify
 from appliance.supervise.privileged import Privileged
 from appliance.supervise.reading import Wiring
@@ -73,6 +74,7 @@ class Supervisor:
         self._privileged = Privileged(self.selector, self._generations)
         self.bans = Banning(log, self._slots, self.tell)
         self._gallery = Gallery(self._generations)
+        self.naming = Naming(log, self._slots)
         self._records = Records()
         self.releases = Releases(wiring.state_dir, log, self._slots, self.tell)
         self.snapshot = Snapshot(self)
@@ -201,6 +203,11 @@ class Supervisor:
         for name, group in list(self.groups.items()):
             if self.state is Run.SERVING and group.serving and group.jail_moved() == "replaced":
                 self.log.warning("the folder was replaced; its workers follow", service=name, folder=group.service.jail)
+                self.state = Run.RELOADING
+                self.reload = Reload.roll(self, group.service)
+                return
+            if self.state is Run.SERVING and name == RESOLVER and group.renewed:
+                self.log.info("name servers or hosts have changed; the resolver follows")
                 self.state = Run.RELOADING
                 self.reload = Reload.roll(self, group.service)
                 return
@@ -341,6 +348,7 @@ class Supervisor:
         self._telling.repair()
         if event is Event.READY:
             self.bans.greet(slot)
+            self.naming.greet(slot)
         self._tables.repair()
         self._gallery.repair()
         if self.reload is not None:
@@ -364,7 +372,7 @@ class Supervisor:
             self._privileged.carry_out(slot, message, fds)
         elif isinstance(message, wire.Offence) and BAN in slot.service.requests:
             self.bans.offence(slot, message)
-        else:
+        elif not isinstance(message, wire.Resolved) or not self.naming.resolved(slot, message):
             raise WireError(f"{slot.service.name} may not ask this")
 
     # -- acts
@@ -405,6 +413,7 @@ class Supervisor:
 
     def reload_over(self) -> None:
         """The reload is done or refused."""
+        self.naming.keep(self.wiring.services)
         self.reload = None
         self.signal(Signal.RELOADED)
 

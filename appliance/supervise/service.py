@@ -100,6 +100,7 @@ _KINDS = {
     "tftp": ("appliance.tftp.worker:prepare", "tftp"),
     "ftp": ("appliance.ftp.worker:prepare", "ftp"),
     "dhcp": ("appliance.dhcp.worker:prepare", "dhcp"),
+    "resolver": ("appliance.resolve.worker:prepare", "resolver"),
 }
 _LOG_NAMES = (".log", "xferlog")  # root opens this file to append to: never one that the system itself reads
 _HINTS = typing.get_type_hints(Service)

@@ -46,6 +46,10 @@ class Snapshot:
             "problems": [
                 *facts.problems(groups, supervisor.wiring.warnings),
                 *(facts.problem("error", *found) for found in supervisor.releases.problems(supervisor.wiring.services)),
+                *(
+                    facts.problem(found.severity, found.what, found.remedy)
+                    for found in supervisor.naming.problems(supervisor.wiring.services)
+                ),
             ],
         }
         text = json.dumps(document).encode()

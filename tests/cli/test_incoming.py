@@ -63,13 +63,14 @@ def test_the_list_shows_when_size_who_and_name_the_oldest_first(call: Call, conf
     said = call("incoming", "list", "-c", config)
     assert said.code == 0
     assert said.out.splitlines() == [
-        r"2023-11-14T22:12:20Z      0 bytes  192.0.2.7        caf\xe9\x0a\x1b[31m\x5c",
-        "2023-11-14T22:13:20Z      5 bytes  192.0.2.7        b.txt",
+        r"2023-11-14T22:12:20Z      0 bytes  192.0.2.7        -         caf\xe9\x0a\x1b[31m\x5c",
+        "2023-11-14T22:13:20Z      5 bytes  192.0.2.7        -         b.txt",
     ]
     document = call("incoming", "list", "-c", config, "--json").json()
     assert document["complete"] is True
     assert document["uploads"][1] == {
-        "name": "b.txt", "client": "192.0.2.7", "bytes": 5, "stored": "2023-11-14T22:13:20Z"}  # fmt: skip
+        "name": "b.txt", "client": "192.0.2.7", "bytes": 5, "stored": "2023-11-14T22:13:20Z",
+        "sha256": None, "verdict": None, "judged": None}  # fmt: skip
 
 
 def test_an_empty_box_says_so(call: Call, config: Path, tree: Path) -> None:
@@ -176,9 +177,59 @@ def test_a_clean_upload_is_released_and_show_can_ask_before(
     put(tree, "a", b"content")
     assert "there is no scanner (ftp.incoming.scan)" in call("incoming", "show", "a", "--scan", "-c", config).err
     configured(config, tmp_path, scanner(tmp_path, "wc -c"))
-    assert call("incoming", "show", "a", "--scan", "-c", config).out.splitlines()[-1] == "verdict: clean: 7"
+    assert call("incoming", "show", "a", "--scan", "-c", config).out.splitlines()[-2] == "verdict: clean: 7"
     assert call("incoming", "release", "a", "-c", config).code == 0
     assert logged[0].endswith('verdict="clean: 7"')
+
+
+def test_a_verdict_is_shown_as_long_as_the_upload_is_what_was_looked_at(
+    call: Call, config: Path, tree: Path, tmp_path: Path
+) -> None:
+    configured(config, tmp_path, scanner(tmp_path, "grep -q EICAR && exit 1; exit 0"))
+    (tmp_path / "state").mkdir()
+    put(tree, "a", b"EICAR")
+    put(tree, "b", b"good")
+    assert [line.split()[-2] for line in call("incoming", "list", "-c", config).out.splitlines()] == ["-", "-"]
+    assert call("incoming", "release", "a", "-c", config).code == 1
+    assert [line.split()[-2:] for line in call("incoming", "list", "-c", config).out.splitlines()] == [
+        ["infected", "a"], ["-", "b"]]  # fmt: skip
+    shown = call("incoming", "show", "a", "-c", config, "--json").json()
+    assert shown["verdict"]["kind"] == "infected" and shown["judged"].endswith("Z")
+    first, second = call("incoming", "list", "--scan", "-c", config, "--json").json()["uploads"]
+    assert (first["verdict"]["kind"], second["verdict"]["kind"]) == ("infected", "clean")
+    assert second["sha256"] == hashlib.sha256(b"good").hexdigest()
+    (tree / "incoming" / "b").write_bytes(b"evil")  # whatever happens to it makes it unknown again
+    put(tree, "a", b"x")
+    assert {line.split()[-2] for line in call("incoming", "list", "-c", config).out.splitlines()} == {"-"}
+    assert "verdict" not in call("incoming", "show", "a", "-c", config, "--json").json()
+
+
+def test_verdicts_of_uploads_that_are_gone_are_forgotten(call: Call, config: Path, tree: Path, tmp_path: Path) -> None:
+    configured(config, tmp_path, scanner(tmp_path, "cat > /dev/null"))
+    (tmp_path / "state").mkdir()
+    for name in ("a", "b"):
+        put(tree, name, name.encode())
+    call("incoming", "list", "--scan", "-c", config)
+    (tree / "incoming" / "a").unlink()
+    call("incoming", "show", "b", "--scan", "-c", config)
+    kept = json.loads((tmp_path / "state" / "incoming-verdicts.json").read_text())["verdicts"]
+    assert [one["sha256"] for one in kept.values()] == [hashlib.sha256(b"b").hexdigest()]
+    assert (tmp_path / "state" / "incoming-verdicts.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{", '{"verdicts": {"a": {}}}', '{"verdicts": 5}'])
+def test_verdicts_that_cannot_be_read_are_none_and_a_folder_that_is_not_there_costs_only_them(
+    call: Call, config: Path, tree: Path, tmp_path: Path, damage: str
+) -> None:
+    configured(config, tmp_path, scanner(tmp_path, "cat > /dev/null"))
+    put(tree, "a", b"x")
+    said = call("incoming", "show", "a", "--scan", "-c", config)
+    assert said.code == 0 and "the verdict is not kept: No such file or directory (state_dir)" in said.err
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "incoming-verdicts.json").write_text(damage)
+    assert call("incoming", "list", "-c", config).out.split()[-2:] == ["-", "a"]
+    assert call("incoming", "list", "--scan", "-c", config).out.split()[-2:] == ["clean", "a"]
+    assert call("incoming", "list", "-c", config).out.split()[-2:] == ["clean", "a"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an ordinary user's scanner is that user")
@@ -194,7 +245,7 @@ def test_a_rejected_upload_is_gone_and_the_log_says_why(
 ) -> None:
     put(tree, "a", b"content")
     said = call("incoming", "reject", "a", "--reason", 'no "programs"\n', "-c", config)
-    assert (said.code, said.out) == (0, "removed 2023-11-14T22:13:20Z      7 bytes  192.0.2.7        a\n")
+    assert (said.code, said.out) == (0, "removed 2023-11-14T22:13:20Z      7 bytes  192.0.2.7        -         a\n")
     assert os.listdir(tree / "incoming") == []
     assert hashlib.sha256(b"content").hexdigest() in logged[0]
     assert logged[0].endswith(r'reason="no \x22programs\x22\x0a"')

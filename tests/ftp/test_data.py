@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
 import threading
 import time
 from itertools import pairwise
@@ -158,6 +159,9 @@ def test_active_transfers_over_both_families(tree: Path, host: str) -> None:
         "PORT 127,0,0,1,0,22",
         "PORT 127,0,0,1,3,255",
         "EPRT |1|127.0.0.1|1023|",
+        "EPRT |2|::ffff:192.0.2.1|50000|",
+        "EPRT |2|::ffff:127.0.0.2|50000|",
+        "EPRT |2|::ffff:127.0.0.1|22|",
     ],
 )
 def test_a_bounce_to_another_host_or_a_privileged_port_is_refused_and_told(served: Server, line: str) -> None:
@@ -341,11 +345,11 @@ def test_an_unused_passive_port_is_given_back(tree: Path) -> None:
         assert raw.ask("RETR a.txt").startswith("425")
 
 
-def worst_noop(running: Server) -> float:
+def worst_noop(running: Server, path: str, minimum: int) -> float:
     """Seconds that the slowest NOOP of one client took while another listed."""
     with running.raw() as lister, running.raw() as other:
         data = lister.passive()
-        lister.say("LIST many")
+        lister.say(f"LIST {path}")
         sizes: list[int] = []
         reader = threading.Thread(target=lambda: sizes.append(len(read_all(data))))
         reader.start()
@@ -355,16 +359,42 @@ def worst_noop(running: Server) -> float:
             assert other.ask("NOOP").startswith("200")
             worst = max(worst, time.monotonic() - before)
         reader.join(SECONDS)
-        assert sizes[0] > 20_000 * 60
+        assert sizes[0] > minimum
     return worst
 
 
 def test_listing_a_big_folder_delays_others_by_less_than_50_ms(served: Server) -> None:
     folder = served.root / "many"
     folder.mkdir()
-    for number in range(20_000):
+    for number in range(100_000):
         os.close(os.open(folder / f"{number:06}", os.O_CREAT))
     delays = []
     while not delays or (min(delays) >= 0.05 and len(delays) < 4):  # another process may take the processor meanwhile
-        delays.append(worst_noop(served))
+        delays.append(worst_noop(served, "many", 100_000 * 60))
     assert min(delays) < 0.05, delays
+
+
+def test_a_tree_4096_deep_delays_nobody_and_ends_where_no_path_leads(served: Server) -> None:
+    """A path of PATH_MAX bytes leads 2,047 folders down; what is below exists for nobody."""
+    folder = os.open(served.root, os.O_RDONLY)
+    try:
+        for depth in range(4096):
+            if depth == 2040:
+                for number in range(2000):
+                    os.close(os.open(f"{number:04}", os.O_CREAT, dir_fd=folder))
+            os.mkdir("d", dir_fd=folder)
+            below = os.open("d", os.O_RDONLY, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        deep = "d/" * 2039 + "d"
+        delays = []
+        while not delays or (min(delays) >= 0.05 and len(delays) < 4):
+            delays.append(worst_noop(served, deep, 2000 * 60))
+        assert min(delays) < 0.05, delays
+        with served.raw() as raw:
+            assert raw.ask(f"CWD {deep}").startswith("250")
+            assert raw.ask("CWD " + "d/" * 20).startswith("550")
+            assert raw.ask("CDUP").startswith("250")
+    finally:
+        os.close(folder)
+        subprocess.run(["rm", "-rf", str(served.root / "d")], check=True)  # shutil.rmtree recurses as deep

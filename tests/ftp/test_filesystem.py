@@ -206,3 +206,33 @@ def test_a_folder_far_down_is_listed_as_fast_as_any(inside: Path) -> None:
         for number in range(2000):
             os.close(os.open(f"{folder}{number:04}", os.O_CREAT))
     assert seconds_to_list("/" + deep[:-1]) < 4 * seconds_to_list("/near")
+
+
+def test_a_pattern_of_a_stranger_is_bounded_in_length_and_kept_nowhere(inside: Path) -> None:
+    listings = filesystem.Listings(Rules((), None))
+    (inside / "abc").touch()
+    assert all_of(listings, listings.names("/", NOW, "a*" + "?" * 2)).count(b"abc") == 1
+    assert all_of(listings, listings.names("/", NOW, "?" * 255)) == b""
+    with pytest.raises(FileNotFoundError):
+        listings.names("/", NOW, "*" * 256)
+
+
+@pytest.mark.parametrize("lead", ["link", "link/up", "far/x", "up-link", "box/up"])
+def test_no_link_leads_into_the_drop_box_where_all_processes_have_one_uid(
+    inside: Path, lead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filesystem._KeptOut, "path", None)
+    (inside / "box").mkdir(mode=0o700)
+    (inside / "box" / "up").write_bytes(b"secret")
+    (inside / "link").symlink_to("box")
+    (inside / "far").mkdir()
+    (inside / "far" / "x").symlink_to("../link")
+    (inside / "up-link").symlink_to("box/up")
+    filesystem.keep_out("/box")
+    listings = filesystem.Listings(Rules((), "/box"))
+    for attempt in (filesystem.open_file, filesystem.enter, lambda path: listings.long(path, NOW, "*")):
+        with pytest.raises(OSError, match=r"drop box|Not a directory|regular"):
+            attempt(f"/{lead}")  # type: ignore[operator]
+    assert filesystem.exists("/box")  # that it is there is no secret
+    (inside / "free").write_bytes(b"x")
+    filesystem.open_file("/free").close()

@@ -159,6 +159,15 @@ def test_an_upload_goes_into_no_folder_and_resumes_nothing() -> None:
     assert decide(Command("STOR", "x"), IN._replace(cwd="/incoming"), RULES) == Run("/incoming/x", Place.IN_BOX)
 
 
+def test_an_upload_that_broke_off_is_there_for_its_own_session_to_be_continued() -> None:
+    own = State(True, "/", data=True, rest=True, kept="/incoming/a")
+    for verb, name, there in (("STOR", "a", True), ("STOR", "b", False), ("SIZE", "a", True), ("SIZE", "b", False)):
+        verdict = decide(Command(verb, f"incoming/{name}"), own, RULES)
+        assert isinstance(verdict, Run) is there, (verb, name)
+    for verb in ("RETR", "MDTM", "MLST", "HASH", "CWD", "LIST"):
+        assert decide(Command(verb, "incoming/a"), own, RULES) == MISSING
+
+
 def test_a_hidden_name_in_the_box_is_for_the_custodian_to_refuse() -> None:
     assert decide(Command("STOR", "/incoming/.git"), IN, RULES) == Run("/incoming/.git", Place.IN_BOX)
     assert decide(Command("STOR", "/pub/.git"), IN, RULES) == DENIED

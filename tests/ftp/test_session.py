@@ -477,3 +477,16 @@ def test_a_session_ends_when_the_client_goes_away(served: Server) -> None:
 def test_a_banner_of_the_operators_own(tree: Path) -> None:
     with server(tree, settings(banner="Welcome to the mirror.")) as running, running.raw(log_in=False) as raw:
         assert raw.greeting == "220 Welcome to the mirror.\r\n"
+
+
+def test_what_installers_ask_for_is_served_in_spite_of_its_dot(served: Server) -> None:
+    (served.root / ".disk").mkdir()
+    (served.root / ".disk" / "info").write_bytes(b"a disk\n")
+    with served.raw() as raw:
+        raw.ask("TYPE I")
+        assert raw.get("RETR .treeinfo") == b"[general]\n"
+        assert raw.get("RETR .disk/info") == b"a disk\n"
+        assert raw.ask("SIZE .disk/info") == "213 7\r\n"
+        for hidden in (".htaccess", ".git/config", ".ftpaccess", ".ssh/id"):
+            raw.passive()
+            assert raw.ask(f"RETR {hidden}").startswith("550")

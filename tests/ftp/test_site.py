@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance import wire
 from appliance.ftp.addresses import ByNetwork, is_literal
 from appliance.ftp.site import Sites
 from appliance.settings.ftp import FtpSettings, FtpSite, IncomingSettings, PassiveAddress
-from tests.ftp.serving import Raw, Server, listener, server, settings, store
+from tests.ftp.serving import Raw, Server, listener, server, settings, store, until
 
 
 @pytest.fixture
@@ -148,6 +149,15 @@ def test_pasv_tells_the_address_for_the_network_of_the_client(tree: Path) -> Non
         assert "(127,0,0,1," in raw.ask("PASV")
     with server(tree, settings(passive_address="192.0.2.9")) as running, running.raw() as raw:
         assert "(192,0,2,9," in raw.ask("PASV")
+
+
+def test_a_name_is_told_as_the_address_it_has_now(tree: Path) -> None:
+    with server(tree, settings(passive_address="ftp.example.org")) as running, running.raw() as raw:
+        assert "(127,0,0,1," in raw.ask("PASV")  # as long as nobody knows its address, the one that was reached
+        for address in ("192.0.2.9", "192.0.2.10"):
+            running.worker.tell(wire.Address(address, "ftp.example.org"))
+            told = f"({address.replace('.', ',')},"
+            until(lambda told=told: told in raw.ask("PASV"))
 
 
 def test_the_most_specific_network_decides() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ftplib
+import io
 import os
 import socket
 import ssl
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from appliance.ftp.worker import _is_implicit
+from appliance.settings.ftp import FtpSite
 from tests.ftp.conftest import BIG
-from tests.ftp.serving import SECONDS, Server, read_all, replace, server, settings, store, until
+from tests.ftp.serving import SECONDS, Server, listener, read_all, replace, server, settings, store, until
 from tests.ftp.tlskit import Client, TlsRaw, certificate, client, fetched, refusal, secured, trusting
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -205,6 +207,41 @@ def test_a_listener_is_known_by_its_port_whatever_its_place(pair: Pair, implicit
         assert not _is_implicit(off, 1, two)
 
 
+@pytest.mark.parametrize("mode", ["optional", "off"])
+def test_the_listener_of_a_site_is_no_listener_for_ftps_because_of_its_place(pair: Pair, mode: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        ports = [f"127.0.0.1:{sock.getsockname()[1]}" for sock in (one, two)]
+        site = FtpSite(listen=(ports[0],), implicit_listen=(ports[1],))
+        config = secured(pair, mode=mode, sites=(site,))
+        assert [_is_implicit(config, 1 + i, sock) for i, sock in enumerate((one, two))] == [False, mode != "off"]
+
+
+def test_each_site_shows_its_own_certificate_by_its_address(tree: Path, pair: Pair, tmp_path: Path) -> None:
+    other = certificate(tmp_path, "other")
+    socks = [listener() for _ in range(3)]
+    plain, implicit, common = (f"127.0.0.1:{sock.getsockname()[1]}" for sock in socks)
+    site = FtpSite(
+        (plain,), ("b.example.org",), "pub", implicit_listen=(implicit,), certificate=str(other[0]), key=str(other[1])
+    )
+    config = secured(pair, tls={"session_reuse": "required"}, sites=(site, FtpSite((common,), root="pub")))
+    with server(tree, config, more=tuple(socks)) as running:
+        ports = [sock.getsockname()[1] for sock in socks]
+        for sock in socks:
+            sock.close()
+        for port, trusted, name in ((ports[0], other, "b.txt"), (ports[2], pair, "b.txt"), (0, pair, "pub/b.txt")):
+            made = client(running, trusting(trusted), port=port)
+            assert fetched(made, f"RETR {name}") == b"b\n"  # the data connection resumes the same context
+        made = client(running, trusting(other), port=ports[1], implicit=True)
+        assert fetched(made, "RETR b.txt") == b"b\n"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            client(running, trusting(pair), port=ports[0])
+        with raw(running) as one:  # HOST comes too late to change what was shown
+            one.turn(trusting(pair))
+            assert one.ask("HOST b.example.org").startswith("220")
+            one.log_in()
+        assert running.worker.counters()["crashes"] == 0
+
+
 # --- required means required
 
 
@@ -366,9 +403,14 @@ def test_an_upload_cut_by_a_forged_end_of_connection_is_never_226(safe: Server, 
     socket.socket.shutdown(data, socket.SHUT_WR)  # a FIN without close_notify: anybody on the way can send one
     with pytest.raises(ftplib.error_temp, match="426"):
         made.voidresp()
-    made.close()  # until then it is kept for REST
-    until(lambda: os.listdir(safe.box) == [])
     data.close()
+    (hidden,) = os.listdir(safe.box)
+    assert hidden.startswith(".up-")
+    at = made.size("incoming/cut")
+    assert at is not None and 0 < at <= 300_000
+    assert made.storbinary("STOR incoming/cut", io.BytesIO(b"y" * 1000), rest=at).startswith("226")  # type: ignore[arg-type]
+    content = (safe.box / "cut").read_bytes()
+    assert content[at:] == b"y" * 1000 and len(content) == at + 1000
 
 
 def test_an_upload_that_is_reset_is_never_226(safe: Server, pair: Pair) -> None:

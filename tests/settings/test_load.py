@@ -149,7 +149,8 @@ TOP = "the keys here are state_dir, run_dir, confinement, drain_timeout, tftp, f
         ("state_dir:\n", "a.yaml:1:11: state_dir: no value (write an absolute path, or take the key out)"),
         (
             "ftp: {passive_address: 3}\n",
-            "a.yaml:1:24: ftp.passive_address: 3 is not one of the choices (write an IPv4 address like 192.0.2.7, "
+            "a.yaml:1:24: ftp.passive_address: 3 is not one of the choices (write an IPv4 address like 192.0.2.7 "
+            "or a host name like ftp.example.org, "
             "or a list, each item {networks, address}, or null)",
         ),
         # forms

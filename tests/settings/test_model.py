@@ -73,7 +73,8 @@ def test_workers_need_neither_validator_nor_yaml() -> None:
         (
             "ftp",
             "passive_address",
-            "an IPv4 address like 192.0.2.7, or a list, each item {networks, address}, or null",
+            "an IPv4 address like 192.0.2.7 or a host name like ftp.example.org, or a list, each item "
+            "{networks, address}, or null",
             "one of the choices",
         ),
         ("incoming", "scan", "a section, or null", "a section"),

@@ -487,6 +487,37 @@ def test_a_private_key_that_would_be_served(key: str, name: str) -> None:
     assert found(changed(ftp={"tls": {**TLS, "certificate": key}})) == []  # a certificate is no secret
 
 
+def test_certificates_of_sites() -> None:
+    site = FtpSite(
+        listen=("192.0.2.7:2121",), implicit_listen=("192.0.2.7:990",), certificate="/etc/y.crt", key="/etc/y"
+    )
+    assert found(changed(ftp={"tls": TLS, "sites": (site,)})) == []
+    nowhere = replace(site, listen=(), implicit_listen=(), hosts=("a.example",))
+    (told,) = found(changed(ftp={"tls": TLS, "sites": (nowhere,)}))
+    assert told[1:] == (
+        "a certificate is chosen by the address that a client comes in by, and this site has none of its own",
+        "write listen, or remove certificate",
+    )
+    assert found(changed(ftp={"tls": TLS, "sites": (replace(site, certificate=None),)})) == [
+        ("error", "there is a key and no certificate", "write certificate, or remove key")
+    ]
+    (told,) = found(changed(ftp={"tls": TLS, "sites": (replace(site, key="/srv/appliance/ftp/y"),)}))
+    assert "/srv/appliance/ftp/y holds the private key" in told[1]
+    assert found(changed(ftp={"sites": (site,)})) == [
+        ("warning", "nothing listens there while mode is off", "write mode: optional")
+    ]
+    told_all = found(changed(ftp={"tls": TLS, "sites": (replace(site, implicit_listen=("192.0.2.8:2121",)),)}))
+    assert told_all == [
+        (
+            "error",
+            "port 2121 is also in ftp.sites[0].listen, where connections begin in the clear",
+            "write another port, usually 990",
+        )
+    ]
+    (told,) = found(changed(ftp={"tls": TLS, "sites": (replace(site, implicit_listen=("192.0.2.7:0",)),)}))
+    assert told[1] == "192.0.2.7:0 is no fixed port, so the site could not be told from others"
+
+
 BOX: dict[str, Any] = {"enabled": True}
 
 

@@ -129,7 +129,7 @@ def test_a_child_that_does_not_read_its_answers_fills_no_log(talk: Talk) -> None
 
 def test_after_a_broken_message_nothing_more_is_read(talk: Talk) -> None:
     for _ in range(20):
-        talk.child.send(b"nonsense")
+        talk.child.send(b"?nonsense")
     talk.turns(20)
     assert talk.log.read_text().count("broke the protocol") == 1
     assert talk.channel not in talk.host.watched

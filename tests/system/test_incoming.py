@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,18 @@ def fetched(client: ftplib.FTP, name: str) -> bytes:
 
 def hidden(running: Appliance) -> list[str]:
     return [name for name in os.listdir(running.tree / "incoming") if name.startswith(".up-")]
+
+
+def held(box: Path) -> int:
+    """Bytes in the drop box; a file that has two names for a moment counts once."""
+    sizes = {}
+    for name in os.listdir(box):
+        try:
+            found = os.stat(box / name)
+        except FileNotFoundError:
+            continue
+        sizes[found.st_ino] = found.st_size
+    return sum(sizes.values())
 
 
 def test_an_upload_is_seen_by_nobody_until_it_is_released_and_changed_by_nobody_after(tmp_path: Path) -> None:
@@ -63,6 +76,40 @@ def test_an_upload_is_seen_by_nobody_until_it_is_released_and_changed_by_nobody_
             client.storbinary("STOR released/a.bin", io.BytesIO(b"x"))
         client.storbinary("STOR incoming/a.bin", io.BytesIO(b"the name is free again"))
         client.close()
+
+
+def test_parallel_uploads_through_all_workers_never_exceed_the_quota(tmp_path: Path) -> None:
+    quota = 16 << 20
+    made = Appliance(tmp_path)
+    made.write(made.config.read_text().replace("max_size: 64MiB, quota: 128MiB, per_client_quota: 128MiB",
+                                               "max_size: 8MiB, quota: 16MiB, per_client_quota: 16MiB"))  # fmt: skip
+    box = tmp_path / "tree" / "incoming"
+    most = 0
+    with ThreadPoolExecutor(8) as pool:
+        try:
+            made.start()
+            clients = [made.ftp() for _ in range(8)]
+            piece = b"x" * (4 << 20)
+
+            def store(number: int) -> str:
+                try:
+                    return clients[number].storbinary(f"STOR incoming/{number}", io.BytesIO(piece))
+                except ftplib.Error as error:
+                    return str(error)
+
+            running = [pool.submit(store, number) for number in range(8)]
+            while not all(one.done() for one in running):
+                most = max(most, held(box))
+            said = [one.result()[:3] for one in running]
+            for client in clients:
+                client.close()
+            used = [worker["transfers"] for worker in made.workers("ftp")]
+        finally:
+            made.stop()
+    assert set(said) <= {"226", "552"} and 2 <= said.count("226") <= 4, said
+    assert most <= quota
+    assert held(box) == said.count("226") * (4 << 20)
+    assert len(used) == 2
 
 
 def test_a_full_box_takes_uploads_again_after_a_reject(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from appliance.settings.plain import encode
 from appliance.settings.tftp import TftpSettings
 from appliance.supervise.spawn import spawn
 from tests.ftp.tlskit import Client, certificate, fetched, refusal, trusting
+from tests.resolve.names import NameServer
 from tests.support import spec
 from tests.system.running import tftp_read
 
@@ -292,4 +293,19 @@ def test_a_status_session_imports_nothing(tree: Path) -> None:
             assert isinstance(wire.parse(channel.recv(1000), from_child=True), wire.Query)
             channel.send(wire.pack(wire.Facts(b'{"ready": true}')))
             assert b"".join(iter(lambda: asker.recv(1000), b"")) == b'{"ready": true}'
+    assert late == [[]]
+
+
+def test_the_resolver_imports_nothing(tree: Path, tmp_path: Path) -> None:
+    servers = NameServer()
+    servers.zone = {"a.example": ["192.0.2.1"]}
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    files = {"resolv_conf": str(tmp_path / "resolv.conf"), "hosts": str(tmp_path / "hosts")}
+    values = {"names": ["a.example", "b.example"], "port": servers.port, **files}
+    with watched("appliance.resolve.worker:prepare", "resolver", values, tree) as (late, channel):
+        heard = [wire.parse(channel.recv(1000), from_child=True) for _ in range(2)]
+        assert sorted(map(str, heard)) == sorted(
+            [str(wire.Resolved("192.0.2.1", "a.example")), str(wire.Resolved("0.0.0.0", "b.example"))]
+        )
+    servers.close()
     assert late == [[]]

@@ -89,3 +89,50 @@ def test_what_a_killed_worker_had_under_way_is_told_by_the_supervisor(tmp_path: 
         assert line.endswith("lost=2 lost_transfers=1")
         for one in (data, idle, busy):
             one.close()
+
+
+def test_each_transfer_that_a_client_was_told_is_complete_has_its_line_whatever_becomes_of_the_worker(
+    tmp_path: Path,
+) -> None:
+    """A line is written before the 226 leaves: a worker that is killed under load takes none of them along."""
+    log = tmp_path / "xferlog"
+    made = Appliance(tmp_path)
+    made.write(made.config.read_text().replace("log: text", f"log: text, xferlog: {log}"))
+    told: list[str] = []
+    stop = threading.Event()
+
+    def load(number: int) -> None:
+        name = f"name-{number}"
+        while not stop.is_set():
+            try:
+                with made.ftp() as client:
+                    for _ in range(20):
+                        client.retrbinary(f"RETR {name}", lambda _piece: None)
+                        told.append(name)
+            except (OSError, EOFError, ftplib.Error):
+                stop.wait(0.01)  # its worker was killed
+
+    for number in range(6):
+        (made.tree / f"name-{number}").write_bytes(b"x" * 1000)
+    threads = [threading.Thread(target=load, args=(number,)) for number in range(6)]
+    try:
+        made.start()
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            seen = len(told)
+            until(lambda seen=seen: len(told) > seen + 100, 30, "transfers")
+            os.kill(min(made.pids("ftp")), signal.SIGKILL)
+            until(lambda: len(made.pids("ftp")) == 2, 30, "a successor")
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+        written = [line.split()[8].decode() for line in lines(log) if line.split()[-1] == b"c"]
+    finally:
+        stop.set()
+        made.stop()
+    assert len(told) > 300
+    for number in range(6):
+        assert written.count(f"/name-{number}") >= told.count(f"name-{number}")
+    assert len(written) <= len(told) + 3 * 6  # those whose 226 was lost with their worker
+    assert all(WORDS.fullmatch(line) for line in lines(log))

@@ -22,6 +22,7 @@ FIXED_UIDS = {
     "appliance-events": 64620,
     "appliance-dhcp": 64626,
     "appliance-resolve": 64628,
+    "appliance-board": 64624,
     "appliance-scan": 64614,  # no service: the program that `appliance incoming` has look at an upload
 }
 _RECORD_MAX = 1 << 30  # bytes that a record file may have at least, where RLIMIT_FSIZE counts
@@ -58,6 +59,8 @@ def services(settings: Settings, host: Host) -> list[Service]:
         found.append(_dhcp(settings, host))
     if settings.ftp.enabled and public_names(settings.ftp):
         found.append(_resolver(settings, host))
+    if settings.observe.board_listen:
+        found.append(_board(settings, host, settings.observe.board_listen))
     return found
 
 
@@ -230,6 +233,21 @@ def _events(settings: Settings, host: Host) -> Service:
         nofile=2 * _SPARE + 256,  # links of all workers, readers, and the segments that are handed to one
         fsize=max(observe.history, 1 << 20) if not host.log_to_file else -1,
         settings={"history": observe.history, "log": observe.log},
+    )
+
+
+def _board(settings: Settings, host: Host, listen: str) -> Service:
+    board = settings.observe.board
+    return _service(
+        settings,
+        host,
+        ("board", "appliance-board", "observe.board_listen"),
+        listen=_listens("tcp", (listen,)),
+        jail=f"{settings.run_dir}/empty",
+        nofile=1024 + _SPARE,
+        links=_to_events(settings),
+        files=tuple(path for path in (board.certificate, board.key) if path),
+        settings={**encode(board), "log": settings.observe.log},
     )
 
 

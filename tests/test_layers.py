@@ -53,8 +53,9 @@ ALLOWED: dict[str, set[str]] = {
     "wiring": {"settings", "supervise.service"},
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
-    "board": {"board"},
+    "board": {"board", "settings.password", "observe.events", "observe.text", "observe.log"},
     "install": {"install", "settings"},
+    "board.worker": {"board", "child", "wire", "observe"},
     "boxes": {"machine", "wiring", "settings"},
     "world": {"boxes", "machine", "wiring", "settings", "confine.landlock", "ftp.tlsfiles"},
     "cli.tftp": {"cli", "settings", "observe.log", "observe.text", "tftp", "published.current"},
@@ -63,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli.papers": {"cli", "install"},
     "cli.boot": {"cli", "settings", "boot"},
     "cli.host": {"cli", "settings", "boot"},
+    "cli.bootboard": {"cli", "board.guard"},
 }
 # pure: no effect on the world, so nothing that has one
 PURE = (
@@ -82,6 +84,10 @@ PURE = (
     "boot.reading", "boot.manifest", "boot.resolve", "boot.machines", "boot.templates", "boot.loaders", "boot.plan",
     "boot.layout", "boot.hosts", "boot.importing", "boot.dhcp", "boot.binaries", "boot.names",
     "boot.lint", "boot.explain",
+    "board.guard", "board.rows", "board.live", "settings.boot", "settings.dhcp", "dhcp.dnsmasq", "dhcp.discover",
+    "settings.forms", "settings.units", "settings.yamltext", "boot.model", "boot.reading", "boot.manifest",
+    "boot.resolve", "boot.machines", "boot.templates", "boot.loaders", "boot.plan", "boot.layout", "board.feed",
+    "settings.password", "settings.finding", "settings.board",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",

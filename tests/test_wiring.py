@@ -10,6 +10,7 @@ import pytest
 from appliance.confine.promises import PROMISES
 from appliance.custody.worker import MOST_UPLOADS
 from appliance.errors import ConfigError
+from appliance.settings.board import BoardSettings
 from appliance.settings.ftp import ActiveSettings, IncomingSettings, PassiveAddress, TlsSettings
 from appliance.settings.main import Settings
 from appliance.supervise import service
@@ -91,6 +92,18 @@ def test_the_events_service_keeps_its_history_in_a_folder_of_its_own() -> None:
         "/run/appliance/events.sock",
     )
     assert (made.settings["history"], made.fsize) == (64 << 20, 64 << 20)
+
+
+def test_the_board_listens_when_it_is_told_where_and_loads_its_key_before_it_is_locked_in() -> None:
+    page = BoardSettings(("board.example.org",), None, "/etc/board.crt", "/etc/board.key")
+    lit = wired(replace(DEFAULTS, observe=replace(DEFAULTS.observe, board_listen="127.0.0.1:8080", board=page)))
+    assert list(lit) == ["status", "events", "tftp", "ftp", "board"]
+    made = lit["board"]
+    assert (made.listen, made.files) == (
+        (service.Listen("tcp", "127.0.0.1", 8080),),
+        ("/etc/board.crt", "/etc/board.key"),
+    )
+    assert (made.links, made.requests, made.writes, made.jail) == (("events",), (), False, "/run/appliance/empty")
 
 
 def test_without_events_nobody_is_told_and_nobody_listens() -> None:

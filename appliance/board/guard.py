@@ -10,7 +10,8 @@ import base64
 import binascii
 import hashlib
 import hmac
-import re
+
+from appliance.settings import password
 
 HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (
@@ -26,9 +27,7 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
 )
 """What stands above every answer: nothing from elsewhere, nobody frames it, no text becomes code."""
 
-_STORED = re.compile(r"scrypt:([1-9][0-9]?):([1-9][0-9]?):([1-9][0-9]?):([0-9a-f]{32}):([0-9a-f]{64})")
-_LOG_N, _R, _P = 14, 8, 1  # RFC 7914: 16 MiB, some 40 ms
-_MEMORY = 64 << 20
+_LOG_N, _R, _P = 14, 8, 1  # 16 MiB, some 40 ms
 _LONGEST = 256  # bytes of a password
 
 
@@ -59,32 +58,22 @@ def origin_fits(origin: bytes | None, host: bytes | None, scheme: str) -> bool:
     return host is not None and origin.lower() == f"{scheme}://".encode() + host.strip().lower()
 
 
-def store(password: str, salt: bytes) -> str:
-    """A password as it stands in the configuration. `salt`: 16 random bytes. RFC 7914."""
-    return f"scrypt:{_LOG_N}:{_R}:{_P}:{salt.hex()}:{_derived(password.encode(), salt, _LOG_N, _R, _P).hex()}"
+def store(secret: str, salt: bytes) -> str:
+    """A password as it stands in the configuration. `salt`: 16 random bytes."""
+    return str(password.Stored(_LOG_N, _R, _P, salt, _derived(secret.encode(), salt, _LOG_N, _R, _P)))
 
 
-def is_stored(text: str) -> bool:
-    """Whether a text has the form that `store` makes, with costs that one request may have."""
-    found = _STORED.fullmatch(text)
+def matches(secret: bytes, stored: str) -> bool:
+    """Whether a password is the one that is stored; takes as long for a wrong one. False for what is no stored text."""
+    found = password.parse(stored)
     if found is None:
         return False
-    log_n, r, p = (int(found.group(i)) for i in (1, 2, 3))
-    return 10 <= log_n <= 17 and 1 <= r <= 16 and 1 <= p <= 4 and 128 * r << log_n <= _MEMORY // 2
+    derived = _derived(secret[:_LONGEST], found.salt, found.log_n, found.r, found.p)
+    return hmac.compare_digest(derived, found.derived)
 
 
-def matches(password: bytes, stored: str) -> bool:
-    """Whether a password is the one that is stored; takes as long for a wrong one. False for what is no stored text."""
-    found = _STORED.fullmatch(stored)
-    if found is None or not is_stored(stored):
-        return False
-    log_n, r, p = (int(found.group(i)) for i in (1, 2, 3))
-    derived = _derived(password[:_LONGEST], bytes.fromhex(found.group(4)), log_n, r, p)
-    return hmac.compare_digest(derived, bytes.fromhex(found.group(5)))
-
-
-def _derived(password: bytes, salt: bytes, log_n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(password, salt=salt, n=1 << log_n, r=r, p=p, maxmem=_MEMORY, dklen=32)
+def _derived(secret: bytes, salt: bytes, log_n: int, r: int, p: int) -> bytes:
+    return hashlib.scrypt(secret, salt=salt, n=1 << log_n, r=r, p=p, maxmem=password.MEMORY_MAX, dklen=32)
 
 
 def password_in(authorization: bytes | None) -> bytes | None:
@@ -93,7 +82,7 @@ def password_in(authorization: bytes | None) -> bytes | None:
     if scheme.lower() != b"basic":
         return None
     try:
-        _user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+        _user, colon, secret = base64.b64decode(encoded.strip(), validate=True).partition(b":")
     except binascii.Error:
         return None
-    return password if colon else None
+    return secret if colon else None

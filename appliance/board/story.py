@@ -179,8 +179,8 @@ class Book:
 
 def _is_new_boot(machine: Machine, fact: Fact) -> bool:
     """A machine that asks for a loader or its configuration after it had its kernel has been started anew."""
-    if not machine.steps or fact.kind in ("progress", "done", "failed", "aborted"):
-        return False
+    if not machine.steps or any(step.state == "running" and step.file == fact.file for step in machine.steps):
+        return False  # nothing before, or it goes on with what it has begun (a short transfer is told at its end only)
     if fact.at - machine.at > NEW_BOOT_S:
         return True
     return machine.complete("kernel") and stage_of(fact.file) in ("loader", "configuration") and not _running(machine)
@@ -199,8 +199,8 @@ def _take(machine: Machine, fact: Fact) -> None:
     if step is None:
         step = Step(fact.file, stage_of(fact.file), "running", fact.at, fact.at, fact.service)
         machine.steps.append(step)
-    elif step.state != "running" and fact.kind in ("start", "refused", "unanswered"):
-        step.tries += 1
+    elif step.state != "running":
+        step.tries += step.state != "aborted"  # a look at the size before is no try
         step.started, step.bytes, step.at = fact.at, 0, fact.at
     _rate(step, fact)
     step.state = _STATES[fact.kind]

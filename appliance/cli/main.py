@@ -15,6 +15,7 @@ from appliance.cli import (
     act,
     ban,
     boot,
+    bootboard,
     check,
     config,
     exchange,
@@ -63,6 +64,7 @@ for verb, what in _VERBS:
 app.add_typer(config.app, name="config", short_help="print the schema or the effective configuration")
 app.add_typer(boot.app, name="boot", short_help="what machines boot: catalog, plan, host, explain, dhcp")
 app.add_typer(ban.app, name="ban", short_help="clients that FTP does not serve for a while")
+app.add_typer(bootboard.app, name="board", short_help="set up the web page that shows machines while they boot")
 app.add_typer(incoming.app, name="incoming", short_help="uploads by FTP: list, show, release, reject, purge")
 app.add_typer(tftp.app, name="tftp", short_help="explain which file a name means to a client, and why")
 app.add_typer(tls.app, name="tls", short_help="make a first certificate for FTP over TLS")

@@ -233,6 +233,13 @@ PROMISES: dict[str, Rules] = {
         "getsockname": _ANY,
         "getsockopt": _ANY,
     },
+    "board": {  # looks at nothing and makes no socket: browsers come in by a listener that exists
+        **_TALK,
+        **_RUNTIME,
+        "accept4": _ANY,
+        "accept": _ANY,
+        "setsockopt": _options((_TCP, 1), (_SOCKET, 9)),  # TCP_NODELAY, SO_KEEPALIVE
+    },
     "reader": {**_RUNTIME, "newfstatat": _ANY, "pread64": _ANY},
 }
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 
 from appliance.published.layers import HIDDEN, hidden
-from appliance.settings import patterns
+from appliance.settings import password, patterns
 
 _ENDPOINT_LIKE = "write ADDRESS:PORT, like 0.0.0.0:69 or [::]:69"
 _LONGEST_PATH = 4000  # bytes; PATH_MAX less what is appended
@@ -276,6 +276,13 @@ def replacement(text: str) -> str:
     return text
 
 
+def stored_password(text: str) -> str:
+    """What `appliance board password` prints."""
+    if password.parse(text) is None:
+        raise Unfit("that is no stored password", "write what `appliance board password` prints")
+    return text
+
+
 CHECKS: dict[str, Callable[[str], str]] = {
     "endpoint": endpoint,
     "network": network,
@@ -295,4 +302,5 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "line": line,
     "regex": regex,
     "replacement": replacement,
+    "stored-password": stored_password,
 }

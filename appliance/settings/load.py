@@ -21,6 +21,7 @@ import pydantic
 
 from appliance.errors import ConfigError, Problem
 from appliance.settings import explain, model, rules
+from appliance.settings.finding import Finding
 from appliance.settings.main import Settings
 from appliance.settings.yamltext import LARGEST, Document, Node, Place, parse
 
@@ -125,12 +126,12 @@ def _says_nothing(path: explain.Path, name: str, node: Node) -> bool:
     return node.value is None and explain.is_section((*path, name))
 
 
-def _touched(finding: rules.Finding, wrong: Mapping[explain.Path, Problem]) -> bool:
+def _touched(finding: Finding, wrong: Mapping[explain.Path, Problem]) -> bool:
     """Whether a key of the finding, its section or one of its items is wrong by itself."""
     return any(path[: len(key)] == key[: len(path)] for key in finding.keys for path in wrong)
 
 
-def _placed(root: Node, finding: rules.Finding) -> Problem:
+def _placed(root: Node, finding: Finding) -> Problem:
     """A finding at the first of its keys that is written somewhere; a default has no place."""
     key = explain.key_name(finding.keys[0])
     written = (node for path in finding.keys if (node := explain.node_at(root, path)))

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
+from appliance.settings.board import BoardSettings
 from appliance.settings.boot import BootSettings
 from appliance.settings.ftp import FtpSettings
 from appliance.settings.tftp import TftpSettings
-from appliance.settings.types import Help, Path, Unit
+from appliance.settings.types import Endpoint, Help, Path, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ class ObserveSettings:
         Unit("size", 1 << 20, 1 << 40, zero=True),
         Help("bytes of events kept in state_dir/events, the oldest go first; 0 keeps none"),
     ] = 64 << 20
+    board_listen: Annotated[
+        Endpoint | None,
+        Help("where browsers find the boot board, a page that shows machines while they boot; null: it is off"),
+    ] = None
+    board: Annotated[BoardSettings, Help("Who may look at the boot board.")] = field(default_factory=BoardSettings)
 
 
 @dataclass(frozen=True, slots=True)

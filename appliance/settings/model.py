@@ -35,6 +35,7 @@ _PATTERNS = {
     "interface": r"^[A-Za-z0-9._-]{1,15}$",
     "address-range": r"^[0-9]{1,3}(\.[0-9]{1,3}){3} ?- ?[0-9]{1,3}(\.[0-9]{1,3}){3}$",
     "loader-path": r"^[A-Za-z0-9_.+-][A-Za-z0-9_./+-]*$",
+    "stored-password": "^scrypt:",
     "mac": "^([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}$",
 }
 

@@ -8,29 +8,18 @@ from __future__ import annotations
 import fnmatch
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import TypeAlias
 
 from appliance.settings import patterns
+from appliance.settings.boardrules import board
+from appliance.settings.finding import Finding, Path
 from appliance.settings.forms import endpoint_parts, port_range_parts
 from appliance.settings.ftp import FtpSite, IncomingSettings, TlsSettings
 from appliance.settings.main import Settings
 from appliance.settings.tftp import TftpNetwork, TftpUploads
 from appliance.settings.units import format_duration, format_size
 
-Path: TypeAlias = tuple[str | int, ...]
 LOG_NAMES = (".log", "xferlog")  # the supervisor insists on the same (supervise.service)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`keys[0]` is the key to point at; the others take part."""
-
-    what: str
-    remedy: str
-    keys: tuple[Path, ...]
-    severity: str = "error"
 
 
 def judge(settings: Settings) -> list[Finding]:
@@ -473,4 +462,5 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _uploads,
     _readers,
     _dhcp,
+    board,
 )

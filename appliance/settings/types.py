@@ -52,6 +52,7 @@ class Form:
         "interface",
         "address-range",
         "loader-path",
+        "stored-password",
     ]
 
 

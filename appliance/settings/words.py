@@ -27,6 +27,7 @@ _FORMS = {
     "loader-path": "a path inside the TFTP root of plain characters",
     "name": "the name of a file",
     "host-name": "a host name like ftp.example.org",
+    "stored-password": "what `appliance board password` prints",
     "mac": "a MAC address like 52:54:00:12:34:56",
     "regex": "a regular expression",
     "replacement": r"a text, with \1, \g<name>, \i and \x",

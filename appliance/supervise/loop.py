@@ -366,7 +366,7 @@ class Supervisor:
 
     def received(self, slot: WorkerSlot, message: wire.Message, fds: list[int]) -> None:
         """A request or query of a worker. Raises WireError for one that its service has no right to."""
-        if isinstance(message, wire.Query) and slot.service.name == "status":
+        if isinstance(message, wire.Query) and slot.service.name in ("status", "board"):
             slot.send(wire.Facts(self.snapshot.text()))
         elif isinstance(message, wire.Request):
             self._privileged.carry_out(slot, message, fds)

@@ -95,6 +95,7 @@ def decode(plain: object) -> list[Service]:
 _KINDS = {
     "status": ("appliance.observe.control:prepare", "status"),
     "events": ("appliance.observe.recorder:prepare", "events"),
+    "board": ("appliance.board.worker:prepare", "board"),
     "custody": ("appliance.custody.worker:prepare", "custody"),
     "tftp-custody": ("appliance.custody.worker:prepare", "custody"),
     "tftp": ("appliance.tftp.worker:prepare", "tftp"),

@@ -63,6 +63,11 @@ def test_a_machine_that_asks_for_its_loader_again_after_the_kernel_boots_anew() 
     assert (machine.boots, machine.state, [step.file for step in machine.steps]) == (2, "booting", ["pxelinux.0"])
 
 
+def test_a_boot_of_which_only_the_ends_of_transfers_are_told_is_a_new_one_too() -> None:
+    ends = [fact(at, "done", file, bytes=9) for at, file in enumerate(("pxelinux.0", "vmlinuz", "initrd.gz"))]
+    assert told(*ends, *(fact(one.at + 60, "done", one.file, bytes=9) for one in ends)).boots == 2
+
+
 def test_a_machine_that_comes_back_after_a_long_silence_boots_anew() -> None:
     machine = told(*whole(0, "pxelinux.0"), fact(NEW_BOOT_S + 2, "start", "pxelinux.0"))
     assert machine.boots == 2
@@ -124,7 +129,7 @@ def test_a_failed_file_makes_a_failed_boot_until_something_else_is_fetched() -> 
 
 def test_a_probe_for_the_size_is_no_failure() -> None:
     machine = told(fact(0, "start", "bootx64.efi"), fact(0.1, "aborted", "bootx64.efi"), *whole(0.2, "bootx64.efi"))
-    assert (machine.state, machine.steps[0].state) == ("booting", "done")
+    assert (machine.state, machine.steps[0].state, machine.steps[0].tries) == ("booting", "done", 1)
 
 
 def test_agreed_options_and_the_release_stay_with_the_step() -> None:

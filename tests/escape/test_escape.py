@@ -18,7 +18,7 @@ from tests.escape.attempts import ATTEMPTS, BOX_ONLY, HISTORY_ONLY, NR
 from tests.support import ROOT, born, spec
 
 pytestmark = pytest.mark.skipif(not NR, reason="the attempts are written for x86_64")
-KINDS = ("tftp", "ftp", "custody", "events", "status", "reader", "resolver", "ftp-thread")
+KINDS = ("tftp", "ftp", "custody", "events", "status", "board", "reader", "resolver", "ftp-thread")
 SECRET = b"if you can read this, the jail leaks"
 
 

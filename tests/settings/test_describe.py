@@ -63,6 +63,9 @@ _FORMS: dict[str, st.SearchStrategy[str]] = {
     "host-name": st.from_regex(r"[a-z][a-z0-9]{0,9}(\.[a-z]{2,5}){0,2}", fullmatch=True),
     "public-address": st.ip_addresses(v=4).map(str),
     "ipv4": st.ip_addresses(v=4).map(str),
+    "stored-password": st.binary(min_size=48, max_size=48).map(
+        lambda raw: f"scrypt:14:8:1:{raw[:16].hex()}:{raw[16:].hex()}"
+    ),
     "mac": st.binary(min_size=5, max_size=5).map(lambda raw: (b"\x52" + raw).hex(":")) | st.just("52:54:00:12:34:56"),
     "regex": st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=12).map(re.escape)
     | st.sampled_from(["^(.*)/(.*)$", "^(?P<mac>[0-9a-f-]{17})", "a", "(a+)+", "x: [y]", "(.*)b"]),

@@ -17,16 +17,20 @@ import pytest
 
 from appliance.confine import seccomp
 from tests.support import ROOT, until
-from tests.system.running import PROGRAM, Appliance, appliance, tftp_read
+from tests.system.running import PROGRAM, Appliance, tftp_read
 
-KINDS = ("tftp", "ftp", "custody", "events", "status")
+KINDS = ("tftp", "ftp", "custody", "events", "status", "board")
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
     home = tmp_path_factory.mktemp("confined")
-    with appliance(home, confinement="required" if ROOT else "best-effort") as made:
-        yield made
+    made = Appliance(home, confinement="required" if ROOT else "best-effort")
+    made.write(made.config.read_text().replace("{log: text}", "{log: text, board_listen: '127.0.0.1:0'}"))
+    try:
+        yield made.start()
+    finally:
+        made.stop()
 
 
 def proc(pid: int) -> dict[str, str]:

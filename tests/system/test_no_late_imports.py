@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 
 from appliance import wire
+from appliance.board import guard
 from appliance.custody import wire as custody
 from appliance.observe import events, tables
+from appliance.settings.board import BoardSettings
 from appliance.settings.box import Box, of_incoming
 from appliance.settings.ftp import FtpSettings, IncomingSettings, TlsSettings
 from appliance.settings.plain import encode
@@ -280,6 +282,42 @@ def test_an_ftp_session_under_tls_imports_and_opens_nothing(tree: Path, version:
                         pass
     listener.close()
     implicit.close()
+    assert late == [[]]
+
+
+def test_a_page_of_the_board_under_tls_imports_and_opens_nothing(tree: Path) -> None:
+    pair = certificate(tree)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    page = BoardSettings((), guard.store("secret", b"0" * 16), str(pair[0]), str(pair[1]))
+    settings = encode(page)
+    roles = (("listener:0", listener), ("link:events", theirs))
+    with watched("appliance.board.worker:prepare", "board", settings, tree, *roles) as (late, channel):
+        theirs.close()
+        context = trusting(pair, ssl.TLSVersion.TLSv1_3)
+        event = events.Ended(bytes=5, client=b"192.0.2.1", verb=b"RRQ", file=b"vmlinuz", outcome=b"done")
+        ours.send(b"".join(events.join([events.encode_record(events.Record(1, 1000, "tftp.0", event)), b"nonsense"])))
+        for request in (b"/", b"/board.json", b"/machine.json?key=192.0.2.1", b"/none", b"/events"):
+            with context.wrap_socket(
+                socket.create_connection(("127.0.0.1", port), 20), server_hostname="localhost"
+            ) as one:
+                head = f"Host: localhost:{port}\r\nAuthorization: Basic YTpzZWNyZXQ=\r\nConnection: close\r\n\r\n"
+                one.sendall(b"GET " + request + b" HTTP/1.1\r\n" + head.encode())
+                assert one.recv(5) == b"HTTP/"
+                if request == b"/events":
+                    assert isinstance(wire.parse(channel.recv(1000), from_child=True), wire.Query)
+                    channel.send(wire.pack(wire.Facts(b'{"ready": true, "services": {"tftp": {"state": "ok"}}}')))
+                    got = b""
+                    while b'"tftp":"ok"' not in got:
+                        got += one.recv(65536)
+        with socket.create_connection(("127.0.0.1", port), 20) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n" * 9)
+            with contextlib.suppress(ConnectionResetError):
+                while stranger.recv(4096):
+                    pass
+    ours.close()
+    listener.close()
     assert late == [[]]
 
 

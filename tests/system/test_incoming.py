@@ -56,7 +56,7 @@ def test_an_upload_is_seen_by_nobody_until_it_is_released_and_changed_by_nobody_
         client.voidresp()
 
         listing = incoming(running, "list").stdout
-        assert listing.endswith("293.0 KiB  127.0.0.1        a.bin\n")
+        assert listing.endswith("293.0 KiB  127.0.0.1        -         a.bin\n")
         for path in ("incoming/a.bin", "released/a.bin"):
             with pytest.raises(ftplib.error_perm, match="550"):
                 fetched(client, path)

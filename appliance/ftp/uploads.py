@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from appliance.custody import wire
 from appliance.custody.wire import Reason
 from appliance.errors import WireError
-from appliance.ftp import ascii
+from appliance.ftp import ascii, funnel
 from appliance.ftp.data import Transfer
 from appliance.ftp.funnel import Funnel
 from appliance.ftp.kept import Kept
@@ -34,6 +34,7 @@ _BUFFER = memoryview(bytearray(256 << 10))  # one for the whole worker: filled a
 _ANSWER_S = 60.0  # for the custodian, who may wait for the disk
 _MESSAGES = 64
 _RECORDS = 16  # of TLS, taken in one turn
+_FULL = 4  # full pieces, taken in one turn
 _QUEUED = 4096
 
 REPLIES = {
@@ -67,6 +68,7 @@ class Custodian:
         self._sock: socket.socket | None = None
         self._uploads: dict[int, Upload | Kept] = {}
         self._next_id = 0
+        self._events = READ
         self._queue: deque[bytes] = deque()
         self.funnel = Funnel()
 
@@ -74,7 +76,7 @@ class Custodian:
         """Use this link from now on; uploads of the one before are lost."""
         self.lose("replaced")
         sock.setblocking(False)
-        self._sock = sock
+        self._sock, self._events = sock, READ
         self._house.loop.register(sock.fileno(), self, READ)
 
     @property
@@ -129,8 +131,10 @@ class Custodian:
             except OSError:
                 break  # full; or gone, and then the end of file says it
             self._queue.popleft()
-        if self._sock is not None:
-            self._house.loop.modify(self._sock.fileno(), READ | (WRITE if self._queue else 0))
+        events = READ | (WRITE if self._queue else 0)
+        if self._sock is not None and events != self._events:
+            self._events = events
+            self._house.loop.modify(self._sock.fileno(), events)
 
     def handle_read_event(self) -> None:
         for _ in range(_MESSAGES):
@@ -256,7 +260,10 @@ class Upload(Transfer):
 
     def move(self) -> None:
         if self._tls is None:
-            self._take()
+            for _ in range(_FULL):
+                before = self.moved
+                if not self._take() or self.moved - before < funnel.SIZE:  # the socket is empty now
+                    return
             return
         records = 0
         while self._take() and (records < _RECORDS or self._tls.pending()):

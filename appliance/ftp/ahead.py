@@ -15,6 +15,7 @@ from appliance.ftp.pool import Job, Pool
 
 PIECE = 1 << 20  # bytes looked at, and fetched, at once
 REACH = 8 << 20  # bytes sent in one go at most; far fewer go before the socket is full, but each turn saved counts
+_LOW = REACH // 2  # with less than this before it, a transfer looks further: as much may fit into its socket
 _READ = 128 << 10
 _ONE = [bytearray(1)]
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -51,22 +52,23 @@ class Ahead:
     def ready(self, offset: int) -> int:
         """How many bytes from `offset` on can be read without waiting, to the end of a piece; 0: wait for `resume`."""
         if offset < self._until:
+            if self._job is None and self._until - offset < _LOW:
+                self._reach(offset)
             return self._until - offset
         if self._job is None:
             if self._there(offset):
-                return self._reach(offset)
+                self._until = min(offset + PIECE, self._file.size)
+                self._reach(offset)
+                return self._until - offset
             if not self._fetch(offset):
                 return self._until - offset
         self._waiting = True
         return 0
 
-    def _reach(self, offset: int) -> int:
+    def _reach(self, offset: int) -> None:
         """The piece at `offset` is in memory: add those behind it. Asking for one costs 1 us, a turn 50."""
-        size, until = self._file.size, offset + PIECE
-        while until < size and until - offset < REACH and self._there(until):
-            until += PIECE
-        self._until = min(until, size)
-        return self._until - offset
+        while self._until < self._file.size and self._until - offset < REACH and self._there(self._until):
+            self._until = min(self._until + PIECE, self._file.size)
 
     def close(self) -> None:
         """Nobody waits any more."""

@@ -84,10 +84,11 @@ def test_what_is_in_memory_is_never_fetched(case: Make) -> None:
 
 def test_no_more_than_the_reach_is_ready_at_once_and_nothing_beyond_a_cold_piece(case: Make) -> None:
     made = case(12, {10})
-    assert [made.ahead.ready(offset) for offset in (0, 3, REACH)] == [REACH, REACH - 3, 10 * PIECE - REACH]
+    assert [made.ahead.ready(offset) for offset in (0, 3, REACH)] == [REACH, REACH - 3, 2 * PIECE]
+    assert made.ahead.ready(REACH - PIECE) == 3 * PIECE  # before it comes to the end of what it knows
     assert made.ahead.ready(10 * PIECE) == 0
     assert made.fetch() == 1
-    assert made.ahead.ready(10 * PIECE) == PIECE
+    assert made.ahead.ready(10 * PIECE) == 2 * PIECE
 
 
 def test_a_cold_piece_is_fetched_and_the_next_one_while_it_is_sent(case: Make) -> None:
@@ -99,7 +100,7 @@ def test_a_cold_piece_is_fetched_and_the_next_one_while_it_is_sent(case: Make) -
     assert made.ahead.ready(0) == PIECE
     assert len(made.hands.jobs) == 1  # the second piece is on its way
     assert made.fetch() == 0  # nobody waited
-    assert made.ahead.ready(PIECE) == PIECE
+    assert made.ahead.ready(PIECE) == 2 * PIECE
     assert made.hands.jobs == []  # the third was there
     assert made.ahead.ready(2 * PIECE) == PIECE
 

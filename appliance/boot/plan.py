@@ -203,6 +203,9 @@ class _Work:
     def _entry(self, choice: Choice, profile: Profile, secrets: Mapping[str, str]) -> Entry | None:
         """One profile for one machine (without a name: for any)."""
         try:
+            if uses_secret(profile.args):
+                what = f"args of {profile.name}: a secret in a command line is read by whoever can log in there"
+                raise TemplateError(what, "put it into an answer file")
             args = templates.render(f"args of {profile.name}", profile.args, self._values(choice, secrets), "arg")
             if "${" in args or not args.isprintable():
                 raise TemplateError(f"args of {profile.name}: ${{ is a command to a loader", "write it otherwise")

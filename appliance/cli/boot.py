@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from appliance.cli import configuration, host, output
+from appliance.cli import configuration, happened, host, output
 from appliance.cli.options import Config, Json
 from appliance.errors import ApplianceError, ConfigError, ExitCode
 
@@ -177,7 +177,8 @@ def explain(
 ) -> None:
     """Tell every file that a machine will ask for, in its order, which of them is there, and what comes of it.
 
-    Nothing has to run, and the machine need not be known. The exit code is 0 when it boots in every way it may come.
+    Nothing has to run, and the machine need not be known. When it was seen booting, what really happened follows, from
+    the history of events. The exit code is 0 when it boots in every way it may come.
 
     \b
     Examples:
@@ -190,17 +191,19 @@ def explain(
 
     if arch and arch not in model.ARCHES:
         raise typer.BadParameter(f"{arch} is none of {', '.join(model.ARCHES)}", param_hint="--arch")
-    settings, _warnings = configuration.find(config, quiet=as_json).load()
+    which = configuration.find(config, quiet=as_json)
+    settings, _warnings = which.load()
     found, _, _ = loaded(config, quiet=True)
     done = planning.plan(found.resolved.manifest, found.resolved.hosts, found.secrets, int(time.time()))
     root = Path(settings.tftp.root)
     told = explaining.explain(
         done, _who(found, machine), arch, lambda path: "by hand in the root" if (root / path).is_file() else ""
     )
+    seen = happened.happened(which, told)
     if as_json:
-        output.document(_told(told))
+        output.document(_told(told) | {"happened": seen})
     else:
-        output.fact("\n".join(_story(told)))
+        output.fact("\n".join([*_story(told), *(happened.lines(seen) if seen else [])]))
     if not told.ways or not all(way.boots for way in told.ways):
         raise typer.Exit(ExitCode.FAILED)
 

@@ -87,6 +87,18 @@ def log(
             sock.close()
 
 
+def history(found: configuration.Found) -> Iterator[dict[str, Any]]:
+    """Every record of the past, the oldest first. Raises ApplianceError where it may not be read."""
+    sock, segments = _open(found)
+    try:
+        yield from _past(segments)
+    finally:
+        for descriptor in segments:
+            os.close(descriptor)
+        if sock is not None:
+            sock.close()
+
+
 def _filter(since: str | None, client: str | None, kinds: list[str] | None) -> Callable[[dict[str, Any]], bool]:
     start, mine = moment(since, time.time()), matcher(client)
 

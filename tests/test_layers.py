@@ -63,6 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"cli", "settings", "world", "wiring", "observe.log", "observe.text", "supervise.spawn", "__init__"},
     "cli.papers": {"cli", "install"},
     "cli.boot": {"cli", "settings", "boot"},
+    "cli.check": {"cli", "settings", "world", "boot.judge"},
     "cli.happened": {"cli", "board", "boot"},
     "cli.host": {"cli", "settings", "boot"},
     "cli.bootboard": {"cli", "board.guard"},

@@ -211,7 +211,8 @@ def _grub(screen: Screen, arches: tuple[str, ...]) -> str:
         if profile.action == "local":
             lines += _GRUB_DISK
         elif profile.action == "chain":
-            lines.append(f"  chainloader /{chain_file(profile, arches)}")
+            given = [f"/{chain_file(profile, arches)}", *words_of(entry.args)]
+            lines.append(f"  chainloader {' '.join(map(_grub_word, given))}")
         else:
             words = " ".join(_grub_word(word) for word in words_of(entry.args))
             lines.append(f"  linux {_grub_word(f'/{profile.kernel}')} {words}".rstrip())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,12 +13,16 @@ from appliance.cli import configuration, control, output
 from appliance.cli.options import Config, Json
 from appliance.errors import ConfigError, ExitCode, Problem
 
+if TYPE_CHECKING:
+    from appliance.settings.main import Settings
+
 
 def check(*, config: Config = None, as_json: Json = False) -> None:
     """Find everything that is wrong with a configuration, without starting anything.
 
     Judges the text (unknown keys, wrong units, two listeners on one address ...) and the world it meets
-    (ports that are taken, folders that cannot be read ...). One line for each finding:
+    (ports that are taken, folders that cannot be read ...), and with boot.enabled the manifest with all its machines.
+    One line for each finding:
 
     \b
       file:line:column: key: what is wrong (what mends it)
@@ -49,7 +56,15 @@ def _judge(found: configuration.Found) -> list[Problem]:
     from appliance.settings.load import located
 
     settings, warnings = found.load()
-    return [*warnings, *located(found.documents, world.judge(settings, ours=_held(settings.run_dir)))]
+    met = located(found.documents, world.judge(settings, ours=_held(settings.run_dir)))
+    return [*warnings, *met, *(_boot(settings) if settings.boot.enabled else ())]
+
+
+def _boot(settings: Settings) -> list[Problem]:
+    from appliance.boot.judge import judge
+
+    found = judge(settings.boot.manifest, settings.state_dir, int(time.time()))
+    return [problem if problem.file else replace(problem, file=settings.boot.manifest) for problem in found]
 
 
 def _held(run_dir: str) -> frozenset[str] | None:

@@ -123,6 +123,8 @@ def test_grub_shows_a_menu_and_finds_the_disk() -> None:
     assert "set default=2\nset timeout=5\n" in shown
     assert "  chainloader /c.efi\n" in shown
     assert "chainloader ($disk)/EFI/$file" in shown and shown.endswith("  exit\n}\n")
+    chained = Screen((Entry("c", "C", CHAIN, "a b;c"),), "c")
+    assert "  chainloader /c.efi a 'b;c'\n" in write("grub", chained, ("x64-efi",))
     assert "set timeout=-1" in write("grub", screen(LINUX, title="Menu"), ("x64-efi",))
     assert "  linux /k\n}" in write("grub", screen(Profile("p", "P", kernel="k"), args=""), ("x64-efi",))
 

@@ -105,3 +105,21 @@ def test_a_supervisor_that_may_not_be_asked_counts_as_running(
     config.write_text(f"run_dir: /{'x' * 300}\n")  # too long a name for any file system: nobody can look
     assert call("check", "-c", config).code == 0
     assert judged["ours"] is None
+
+
+@pytest.mark.usefixtures("judged")
+def test_with_boot_on_the_manifest_is_judged_too(call: Call, config: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "boot.yaml"
+    config.write_text(f"{config.read_text()}\nboot: {{enabled: true, manifest: {manifest}}}\n")
+    said = call("check", "-c", config)
+    assert (said.code, f"{manifest}: cannot be read: No such file or directory" in said.out) == (2, True)
+    manifest.write_text("profiles: {p: {kernel: gone}}\ngroups: [{match: {}}]\n")
+    assert f"{manifest}:2:10: groups[0]: a group needs a name" in call("check", "-c", config).out
+    manifest.write_text("profiles: {p: {kernel: gone}}\n")
+    said = call("check", "-c", config)
+    assert (said.code, f"{manifest}: profiles.p: gone is missing" in said.out) == (2, True)
+    manifest.write_text("profiles: {p: {action: local}}\n")
+    assert call("check", "-c", config).code == 0
+    config.write_text(config.read_text().replace("enabled: true", "enabled: false"))
+    manifest.write_text("- nonsense")
+    assert call("check", "-c", config).code == 0

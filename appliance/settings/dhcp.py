@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
@@ -16,9 +16,13 @@ class DhcpFiles:
 
     bios: Annotated[LoaderPath | None, Help("PCs with a BIOS")] = "pxelinux.0"
     ia32_efi: Annotated[LoaderPath | None, Help("UEFI, 32 bits")] = None
-    x64_efi: Annotated[LoaderPath | None, Help("UEFI, x86-64; under `proxy` never GRUB or shim (docs/DHCP.md)")] = (
-        "snponly.efi"
-    )
+    x64_efi: Annotated[
+        Literal["auto"] | LoaderPath | None,
+        Help(
+            "UEFI, x86-64; auto: under `range` shimx64.efi, which starts GRUB and passes Secure Boot, under `proxy` "
+            "snponly.efi, because GRUB knows of no proxy"
+        ),
+    ] = "auto"
     arm32_efi: Annotated[LoaderPath | None, Help("UEFI, ARM, 32 bits")] = None
     arm64_efi: Annotated[LoaderPath | None, Help("UEFI, ARM, 64 bits")] = None
     uboot: Annotated[

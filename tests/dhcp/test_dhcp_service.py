@@ -72,7 +72,7 @@ def leased(room: Lab, *more: str) -> dict[str, str]:
 def test_range_gives_each_architecture_an_address_and_its_loader(room: Lab) -> None:
     room.appliance(RANGE)
     uefi = leased(room, "-V", "PXEClient:Arch:00007:UNDI:003016", "-x", "0x5d:0007")
-    assert (uefi["boot_file"], uefi["siaddr"], uefi["serverid"]) == ("snponly.efi", "192.0.2.1", "192.0.2.1")
+    assert (uefi["boot_file"], uefi["siaddr"], uefi["serverid"]) == ("shimx64.efi", "192.0.2.1", "192.0.2.1")
     assert 50 <= int(uefi["ip"].rpartition(".")[2]) <= 60
     assert "router" not in uefi and "dns" not in uefi  # this machine is neither
     bios = leased(room, "-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000")

@@ -119,11 +119,13 @@ class Lab:
         self.ip("link", "set", name, "master", self.bridge, "up")
         return name
 
-    def machine(self, kind: str, mac: str, *more: str, memory: int = 1024, name: str = "") -> Machine:
+    def machine(
+        self, kind: str, mac: str, *more: str, memory: int = 1024, name: str = "", reboots: bool = False
+    ) -> Machine:
         """Power a QEMU machine on; `kind` is one of machine.KINDS."""
         made = Machine(self.home, name or f"machine{len(self._machines)}", kind, mac, memory)
         self._machines.append(made)
-        made.power_on(self.enter, self.tap(), more)
+        made.power_on(self.enter, self.tap(), more, reboots=reboots)
         return made
 
     def close(self) -> None:

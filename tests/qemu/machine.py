@@ -40,15 +40,16 @@ class Machine:
         self._process: subprocess.Popen[bytes] | None = None
         self._serial: socket.socket | None = None
 
-    def power_on(self, enter: Callable[..., list[str]], tap: str, more: Sequence[str]) -> None:
-        """Start it on a port of the bridge. `more` are further words for QEMU."""
+    def power_on(self, enter: Callable[..., list[str]], tap: str, more: Sequence[str], *, reboots: bool) -> None:
+        """Start it on a port of the bridge. `more` are further words for QEMU; a reset ends it unless it `reboots`."""
         nvram = self._home / f"{self.name}.fd"
         if self.kind == "uefi":
             shutil.copyfile(OVMF / "OVMF_VARS_4M.fd", nvram)
         ours, theirs = socket.socketpair()
         words = [word.format(mac=self.mac, vars=nvram) for word in KINDS[self.kind]]
         argv = enter(
-            *words, "-m", str(self._memory), "-display", "none", "-nodefaults", "-no-user-config", "-no-reboot",
+            *words, "-m", str(self._memory), "-display", "none", "-nodefaults", "-no-user-config",
+            *(() if reboots else ("-no-reboot",)),
             "-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no",
             "-chardev", f"socket,id=serial,fd={theirs.fileno()}", "-serial", "chardev:serial", *more,
         )  # fmt: skip

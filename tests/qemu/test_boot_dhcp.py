@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ RANGE = CONFIG + (
     "boot:\n  dhcp: range\n"
     "  dhcp_server: {{interface: br0, range: 192.0.2.50-192.0.2.60, files: {{x64_efi: snponly.efi}}}}\n"
 )
-PROXY = CONFIG + "boot:\n  dhcp: proxy\n  dhcp_server: {{interface: br0, files: {{x64_efi: snponly.efi}}}}\n"
+PROXY = CONFIG + "boot:\n  dhcp: proxy\n  dhcp_server: {{interface: br0}}\n"
 SCRIPT = "#!ipxe\nimgfetch reached-${platform}\npoweroff\n"
 
 
@@ -31,7 +32,7 @@ def room(tmp_path: Path) -> Iterator[Lab]:
 
 def serve(room: Lab, text: str) -> Appliance:
     made = room.appliance(text)
-    tree.make(made.tree, "snponly.efi")
+    shutil.copyfile(tree.package("ipxe") / "usr/lib/ipxe/snponly.efi", made.tree / "snponly.efi")
     (made.tree / "boot.ipxe").write_text(SCRIPT)
     for platform in ("pcbios", "efi"):
         (made.tree / f"reached-{platform}").write_text("here\n")

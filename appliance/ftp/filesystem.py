@@ -29,7 +29,7 @@ from appliance.published.walk import Guard
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SHOWN, _SHOWN_LINE = 4096, 500  # bytes of a text that is shown, characters of one of its lines
 _FOLDER = _OPEN | os.O_DIRECTORY
-_LONGEST_PATTERN = 255
+_LONGEST_PATTERN, _WILDCARDS = 255, 16  # characters of a pattern, and of them such as stand for others
 _SLICE = 100  # entries looked at in one slice: less than half a millisecond
 _NAMES = 1000  # names read from a folder in one slice
 _SORTED = 20_000  # names that are sorted in one go, in 3 ms; more are merged one by one, which takes longer in all
@@ -358,12 +358,13 @@ def _hidden_target(target: str) -> bool:
 
 
 def _matcher(pattern: str) -> Match | None:
-    """What a shell pattern matches, None for everything. Raises OSError for one that is longer than any name.
+    """What a shell pattern matches, None for everything. Raises OSError for one that is longer than any name, or has so
+    many wildcards that compiling it would hold up the others.
 
     fnmatch.fnmatchcase would keep thousands of compiled patterns, of strangers and of any length, from Python 3.12 on.
     """
-    if len(pattern) > _LONGEST_PATTERN:
-        raise FileNotFoundError(errno.ENOENT, "a pattern longer than any name")
+    if len(pattern) > _LONGEST_PATTERN or sum(map(pattern.count, "*?[")) > _WILDCARDS:
+        raise FileNotFoundError(errno.ENOENT, "a pattern beyond all names")
     return re.compile(fnmatch.translate(pattern)).match if pattern else None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,7 +32,7 @@ from appliance.ftp.site import Site
 from appliance.published.layers import is_loader_config
 
 LONGEST_LINE = 4096  # bytes of a command line
-_COMMANDS = 32  # of one session in one turn
+_COMMANDS, _TURN_S = 32, 0.005  # of one session in one turn: commands, and seconds after which no more is begun
 _BACKLOG = 16 << 10  # bytes of replies in one turn
 _NONSENSE = 10  # words that are no command: a strike
 _FLUSH_S = 10.0  # for the last reply
@@ -143,6 +144,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     def advance(self) -> None:
         """Run the commands that have arrived, in order, until one has to wait or others should have a turn."""
         self.house.dirty.add(self)
+        until = time.monotonic() + _TURN_S
         for _ in range(_COMMANDS):
             if self._held():
                 return
@@ -150,6 +152,8 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             if line is None:
                 return
             self._run(line)
+            if time.monotonic() > until:  # what is left comes after the others: `flush` sees to it
+                return
 
     def _held(self) -> bool:
         """True while no command may run: the session ends, waits, or its replies do not leave."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -335,3 +336,31 @@ def test_a_checksum_needs_a_name_and_is_refused_where_the_name_may_not_be_read()
     assert decide(Command("XCRC", '""'), IN, RULES) == NO_ARGUMENT
     assert decide(Command("XCRC", '".htaccess" 1 2'), IN, RULES) == MISSING
     assert decide(Command("XCRC", "incoming/a 1 2"), IN, RULES) == MISSING
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["a" + " " * 4000 + "x", '"' + " " * 4000 + "x", "a" + " " * 2000 + "1" + " " * 2000 + "x", "a" + " 1" * 2000 + "x",
+     '"' * 4000 + "x", '" ' * 2000 + "x"],
+)  # fmt: skip
+def test_a_line_of_spaces_does_not_keep_a_worker_busy(argument: str) -> None:
+    began = time.process_time()
+    for _ in range(32):
+        span(Command("XCRC", argument))
+    assert time.process_time() - began < 0.5  # it was half a second for one of them
+
+
+@given(st.text('a"1 ', max_size=12))
+def test_a_span_is_cut_as_by_hand(argument: str) -> None:
+    name, start, end = span(Command("XCRC", argument))
+    words = argument.split(" ")
+    numbers = [word for word in words if word]
+    if argument.startswith('"') or len(numbers) < 3 or not (numbers[-1] + numbers[-2]).isdigit() or words[-1] == "":
+        return
+    assert (start, end) == (int(numbers[-2]), int(numbers[-1]))
+    assert name == argument[: len(argument.rstrip("1").rstrip(" ").rstrip("1").rstrip(" "))]
+
+
+def test_telnet_sequences_without_end_are_cut_off_after_some() -> None:
+    assert parse(b"\xff\xf2" * 40 + b"ABOR").verb == "ABOR"
+    assert parse(b"\xff\xf2" * 2000 + b"ABOR").verb != "ABOR"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from appliance.ftp import policy
 from tests.ftp.conftest import BIG
 from tests.ftp.serving import Server, read_all, server, settings, until
 
@@ -490,3 +493,28 @@ def test_what_installers_ask_for_is_served_in_spite_of_its_dot(served: Server) -
         for hidden in (".htaccess", ".git/config", ".ftpaccess", ".ssh/id"):
             raw.passive()
             assert raw.ask(f"RETR {hidden}").startswith("550")
+
+
+def test_expensive_commands_of_one_client_leave_the_others_their_turn(tree: Path) -> None:
+    def slow() -> None:
+        inner = policy.decide
+
+        def decide(*words: Any) -> Any:
+            if words[0].verb == "CLNT":
+                until = time.thread_time() + 0.01
+                while time.thread_time() < until:
+                    pass
+            return inner(*words)
+
+        policy.decide = decide
+
+    with server(tree, before=slow) as running, running.raw() as busy, running.raw() as other:
+        busy.sock.sendall(b"".join(b"CLNT %d\r\n" % number for number in range(200)))  # none is remembered
+        assert busy.reply().startswith("200")
+        worst = 0.0
+        for _ in range(20):
+            before = time.monotonic()
+            assert other.ask("NOOP").startswith("200")
+            worst = max(worst, time.monotonic() - before)
+        assert worst < 0.2, worst  # a turn of 32 of them would be 0.32 s
+        assert [busy.reply()[:3] for _ in range(199)] == ["200"] * 199

@@ -9,15 +9,19 @@ import pytest
 from appliance.ftp import handlers
 from appliance.ftp.policy import FOREIGN
 from tests.ftp.serving import server, settings
+from tests.ftp.tlskit import certificate, secured
 from tests.fuzz import ftp
 from tests.fuzz.pure import FoundError
 
 pytestmark = pytest.mark.slow
 
 
-def test_sessions_that_say_anything_in_any_order_leave_nothing_behind(tmp_path: Path) -> None:
-    with server(ftp.tree(tmp_path / "root"), settings(incoming={"enabled": True})) as running:
-        ftp.Bench(running, 959).run(3000)
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_sessions_that_say_anything_in_any_order_leave_nothing_behind(tmp_path: Path, tls: bool) -> None:
+    box = {"enabled": True}
+    config = secured(certificate(tmp_path), incoming=box) if tls else settings(incoming=box)
+    with server(ftp.tree(tmp_path / "root"), config) as running:
+        ftp.Bench(running, 959).run(2500)
 
 
 def test_no_word_of_the_fuzz_is_a_verb_of_http() -> None:

@@ -18,8 +18,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from appliance.settings.ftp import FtpSettings
 from tests.ftp.serving import server
 from tests.ftp.serving import settings as ftp_settings
+from tests.ftp.tlskit import certificate, secured
 from tests.fuzz import ftp, pure, wire
 from tests.fuzz.machine import SessionMachine
 from tests.fuzz.pure import FoundError
@@ -30,14 +32,18 @@ _MODES = {
     "many ports": SETTINGS,
     "single port": replace(SETTINGS, single_port=True, allow=("127.0.0.0/8", "::1")),
 }
+_FTP_MODES: dict[str, Callable[[Path], FtpSettings]] = {
+    "FTP sessions": lambda _folder: ftp_settings(incoming={"enabled": True}),
+    "FTP sessions, TLS offered": lambda folder: secured(certificate(folder), incoming={"enabled": True}),
+}
 
 
 def main() -> int:
     options = _options()
     print(f"seed {options.seed}", flush=True)
     try:
-        if options.sessions:  # forks too
-            _ftp(options.sessions, options.seed)
+        for number, title in enumerate(_FTP_MODES if options.sessions else ()):  # forks too
+            _ftp(title, options.sessions // len(_FTP_MODES), options.seed + number)
         for number, mode in enumerate(
             _MODES if options.datagrams else ()
         ):  # first: workers are forks, and begin with the memory of this process
@@ -56,18 +62,18 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--datagrams", type=int, default=1_000_000, help="of each kind; 1000 or more, or 0")
-    parser.add_argument("--sessions", type=int, default=100_000, help="of FTP; 1000 or more, or 0")
+    parser.add_argument("--sessions", type=int, default=100_000, help="of FTP; 2000 or more, or 0")
     parser.add_argument("--save", type=Path, default=Path(".fuzz"), help="folder for what is found")
     options = parser.parse_args()
-    if 0 < options.datagrams < 1000 or 0 < options.sessions < 1000:
-        parser.error("fewer than 1000 show nothing")
+    if 0 < options.datagrams < 1000 or 0 < options.sessions < 2000:
+        parser.error("fewer show nothing")
     return options
 
 
-def _ftp(count: int, seed_: int) -> None:
-    with tempfile.TemporaryDirectory() as folder, _Line("FTP sessions", count) as line:
+def _ftp(title: str, count: int, seed_: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, _Line(title, count) as line:
         root = ftp.tree(Path(folder) / "root")
-        with server(root, ftp_settings(incoming={"enabled": True})) as running:
+        with server(root, _FTP_MODES[title](Path(folder))) as running:
             bench = ftp.Bench(running, seed_)
             line.note = lambda: f", {ftp.memory(running.worker.pid) // _MIB} MiB"
             line.last = bench.run(count, line)

@@ -37,6 +37,9 @@ SCRIPTS = [  # what a client means to do; `play` cuts it, turns it, and puts oth
     ["CWD pub", "PWD", "CDUP", "MLST", "FEAT", "HELP", "SYST", "OPTS UTF8 ON", "NOOP", "REIN", "USER ftp", "PASS x"],
     ["HOST a.example", "USER nobody", "PASS x", "USER ftp", "PASS"],
     ["GET / HTTP/1.1"],
+    ["AUTH TLS", "~", "garbage"],
+    ["AUTH TLS", "garbage", "~", "USER ftp"],
+    ["AUTH TLS", "~", "half", "PBSZ 0", "PROT P"],
 ]
 _URGENT = b"\xff\xf4\xff"  # IAC IP IAC; the DM that ends the sequence goes as urgent data (RFC 959 section 4.1.3)
 _RESET = struct.pack("ii", 1, 0)

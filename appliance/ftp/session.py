@@ -152,7 +152,8 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             if line is None:
                 return
             self._run(line)
-            if time.monotonic() > until:  # what is left comes after the others: `flush` sees to it
+            if time.monotonic() > until:
+                self.house.ready.add(self)  # what is left comes after the others, also what runs during a transfer
                 return
 
     def _held(self) -> bool:

@@ -518,3 +518,22 @@ def test_expensive_commands_of_one_client_leave_the_others_their_turn(tree: Path
             worst = max(worst, time.monotonic() - before)
         assert worst < 0.2, worst  # a turn of 32 of them would be 0.32 s
         assert [busy.reply()[:3] for _ in range(199)] == ["200"] * 199
+
+
+def test_what_follows_an_expensive_command_is_not_forgotten_when_that_began_a_transfer(tree: Path) -> None:
+    def slow() -> None:
+        inner = policy.decide
+
+        def decide(*words: Any) -> Any:
+            time.sleep(0.01 if words[0].verb == "RETR" else 0)
+            return inner(*words)
+
+        policy.decide = decide
+
+    with server(tree, before=slow) as running, running.raw() as raw:
+        raw.ask("EPSV")
+        raw.sock.sendall(b"RETR big\r\nNOOP\r\nABOR\r\n")  # in one segment; nobody connects to the data port
+        assert [raw.reply()[:3] for _ in range(4)] in (
+            ["150", "200", "426", "226"],
+            ["150", "426", "200", "226"],
+        )

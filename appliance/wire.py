@@ -21,6 +21,7 @@ Supervisor to child                          child to supervisor
   W  unview: that worker is gone
   K  kick: end a transfer or session
   N  address: of a name                         n  resolved: the address of a name, 0.0.0.0 for none
+  Y  one-shot: how much of it may be served     y  the keeper says how much of a one-shot may be served
 """
 
 from __future__ import annotations
@@ -215,6 +216,22 @@ class Address:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The keeper says how much of what belongs to one-shot boot `key` may be served: boot.oneshot.NOTHING to ALL."""
+
+    key: int
+    serves: int
+
+
+@dataclass(frozen=True, slots=True)
+class OneShot:
+    """How much of what belongs to one-shot boot `key` may be served. Of one that nobody spoke of, nothing."""
+
+    key: int
+    serves: int
+
+
 FromSupervisor: TypeAlias = (
     Start
     | Adopt
@@ -233,8 +250,9 @@ FromSupervisor: TypeAlias = (
     | Kick
     | Release
     | Address
+    | OneShot
 )
-FromChild: TypeAlias = Ready | Request | Query | Offence | Resolved
+FromChild: TypeAlias = Ready | Request | Query | Offence | Resolved | Used
 Message: TypeAlias = FromSupervisor | FromChild
 
 _FIXED: dict[type, tuple[bytes, struct.Struct]] = {
@@ -250,9 +268,11 @@ _FIXED: dict[type, tuple[bytes, struct.Struct]] = {
     Ready: (b"r", struct.Struct("!IBH")),
     Request: (b"q", struct.Struct("!IBH")),
     Query: (b"f", struct.Struct("")),
+    Used: (b"y", struct.Struct("!QB")),
+    OneShot: (b"Y", struct.Struct("!QB")),
 }
 _BY_KIND = {kind: (cls, form) for cls, (kind, form) in _FIXED.items()}
-FROM_CHILD = (Ready, Request, Query)
+FROM_CHILD = (Ready, Request, Query, Used)
 CLIENT_MAX = 64  # bytes of a client's key: an address or a /64
 NAME_MAX = 64  # bytes of the name of a worker
 _NUMBER = struct.Struct("!I")  # seconds, or a slot

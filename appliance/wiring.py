@@ -20,6 +20,7 @@ FIXED_UIDS = {
     "appliance-custody": 64612,
     "appliance-status": 64613,
     "appliance-events": 64620,
+    "appliance-keeper": 64627,
     "appliance-dhcp": 64626,
     "appliance-resolve": 64628,
     "appliance-board": 64624,
@@ -47,6 +48,8 @@ def services(settings: Settings, host: Host) -> list[Service]:
     found = [_status(settings, host)]
     if settings.observe.events:
         found.append(_events(settings, host))
+    if settings.boot.enabled and settings.observe.events:
+        found.append(_keeper(settings, host))
     if settings.ftp.enabled and settings.ftp.incoming.enabled:
         found.append(_custody(settings, host))
     if settings.tftp.enabled and settings.tftp.uploads.mode != "none":
@@ -248,6 +251,22 @@ def _board(settings: Settings, host: Host, listen: str) -> Service:
         links=_to_events(settings),
         files=tuple(path for path in (board.certificate, board.key) if path),
         settings={**encode(board), "log": settings.observe.log},
+    )
+
+
+def _keeper(settings: Settings, host: Host) -> Service:
+    return _service(
+        settings,
+        host,
+        ("keeper", "appliance-keeper", "boot.enabled"),
+        main="appliance.boot.keeper:prepare",
+        jail=f"{settings.state_dir}/armed",
+        writes=True,
+        owns=True,
+        nofile=_SPARE,
+        links=_to_events(settings),
+        requests=("one-shot",),
+        settings={"log": settings.observe.log},
     )
 
 

@@ -50,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "dhcp.guard": {"dhcp", "confine"},
     "dhcp.worker": {"dhcp", "settings", "observe.log", "child", "wire", "confine.foreign"},
     "boot": {"boot", "settings"},
+    "boot.keeper": {"boot", "observe", "child", "wire"},
     "wiring": {"settings", "supervise.service"},
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
@@ -70,7 +71,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # pure: no effect on the world, so nothing that has one
 PURE = (
-    "published.layers", "published.pins", "boot.armed",
+    "published.layers", "published.pins", "boot.armed", "boot.oneshot",
     "errors", "wire", "confine.plan", "confine.promises", "confine.report", "confine.syscalls", "supervise.states",
     "supervise.service", "supervise.change", "tftp.admission", "tftp.blocks", "tftp.lessons", "tftp.packet",
     "tftp.options", "tftp.netascii", "tftp.session", "tftp.terms", "ftp.addresses", "ftp.ascii", "ftp.policy",

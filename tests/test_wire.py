@@ -38,9 +38,12 @@ FROM_SUPERVISOR = FROM_SUPERVISOR | st.builds(wire.Ban, u32, CLIENT) | st.builds
 NAME = st.text("abcxyz019-.", min_size=1, max_size=253)
 IPV4 = st.ip_addresses(v=4).map(str)
 FROM_SUPERVISOR = FROM_SUPERVISOR | st.builds(wire.Address, IPV4, NAME)
+u64 = st.integers(0, 2**64 - 1)
+FROM_SUPERVISOR = FROM_SUPERVISOR | st.builds(wire.OneShot, u64, st.integers(0, 255))
 FROM_CHILD = st.one_of(
     st.builds(wire.Offence, u32, CLIENT),
     st.builds(wire.Resolved, IPV4, NAME),
+    st.builds(wire.Used, u64, st.integers(0, 255)),
     st.builds(wire.Ready, u32, st.integers(0, 255), u16),
     st.builds(wire.Request, u32, st.integers(0, 255), u16),
     st.just(wire.Query()),

@@ -106,6 +106,17 @@ def test_the_board_listens_when_it_is_told_where_and_loads_its_key_before_it_is_
     assert (made.links, made.requests, made.writes, made.jail) == (("events",), (), False, "/run/appliance/empty")
 
 
+def test_the_keeper_is_there_where_boots_are_served_and_events_are_told() -> None:
+    booting = replace(DEFAULTS, boot=replace(DEFAULTS.boot, enabled=True))
+    made = wired(booting)
+    keeper = made["keeper"]
+    assert (keeper.jail, keeper.uid, keeper.links) == ("/var/lib/appliance/armed", 64627, ("events",))
+    assert (keeper.owns, keeper.writes, keeper.requests, keeper.published) == (True, True, ("one-shot",), False)
+    assert [made[name].published for name in ("tftp", "ftp", "status")] == [True, True, False]
+    assert (made["ftp"].settings["pin"], "pin" in wired()["ftp"].settings) == (600.0, False)
+    assert "keeper" not in wired(replace(booting, observe=replace(DEFAULTS.observe, events=False)))
+
+
 def test_without_events_nobody_is_told_and_nobody_listens() -> None:
     quiet = wired(replace(DEFAULTS, observe=replace(DEFAULTS.observe, events=False)))
     assert list(quiet) == ["status", "tftp", "ftp"]

@@ -215,6 +215,20 @@ PROMISES: dict[str, Rules] = {
         "sendto": _SENDTO,
         "recvfrom": _ANY,
     },
+    "keeper": {
+        **_RUNTIME,
+        **_LOOK,
+        # the state of a one-shot boot is made new and takes the place of the one before
+        "openat": (((2, _WRITE_FLAGS, 0),), ((2, _WRITE_FLAGS | _O_EXCL, _O_WRONLY | _O_CREAT | _O_EXCL),)),
+        "fsync": _ANY,
+        "unlink": _ANY,
+        "rename": _ANY,
+        "renameat": _ANY,
+        "getsockname": _ANY,
+        "getsockopt": _ANY,
+        "sendto": _SENDTO,
+        "recvfrom": _ANY,
+    },
     "status": {
         **_RUNTIME,
         "accept4": _ANY,

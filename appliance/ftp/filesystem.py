@@ -76,12 +76,16 @@ def _outside(path: str, *, itself: bool = False) -> bytes:
 
 @dataclass(slots=True)
 class OpenFile:
-    """A regular file open for reading. Whoever holds it closes it. `layer`: of what is published, where it lies."""
+    """A regular file open for reading. Whoever holds it closes it.
+
+    `layer`: of what is published, where it lies, and `name`: what it is called there.
+    """
 
     fd: int
     size: int
     device: int = 0
     layer: str = "static"
+    name: bytes = b""
 
     def close(self) -> None:
         """Let the descriptor go; may be called twice."""
@@ -96,7 +100,7 @@ def open_file(path: str, layers: Layers = PLAIN) -> OpenFile:
     if not stat.S_ISREG(found.st_mode):
         os.close(fd)
         raise FileNotFoundError(errno.ENOENT, "not a regular file")
-    return OpenFile(fd, found.st_size, found.st_dev, split(place)[0])
+    return OpenFile(fd, found.st_size, found.st_dev, *split(place))
 
 
 def _opened(place: bytes) -> tuple[int, os.stat_result]:

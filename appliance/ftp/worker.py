@@ -170,7 +170,7 @@ class Worker:
             self._linked(message.name, fds)
         elif isinstance(message, wire.Reopened) and fds:
             house.record.replace(fds.pop(0))
-        elif isinstance(message, wire.Ban | wire.Release | wire.Address):
+        elif isinstance(message, wire.Ban | wire.Release | wire.Address | wire.OneShot):
             self._learn(message)
         elif isinstance(message, wire.Share | wire.Unshare):
             taken, fds = fds, []
@@ -182,11 +182,13 @@ class Worker:
         for fd in fds:
             os.close(fd)
 
-    def _learn(self, message: wire.Ban | wire.Release | wire.Address) -> None:
+    def _learn(self, message: wire.Ban | wire.Release | wire.Address | wire.OneShot) -> None:
         if isinstance(message, wire.Ban):
             self._house.told_ban(message.client, message.seconds)
         elif isinstance(message, wire.Address):
             self._house.addresses[message.name] = message.address
+        elif isinstance(message, wire.OneShot):
+            self._house.published.one_shot(message.key, message.serves)
         else:
             self._house.published.take(message.number, message.id, message.overlay)
 

@@ -232,10 +232,11 @@ MAY_TELL: dict[str, frozenset[type[Any]]] = {
     "custody": _CUSTODY,
     "tftp-custody": _CUSTODY,
     "boot": _BOOT,
+    "keeper": _BOOT,
     "board": _BOOT,
     "supervisor": frozenset({Ban, Worker, Reload, Published, Fault, Lost}),
 }
-SUBSCRIBERS = ("boot", "board", "hooks")  # services that are passed every record over their link
+SUBSCRIBERS = ("boot", "keeper", "board", "hooks")  # services that are passed every record over their link
 
 
 class _Shape(NamedTuple):

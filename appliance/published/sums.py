@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
+SUFFIX = b".sums"
 _HEAD = 64 + 2  # bytes before the path
 _PIECE = 4096  # more than a line may have
 _LONGEST = 1024  # bytes of a path
@@ -18,7 +19,7 @@ _LONGEST = 1024  # bytes of a path
 
 def file_of(release: str) -> str:
     """The name of the file beside the tree of a release."""
-    return f"{release}.sums"
+    return release + SUFFIX.decode()
 
 
 def text(files: Iterable[tuple[str, str]]) -> bytes:

@@ -7,9 +7,22 @@ import time
 from collections import OrderedDict
 from typing import Any
 
-from appliance.published.layers import PLAIN, Layers, folder_of, is_id, overlay_of
+from appliance.published import sums
+from appliance.published.layers import (
+    INDEX,
+    ONCE,
+    PLAIN,
+    Layers,
+    folder_of,
+    is_id,
+    is_loader_config,
+    overlay_of,
+    read_index,
+)
 from appliance.published.pins import NUMBER_MASK, Pins
 
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_INDEX_MAX = 4 << 20  # bytes
 _KNOWN_MAX = 64  # releases that are remembered; clients that are pinned to older ones get the one in force
 
 
@@ -23,6 +36,9 @@ class Published:
     def __init__(self, pins: Pins | None = None) -> None:
         self.current = PLAIN
         self._pins = pins or Pins(0.0)
+        self._serves: dict[bytes, int] = {}  # key of a one-shot boot -> how much of it; of others nothing
+        # path below once/ -> key of the one-shot boot it belongs to; read at the first request, which is in the jail
+        self._index: dict[bytes, bytes] | None = None
         self._releases: OrderedDict[int, bytes] = OrderedDict()  # their folders, by number as pins tell it
 
     def born(self, told: dict[str, Any] | None) -> None:
@@ -30,6 +46,7 @@ class Published:
         if told:
             for number, release in told["known"]:
                 self._know(number, release)
+            self._serves.update({b"%016x" % key: serves for key, serves in told.get("once", [])})
             self.take(*told["now"])
 
     @property
@@ -41,10 +58,30 @@ class Published:
         """This release is in force from the next request on, with this overlay."""
         folder = self._know(number, release)
         self.current = Layers(number, overlay_of(overlay) + b"/", folder)
+        self._index = None
         self._pins.in_force(number, release, time.monotonic())
+
+    def one_shot(self, key: int, serves: int) -> None:
+        """The keeper has said how much of a one-shot boot may be served."""
+        name = b"%016x" % key
+        self._serves.pop(name, None)
+        if serves:
+            self._serves[name] = serves
+        if self._index is not None:
+            self._arrange(self._index)
+
+    def _arrange(self, index: dict[bytes, bytes]) -> None:
+        """Where the files of one-shot boots are that may be served now: of one that was loaded, what is read later."""
+        most = {path: self._serves.get(key, 0) for path, key in index.items()}
+        folder = self.current.overlay + ONCE.encode() + b"/"
+        once = {path: folder + path for path, serves in most.items() if serves > is_loader_config(path)}
+        self.current = self.current._replace(once=once)
 
     def layers(self, client: str, *, fresh: bool) -> Layers:
         """What a client sees now. `fresh`: it asks for the configuration of a boot loader."""
+        if self._index is None and self.on:
+            self._index = _index(self.current.overlay)
+            self._arrange(self._index)
         current = self.current
         if fresh or not current.number:
             return current
@@ -82,6 +119,19 @@ class Published:
             found = self._pins.find(client, now, everywhere=True)
             self._pins.pin(client, found[0] if found else number, now)
 
+    def digest(self, layers: Layers, name: bytes) -> str | None:
+        """The SHA-256 of a file of a release in hex, as the publisher has noted it; None where it has not."""
+        try:
+            descriptor = os.open(layers.release[:-1] + sums.SUFFIX, _READ)
+        except OSError:
+            return None
+        try:
+            return sums.find(descriptor, name)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+
     def _know(self, number: int, release: str) -> bytes:
         if not is_id(release):
             raise ValueError("no name of a release")
@@ -91,3 +141,19 @@ class Published:
         if len(self._releases) > _KNOWN_MAX:
             self._releases.popitem(last=False)
         return folder
+
+
+def _index(overlay: bytes) -> dict[bytes, bytes]:
+    """The index of an overlay; empty where nobody is armed."""
+    try:
+        descriptor = os.open(
+            overlay + b"/" + INDEX.encode(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
+    except OSError:
+        return {}
+    try:
+        return read_index(os.read(descriptor, _INDEX_MAX))
+    except OSError:
+        return {}
+    finally:
+        os.close(descriptor)

@@ -26,6 +26,7 @@ from appliance.supervise.notify import Notify
 from appliance.supervise.privileged import Privileged
 from appliance.supervise.reading import Wiring
 from appliance.supervise.records import Records
+from appliance.supervise.releases import RIGHT as ONE_SHOT
 from appliance.supervise.releases import Releases
 from appliance.supervise.reload import Reload
 from appliance.supervise.service import Service
@@ -349,6 +350,8 @@ class Supervisor:
         if event is Event.READY:
             self.bans.greet(slot)
             self.naming.greet(slot)
+        elif event is Event.DIED and ONE_SHOT in slot.service.requests:
+            self.releases.keeper_died()
         self._tables.repair()
         self._gallery.repair()
         if self.reload is not None:
@@ -370,6 +373,8 @@ class Supervisor:
             slot.send(wire.Facts(self.snapshot.text()))
         elif isinstance(message, wire.Request):
             self._privileged.carry_out(slot, message, fds)
+        elif isinstance(message, wire.Used) and ONE_SHOT in slot.service.requests:
+            self.releases.one_shot(message)
         elif isinstance(message, wire.Offence) and BAN in slot.service.requests:
             self.bans.offence(slot, message)
         elif not isinstance(message, wire.Resolved) or not self.naming.resolved(slot, message):

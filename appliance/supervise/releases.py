@@ -17,6 +17,8 @@ from appliance.supervise.acts import Asker
 from appliance.supervise.service import Service
 from appliance.supervise.slot import WorkerSlot
 
+RIGHT = "one-shot"  # of the keeper: to say how much of a one-shot boot may be served, and to be told of releases
+_ONE_SHOTS_MAX = 4096
 _KNOWN_MAX = 16  # told to workers that are born later, whose clients may be pinned to one of them
 
 
@@ -35,6 +37,7 @@ class Releases:
         self._numbers: OrderedDict[str, int] = OrderedDict()
         self._last = 0
         self.now: wire.Release | None = None
+        self._one_shots: OrderedDict[int, int] = OrderedDict()
         self.problem = ""  # why what was found last is not in force
 
     def look(self, services: Iterable[Service]) -> None:
@@ -53,6 +56,32 @@ class Releases:
             for slot in self._slots():
                 if slot.service.published:  # one that still starts reads it when it serves
                     slot.send(self.now)
+        self._wake_keeper()
+
+    def _wake_keeper(self) -> None:
+        """Also where nothing else has changed: there may be something new in its folder."""
+        for slot in self._slots():
+            if self.now is not None and RIGHT in slot.service.requests:
+                slot.send(self.now)
+
+    def one_shot(self, used: wire.Used) -> None:
+        """The keeper says how much of a one-shot boot may be served; all workers are told."""
+        self._one_shots.pop(used.key, None)
+        if used.serves:
+            self._one_shots[used.key] = used.serves
+        if len(self._one_shots) > _ONE_SHOTS_MAX:
+            self._one_shots.popitem(last=False)
+        self._spread(wire.OneShot(used.key, used.serves))
+
+    def keeper_died(self) -> None:
+        """Nobody sees what machines do: nothing of any one-shot boot is served until the next keeper says so."""
+        for key in list(self._one_shots):
+            self.one_shot(wire.Used(key, 0))
+
+    def _spread(self, message: wire.OneShot) -> None:
+        for slot in self._slots():
+            if slot.service.published:
+                slot.send(message)
 
     def asked(self, services: Iterable[Service], asker: Asker | None) -> None:
         """An administrator has published something."""
@@ -87,10 +116,11 @@ class Releases:
 
     def at_birth(self, service: Service) -> dict[str, Any]:
         """What a worker of a service is told with its settings (`published.view.Published.born`)."""
-        if not service.published or self.now is None:
+        if not (service.published or RIGHT in service.requests) or self.now is None:
             return {}
+        once = [[key, serves] for key, serves in self._one_shots.items()] if service.published else []
         known = [[number, name] for name, number in self._numbers.items()]
-        return {"release": {"known": known, "now": [self.now.number, self.now.id, self.now.overlay]}}
+        return {"release": {"known": known, "now": [self.now.number, self.now.id, self.now.overlay], "once": once}}
 
     def facts(self, service: Service) -> dict[str, Any]:
         """What `status --json` tells of a service."""

@@ -98,6 +98,7 @@ _KINDS = {
     "board": ("appliance.board.worker:prepare", "board"),
     "custody": ("appliance.custody.worker:prepare", "custody"),
     "tftp-custody": ("appliance.custody.worker:prepare", "custody"),
+    "keeper": ("appliance.boot.keeper:prepare", "keeper"),
     "tftp": ("appliance.tftp.worker:prepare", "tftp"),
     "ftp": ("appliance.ftp.worker:prepare", "ftp"),
     "dhcp": ("appliance.dhcp.worker:prepare", "dhcp"),

@@ -61,6 +61,8 @@ class TftpWorker:
             os.close(descriptor)
         if isinstance(message, wire.Release):
             self._engine.published.take(message.number, message.id, message.overlay)
+        elif isinstance(message, wire.OneShot):
+            self._engine.published.one_shot(message.key, message.serves)
         elif isinstance(message, wire.Unadopt):
             for listener in self._adopted.pop(message.slot, []):
                 self._engine.unlisten(listener)

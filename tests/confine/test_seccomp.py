@@ -158,7 +158,8 @@ def test_only_the_custodian_may_change_files_and_the_history_loses_its_oldest() 
         "symlink",
     }
     for promise in PROMISES:
-        allowed = {"custody": changing, "events": {"unlink"}}.get(promise, set())
+        keeper = {"unlink", "rename", "renameat"}  # the state of a one-shot boot, in its own folder
+        allowed = {"custody": changing, "events": {"unlink"}, "keeper": keeper}.get(promise, set())
         assert changing & names(promise) <= allowed
 
 

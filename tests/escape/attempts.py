@@ -674,6 +674,8 @@ BOX_ONLY = frozenset(  # the custodian may do these, in its own box and nowhere 
 
 HISTORY_ONLY = frozenset({"create_a_file", "remove_a_served_file"})  # the events service, among its segments
 
+STATE_ONLY = HISTORY_ONLY | {"rename_a_served_file"}  # the keeper, among those that are armed
+
 
 class Attacker:
     """Runs every attempt and answers with what happened to each."""

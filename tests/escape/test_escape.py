@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from appliance.confine.report import Layer, Report
-from tests.escape.attempts import ATTEMPTS, BOX_ONLY, HISTORY_ONLY, NR
+from tests.escape.attempts import ATTEMPTS, BOX_ONLY, HISTORY_ONLY, NR, STATE_ONLY
 from tests.support import ROOT, born, spec
 
 pytestmark = pytest.mark.skipif(not NR, reason="the attempts are written for x86_64")
-KINDS = ("tftp", "ftp", "custody", "events", "status", "board", "reader", "resolver", "ftp-thread")
+KINDS = ("tftp", "ftp", "custody", "events", "keeper", "status", "board", "reader", "resolver", "ftp-thread")
 SECRET = b"if you can read this, the jail leaks"
 
 
@@ -50,7 +50,7 @@ def attack(folder: Path, kind: str) -> tuple[dict[str, str], Report]:
             "tcp_port": server.getsockname()[1],
         }
         settings["threads"] = bool(threads)
-        confinement = spec(str(jail), promise, writes=kind in ("custody", "events"), bind_tcp=bind)
+        confinement = spec(str(jail), promise, writes=kind in ("custody", "events", "keeper"), bind_tcp=bind)
         with born("tests.escape.attempts:prepare", confinement, settings, (listener,)) as made:
             assert made.ready is not None, "the child did not become ready"
             report = Report(Layer(made.ready.layers), made.ready.landlock_abi, made.ready.syscalls)
@@ -58,7 +58,7 @@ def attack(folder: Path, kind: str) -> tuple[dict[str, str], Report]:
 
 
 def escaped(results: dict[str, str], kind: str) -> set[str]:
-    allowed = {"custody": BOX_ONLY, "events": HISTORY_ONLY}.get(kind, frozenset())
+    allowed = {"custody": BOX_ONLY, "events": HISTORY_ONLY, "keeper": STATE_ONLY}.get(kind, frozenset())
     return {name for name, result in results.items() if result == "ESCAPED"} - allowed
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance import wire
+from appliance.published import sums
 from tests.ftp.serving import Raw, Server, server, settings, until
 from tests.published import trees
 
@@ -181,3 +182,17 @@ def test_a_site_sees_its_folder_in_every_layer(root: Path) -> None:
             assert client.get("NLST").split() == [b"both", b"hand", b"mine", b"new"]
             assert client.get("RETR /both") == b"release"
             assert client.ask("SIZE top").startswith("550")
+
+
+def test_checksums_of_a_release_are_told_without_reading_the_file(served: Server, root: Path) -> None:
+    noted = "ab" * 32  # not that of the file: it can only have come from the list
+    (root / ".releases" / sums.file_of(trees.name(1))).write_bytes(sums.text([("only/deep/r", noted), ("top", noted)]))
+    with served.raw() as client:
+        client.ask("TYPE I")
+        assert client.ask("HASH only/deep/r") == f"213 SHA-256 0-7 {noted} only/deep/r\r\n"
+        assert client.ask("XSHA256 only/deep/r") == f"250 {noted.upper()}\r\n"
+        assert client.get("RETR only/deep/r.sha256") == f"{noted}  r\n".encode()
+        computed = [
+            client.ask(line) for line in ("XSHA256 only/deep/r 0 3", "XMD5 only/deep/r", "HASH pub/new", "HASH top")
+        ]
+        assert all(answer[:1] == "2" and noted not in answer.lower() for answer in computed)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.published.layers import PLAIN
+from appliance.published.layers import PLAIN, index_text
 from appliance.published.pins import SIZE, Pins
 from appliance.published.view import Published
 from tests.published import trees
@@ -104,3 +104,29 @@ def test_without_anything_published_nobody_is_pinned() -> None:
 def test_a_name_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="no name of a release"):
         Published().take(1, "../../etc", 1)
+
+
+KEY = 0x0123456789ABCDEF
+
+
+def test_of_a_one_shot_is_served_what_the_keeper_says_and_nothing_before(tmp_path: Path, pinning: Published) -> None:
+    files = {"grub.cfg-01-aa": f"{KEY:016x}", "ks": f"{KEY:016x}", "other": "f" * 16}
+    trees.overlay(tmp_path, 2, {"once/.index": index_text(files)})
+    pinning.one_shot(KEY, 2)
+    pinning.take(1, trees.name(1), 2)
+    assert set(pinning.layers("a", fresh=True).once) == {b"grub.cfg-01-aa", b"ks"}
+    assert pinning.layers("a", fresh=False).once[b"ks"] == b".releases/overlay-2/once/ks"
+    pinning.one_shot(KEY, 1)
+    assert set(pinning.layers("a", fresh=True).once) == {b"ks"}
+    pinning.one_shot(KEY, 0)
+    assert not pinning.layers("a", fresh=True).once
+    late = Published()
+    late.born({"known": [], "now": [1, trees.name(1), 2], "once": [[KEY, 2]]})
+    assert set(late.layers("a", fresh=True).once) == {b"grub.cfg-01-aa", b"ks"}
+
+
+def test_an_index_that_cannot_be_read_is_none(tmp_path: Path, pinning: Published) -> None:
+    (tmp_path / ".releases" / "overlay-3" / "once" / ".index").mkdir(parents=True)
+    pinning.one_shot(KEY, 2)
+    pinning.take(1, trees.name(1), 3)
+    assert not pinning.layers("a", fresh=True).once

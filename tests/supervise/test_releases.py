@@ -95,7 +95,7 @@ def test_what_is_published_is_told_to_those_that_serve_it_once(world: World) -> 
     assert (world.facts(), world.facts(2)) == ((trees.name(1), 4), (None, None))
     assert world.releases.at_birth(world.services[2]) == {}
     assert world.releases.at_birth(world.services[1]) == {
-        "release": {"known": [[1, trees.name(1)]], "now": [1, trees.name(1), 4]}
+        "release": {"known": [[1, trees.name(1)]], "now": [1, trees.name(1), 4], "once": []}
     }
 
 
@@ -162,3 +162,26 @@ def test_what_workers_are_told_at_birth_has_a_bound(world: World) -> None:
         world.publish(number, number)
         world.ask()
     assert len(world.releases.at_birth(world.services[0])["release"]["known"]) == 16
+
+
+def test_what_the_keeper_says_is_spread_and_told_to_those_born_later_until_it_dies(world: World) -> None:
+    keeper = Told(replace(make("keeper"), jail="/nowhere", requests=("one-shot",)))
+    world.workers.append(keeper)
+    world.publish(1, 1)
+    world.ask()
+    world.ask()
+    assert keeper.heard == [wire.Release(1, 1, trees.name(1))] * 2  # its folder may have changed
+    world.releases.one_shot(wire.Used(7, 2))
+    world.releases.one_shot(wire.Used(8, 1))
+    assert world.workers[0].heard[-2:] == [wire.OneShot(7, 2), wire.OneShot(8, 1)]
+    assert world.releases.at_birth(world.services[1])["release"]["once"] == [[7, 2], [8, 1]]
+    assert keeper.service is not None
+    assert world.releases.at_birth(keeper.service)["release"]["once"] == []
+    world.releases.one_shot(wire.Used(7, 0))
+    assert world.releases.at_birth(world.services[1])["release"]["once"] == [[8, 1]]
+    world.releases.keeper_died()
+    assert [worker.heard[-1] for worker in world.workers[:2]] == [wire.OneShot(8, 0)] * 2
+    assert world.releases.at_birth(world.services[1])["release"]["once"] == []
+    for key in range(5000):
+        world.releases.one_shot(wire.Used(key, 2))
+    assert len(world.releases.at_birth(world.services[0])["release"]["once"]) == 4096

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,8 @@ class Published(Appliance):
     def put(self, number: int, overlay: int) -> None:
         """Make a release and commit it."""
         for root in self.roots:
-            trees.release(root, number, {"kernel": b"kernel %d" % number})
+            files = {name: b"%b %d" % (name.encode(), number) for name in ("kernel", "initrd", "pxelinux.cfg/default")}
+            trees.release(root, number, files)
             trees.overlay(root, overlay, {"machine": b"machine %d" % overlay})
         trees.commit(self.home / "state", trees.name(number), overlay)
 
@@ -151,3 +153,60 @@ def test_who_began_with_a_release_goes_on_with_it_in_both_services_whoever_dies(
     assert [appliance.both("kernel") for _ in range(4)] == [[b"kernel 2"] * 2] * 4
     assert appliance.verb("reload").returncode == 0
     assert appliance.both("kernel", "127.2.0.1") == [b"kernel 1"] * 2
+
+
+class Machine(threading.Thread):
+    """Boots again and again: a configuration, a kernel by TFTP, an initrd by FTP, and the other way round."""
+
+    def __init__(self, appliance: Published, number: int, over: threading.Event) -> None:
+        super().__init__()
+        self.host, self.over = f"127.4.0.{number}", over
+        self.tftp, self.ftp = appliance.address("tftp"), appliance.address("ftp")
+        self.boots: list[tuple[bytes, bytes]] = []
+        self.cut = 0
+
+    def run(self) -> None:
+        while not self.over.is_set():
+            ways = [self.by_tftp, self.by_ftp][:: 1 if len(self.boots) % 2 else -1]
+            try:
+                self.by_tftp("pxelinux.cfg/default")
+                self.boots.append((ways[0]("kernel"), ways[1]("initrd")))
+            except (OSError, EOFError, AssertionError, ftplib.Error):
+                self.cut += 1  # its worker was killed: it begins anew
+
+    def by_tftp(self, name: str) -> bytes:
+        with udp(self.host) as sock:
+            return Fetch(self.tftp, name, sock=sock).run()
+
+    def by_ftp(self, name: str) -> bytes:
+        pieces: list[bytes] = []
+        with ftplib.FTP(source_address=(self.host, 0), timeout=5) as client:
+            client.connect(*self.ftp)
+            client.login()
+            client.retrbinary(f"RETR {name}", pieces.append)
+        return b"".join(pieces)
+
+
+def test_a_kernel_and_an_initrd_are_of_one_release_while_others_are_published_and_workers_die(
+    appliance: Published,
+) -> None:
+    appliance.put(1, 1)
+    appliance.start()
+    over = threading.Event()
+    machines = [Machine(appliance, number, over) for number in range(1, 5)]
+    for machine in machines:
+        machine.start()
+    try:
+        for number in range(2, 62):
+            appliance.put(number, number)
+            assert appliance.act()[-1] == "ok"
+            if number % 15 == 0:
+                os.kill(min(appliance.pids("tftp" if number % 2 else "ftp")), signal.SIGKILL)
+    finally:
+        over.set()
+        for machine in machines:
+            machine.join()
+    boots = [boot for machine in machines for boot in machine.boots]
+    mixed = [boot for boot in boots if boot[0].split()[1] != boot[1].split()[1]]
+    assert mixed == []
+    assert len({kernel for kernel, _initrd in boots}) > 10 and len(boots) > 50

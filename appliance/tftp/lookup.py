@@ -24,6 +24,7 @@ from appliance.tftp.shelf import Shelf
 from appliance.tftp.spelling import Spellings
 from appliance.tftp.terms import Endpoint, Terms, TermsBook
 
+_ABSENT_MAX = 8192
 _TABLE, _TABLE_MAX = "/proc/net/arp", 4 << 20
 
 
@@ -88,6 +89,7 @@ class Lookup:
         self._shelf = Shelf(memory)
         self.published = published or Published()
         self._guard = Guard()
+        self._absent: dict[bytes, Refusal] = {}
         self._allow, self._deny = Networks(settings.allow), Networks(settings.deny)
         self._everybody = not self._allow and not self._deny
         self._book = TermsBook(settings)
@@ -200,14 +202,23 @@ class Lookup:
         wanted = root + b"/" + path if root else path
         places = search.layers.places(wanted)
         for place in places:
-            opened = self._open(place, search.keep_out, place is wanted)
+            by_hand = place is wanted
+            opened = self._absent.get(place) or self._open(place, search.keep_out, by_hand)
             search.tried.append((place, opened))
             if not _missing(opened):
                 return False
+            if not by_hand and isinstance(opened, Refusal):
+                self._remember(place, opened)
         if self._spellings is None:
             return False
         folders = [place[: -len(path)] for place in places[-3:]]  # without what is for this boot only: see _respell
         return any(self._respell(folder, search) for folder in folders)
+
+    def _remember(self, place: bytes, refusal: Refusal) -> None:
+        """A tree that is published never changes, so what is missing there stays so: most names are missing in most."""
+        if len(self._absent) >= _ABSENT_MAX:
+            self._absent.clear()
+        self._absent[place] = refusal
 
     def _respell(self, folder: bytes, search: _Search) -> bool:
         """Try one folder of one layer for another spelling; whether there is one."""

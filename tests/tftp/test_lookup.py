@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from appliance import wire
-from appliance.settings.tftp import TftpNetwork, TftpRemap
+from appliance.settings.tftp import TftpNetwork, TftpRemap, TftpSettings
 from appliance.tftp import worker
+from appliance.tftp.files import Refusal
+from appliance.tftp.lookup import Lookup
 from tests.published import trees
 from tests.tftp.client import Fetch, RefusedError, fetch, rrq, udp
 from tests.tftp.server import SETTINGS, Server, until
@@ -235,3 +239,26 @@ def test_who_is_far_away_and_never_answers_pins_nobody(start: Start) -> None:
     publish(server, 2, 2)
     assert of(server, "127.0.0.5", "initrd") == [b"2"]
     assert of(server, "127.0.0.6", "initrd", "grub.cfg-01-aa", "initrd") == [b"1", b"overlay2", b"2"]
+
+
+def test_what_is_missing_in_a_release_is_looked_for_once_and_in_the_next_one_again(tmp_path: Path) -> None:
+    trees.make(tmp_path, {"by-hand": b"h"})
+    for number in (1, 2):
+        trees.release(tmp_path, number, {"new": b"2"} if number == 2 else {})
+        trees.overlay(tmp_path, number, {})
+    with contextlib.chdir(tmp_path):
+        lookup = Lookup(TftpSettings(), lambda *_: None)
+        terms = lookup.terms(("127.0.0.1", 69), "127.0.0.1", 0.0)
+        lookup.published.take(1, trees.name(1), 1)
+        for name in (b"by-hand", b"new", *(b"%d" % number for number in range(5000))):
+            for _ in range(2):
+                found = lookup.find(name, "127.0.0.1", terms, 0.0)
+                assert len(found.tried) == 3
+                assert isinstance(found.file, Refusal) == (name != b"by-hand")
+                if not isinstance(found.file, Refusal):
+                    found.file.close()
+        assert len(lookup._absent) <= 8192
+        trees.make(tmp_path, {"new": b"by hand"})
+        assert not isinstance(lookup.find(b"new", "127.0.0.1", terms, 0.0).file, Refusal)
+        lookup.published.take(2, trees.name(2), 2)
+        assert lookup.find(b"new", "127.0.0.1", terms, 0.0).served.layer == b"release"

@@ -1,6 +1,6 @@
 """A machine that is armed for one boot, as `appliance boot host set --once` hands it to the keeper. Pure.
 
-A file KEY.json in state_dir/boot/armed, made under another name and renamed: one JSON object. KEY is new for every
+A file KEY.json in state_dir/armed, made under another name and renamed: one JSON object. KEY is new for every
 arming, so what was said of one never counts for another.
 """
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from appliance.boot import binaries, loaders, names
 from appliance.boot.layout import Placed
 from appliance.boot.loaders import kind_of
-from appliance.boot.model import ARCHES, CPUS, Loader, Machine, Manifest, Plan
+from appliance.boot.model import ARCHES, CPUS, Loader, Machine, Plan
 from appliance.boot.plan import chosen_loaders
 from appliance.errors import Problem
 from appliance.settings import units
@@ -45,6 +45,7 @@ class Tree:
     machines: Sequence[Machine]  # those of the manifest and of hosts.d
     placed: Sequence[Placed] | None
     peek: Peek
+    by_hand: Callable[[str], bool] = lambda _path: False  # whether a path lies in the TFTP root itself
 
     def paths(self) -> set[str]:
         """Every path of the TFTP root that is common to all machines."""
@@ -53,20 +54,19 @@ class Tree:
             return found | {one.path for one in self.placed if one.root == "tftp"}
         return found | {take.path for take in self.plan.takes if "tftp" in take.roots}
 
+    def there(self, path: str, have: set[str]) -> bool:
+        """Whether a path is in the tree, or lies in the root, or may come with a folder that is taken whole."""
+        if path in have or "/" in have or self.by_hand(path):
+            return True
+        parts = path.split("/")
+        return any("/".join(parts[:i]) + "/" in have for i in range(1, len(parts)))
+
 
 def lint(tree: Tree) -> list[Problem]:
     """Every finding, errors first."""
     have = tree.paths()
     found = [problem for rule in _RULES for problem in rule(tree, have)]
     return sorted(dict.fromkeys(found), key=lambda one: one.severity != "error")
-
-
-def there(path: str, have: set[str]) -> bool:
-    """Whether a path is in the tree, or, before fetching, may come with a folder that is taken whole."""
-    if path in have or "/" in have:
-        return True
-    parts = path.split("/")
-    return any("/".join(parts[:i]) + "/" in have for i in range(1, len(parts)))
 
 
 def _error(key: str, what: str, remedy: str) -> Problem:
@@ -79,13 +79,13 @@ def _loader_files(tree: Tree, have: set[str]) -> Iterator[Problem]:
     for loader in manifest.loaders:
         menu = bool(manifest.menu.entries)
         for ask in names.of_loader(loader, Machine(""), manifest, menu=menu):
-            if ask.needed and not ask.choice and not there(ask.path, have):
+            if ask.needed and not ask.choice and not tree.there(ask.path, have):
                 yield _error(f"loaders.{loader.arch}", f"{ask.path} is missing: {ask.why}", _remedy(ask.path))
         if loader.kind == "ipxe" and not any(one.arch == "ipxe" for one in manifest.loaders):
             what = "iPXE is loaded, and there is no script for it: it would load itself again and again"
             yield _error(f"loaders.{loader.arch}", what, "write loaders: {ipxe: {file: boot.ipxe, kind: ipxe}}")
         if loader.kind == "rpi":
-            yield from _rpi_files(manifest, have)
+            yield from _rpi_files(tree, have)
 
 
 def _remedy(path: str) -> str:
@@ -98,12 +98,12 @@ def _remedy(path: str) -> str:
     return f"put {path} below tree:, or mend the name"
 
 
-def _rpi_files(manifest: Manifest, have: set[str]) -> Iterator[Problem]:
-    for profile in manifest.profiles:
+def _rpi_files(tree: Tree, have: set[str]) -> Iterator[Problem]:
+    for profile in tree.plan.manifest.profiles:
         if not profile.files:
             continue
         starts = [f"{profile.files}{name}" for name in ("start4.elf", "start.elf")]
-        if not any(there(path, have) for path in starts):
+        if not any(tree.there(path, have) for path in starts):
             what = f"{starts[0]} is missing: without it a Raspberry Pi forgets its prefix"
             yield _error(
                 f"profiles.{profile.name}.files", what, "take the firmware of the boards (raspi-firmware) there"
@@ -121,7 +121,7 @@ def _profile_files(tree: Tree, have: set[str]) -> Iterator[Problem]:
             continue
         for arches in [(arch,) for arch in (*ARCHES, "ipxe")] if profile.action == "chain" else [tuple(ARCHES)]:
             for ask in names.of_profile(profile, arches):
-                if not there(ask.path, have):
+                if not tree.there(ask.path, have):
                     yield _error(f"profiles.{profile.name}", f"{ask.path} is missing: {ask.why}", _remedy(ask.path))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from appliance.boot.explain import Explanation, Way
     from appliance.boot.folder import Loaded
     from appliance.boot.model import Machine, Plan, Source
+    from appliance.settings.main import Settings
 
 app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Boot provisioning: what machines boot, from a manifest."
@@ -77,14 +77,14 @@ def how_verified(source: Source) -> str:
     return "UNVERIFIED"
 
 
-def loaded(config: str | None, *, quiet: bool) -> tuple[Loaded, str, str]:
-    """The manifest of a configuration, the name of its file, and the state folder. Raises ConfigError."""
+def loaded(config: str | None, *, quiet: bool) -> tuple[Settings, Loaded]:
+    """A configuration, and its manifest with all machines. Raises ConfigError."""
     from appliance.boot import folder
 
     settings, _warnings = configuration.find(config, quiet=quiet).load()
     if not quiet:
         output.remark(f"manifest: {settings.boot.manifest}")
-    return folder.load(settings.boot.manifest, settings.state_dir), settings.boot.manifest, settings.state_dir
+    return settings, folder.load(settings.boot.manifest, settings.state_dir)
 
 
 @app.command(short_help="what a manifest means: sources, files, machines")
@@ -101,11 +101,13 @@ def plan(*, config: Config = None, as_json: Json = False) -> None:
     """
     from appliance.boot import lint
     from appliance.boot import plan as planning
+    from appliance.boot.judge import by_hand
 
-    found, name, _ = loaded(config, quiet=as_json)
+    settings, found = loaded(config, quiet=as_json)
+    name = settings.boot.manifest
     done = planning.plan(found.resolved.manifest, found.resolved.hosts, found.secrets, int(time.time()))
     everyone = planning.everyone(found.resolved.manifest, found.resolved.hosts)
-    problems = lint.lint(lint.Tree(done, everyone, None, lambda _file, _length: b""))
+    problems = lint.lint(lint.Tree(done, everyone, None, lambda _file, _length: b"", by_hand(settings.tftp.root)))
     if as_json:
         output.document({"manifest": name, **_facts(done), "problems": output.problems(problems)})
     else:
@@ -188,16 +190,16 @@ def explain(
     from appliance.boot import explain as explaining
     from appliance.boot import model
     from appliance.boot import plan as planning
+    from appliance.boot.judge import by_hand
 
     if arch and arch not in model.ARCHES:
         raise typer.BadParameter(f"{arch} is none of {', '.join(model.ARCHES)}", param_hint="--arch")
     which = configuration.find(config, quiet=as_json)
-    settings, _warnings = which.load()
-    found, _, _ = loaded(config, quiet=True)
+    settings, found = loaded(config, quiet=True)
     done = planning.plan(found.resolved.manifest, found.resolved.hosts, found.secrets, int(time.time()))
-    root = Path(settings.tftp.root)
+    there = by_hand(settings.tftp.root)
     told = explaining.explain(
-        done, _who(found, machine), arch, lambda path: "by hand in the root" if (root / path).is_file() else ""
+        done, _who(found, machine), arch, lambda path: "by hand in the root" if there(path) else ""
     )
     seen = happened.happened(which, told)
     if as_json:
@@ -294,7 +296,7 @@ def dhcp(
 
     if server not in snippets.SERVERS:
         raise typer.BadParameter(f"{server} is none of {', '.join(snippets.SERVERS)}", param_hint="SERVER")
-    found, _, _ = loaded(config, quiet=False)
+    _settings, found = loaded(config, quiet=False)
     try:
         output.fact(snippets.snippet(server, found.resolved.manifest).rstrip("\n"))
     except snippets.NoSnippet as error:

@@ -63,7 +63,7 @@ def _judge(found: configuration.Found) -> list[Problem]:
 def _boot(settings: Settings) -> list[Problem]:
     from appliance.boot.judge import judge
 
-    found = judge(settings.boot.manifest, settings.state_dir, int(time.time()))
+    found = judge(settings.boot.manifest, settings.state_dir, settings.tftp.root, int(time.time()))
     return [problem if problem.file else replace(problem, file=settings.boot.manifest) for problem in found]
 
 

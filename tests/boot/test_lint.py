@@ -47,6 +47,12 @@ def test_each_file_that_is_missing_is_told_before_and_after_fetching(missing: st
     assert any(f"{missing} is missing" in line for line in told(text, files=dict.fromkeys(rest, b"x")))
 
 
+def test_a_file_that_lies_in_the_root_by_hand_counts() -> None:
+    found = resolved(tree(*(path for path in FILES if path != "menu.c32")) + BIOS + LINUX)
+    done = planning.plan(found.manifest, found.hosts, {}, 1000)
+    assert lint(Tree(done, (), None, lambda _file, _length: b"", lambda path: path == "menu.c32")) == []
+
+
 def test_a_missing_module_is_told_with_the_package_that_has_it() -> None:
     found = told(tree(*(path for path in FILES if path != "ldlinux.c32")) + BIOS + LINUX)
     assert found == [

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from appliance.cli import configuration, output
+from appliance.cli import arming, configuration, output
 from appliance.cli.options import Config, Json
 from appliance.errors import ApplianceError, ExitCode
 
 if TYPE_CHECKING:
     from appliance.boot.folder import Loaded
-    from appliance.boot.model import Machine, Var
+    from appliance.boot.model import Machine, Owned, Var
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Machines and what they boot.")
 
@@ -82,8 +82,9 @@ def set_(
             permanent = old.profile if old else ""
             made = replace(made, profile=permanent, once=_armed(profile or "", hold) if once else None)
             made = made if once or not profile else replace(made, profile=profile)
-        _look(settings.boot.manifest, settings.state_dir, [made], loaded)
+        once_made, alive = _look(settings.boot.manifest, settings.state_dir, [made], loaded)
         hostsfolder.put(folder, [made])
+        arming.settle(settings.state_dir, once_made, alive)
     _told([made], as_json=as_json, what="changed" if old else "added")
 
 
@@ -148,6 +149,8 @@ def rm(
             found.append(known)
         for known in found:
             hostsfolder.remove(folder, known)
+        gone = {known.name for known in found}
+        arming.settle(settings.state_dir, (), _alive(one for one in loaded.resolved.hosts if one.name not in gone))
     _told(found, as_json=as_json, what="removed")
 
 
@@ -295,14 +298,24 @@ def _armed(profile: str, hold: str) -> Any:
     return Once(profile, int(time.time() + seconds), secrets.token_hex(8))
 
 
-def _look(manifest: str, state_dir: str, made: Sequence[Machine], loaded: Loaded) -> None:
-    """Everything together, as it will be. Raises ConfigError."""
+def _look(
+    manifest: str, state_dir: str, made: Sequence[Machine], loaded: Loaded
+) -> tuple[tuple[Owned, ...], frozenset[str]]:
+    """Everything together, as it will be: those of `made` that are armed, and every arming there is.
+
+    Raises ConfigError.
+    """
     from appliance.boot import folder, plan
 
     after = folder.load(manifest, state_dir, instead=made)
     names = {machine.name for machine in made}
     one = [machine for machine in after.resolved.hosts if machine.name in names]
-    plan.plan(replace(after.resolved.manifest, machines=()), one, loaded.secrets, int(time.time()))
+    done = plan.plan(replace(after.resolved.manifest, machines=()), one, loaded.secrets, int(time.time()))
+    return done.overlay.once, _alive(after.resolved.hosts)
+
+
+def _alive(machines: Iterable[Machine]) -> frozenset[str]:
+    return frozenset(machine.once.id for machine in machines if machine.once is not None)
 
 
 def _sorted_out(

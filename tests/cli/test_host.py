@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from appliance.boot import hostsfolder
+from appliance.boot import armed, hostsfolder
 from appliance.boot.model import Machine
 from tests.cli.conftest import Call, Said
 
@@ -206,6 +206,46 @@ def test_a_folder_that_cannot_be_made_is_told(hosts: Hosts) -> None:
     (hosts.folder / "hosts.d").write_text("")
     said = hosts("set", MAC)
     assert (said.code, "run as root, or as who owns it" in said.err) == (1, True)
+
+
+def test_an_armed_machine_is_handed_to_the_keeper_and_taken_back(hosts: Hosts) -> None:
+    hosts("set", MAC, "--name", "web1", "--profile", "linux", "--once")
+    (path,) = (hosts.folder / "armed").iterdir()
+    found = armed.decode(path.read_bytes())
+    assert path.name == f"{hosts.file('web1')['once']['id']}.json"
+    assert (found.machine, found.profile, found.overlay) == ("web1", "linux", 1)
+    assert (found.loads, found.configs) == (("k",), ("pxelinux.cfg/01-52-54-00-12-34-56",))
+    assert found.expires == hosts.file("web1")["once"]["until"]
+    before = path.read_bytes()
+    hosts("set", "web1", "--label", "a=b")
+    assert path.read_bytes() == before
+    (hosts.folder / "boot").mkdir()
+    (hosts.folder / "boot/current").write_text("20260101-000000-00000000 41\n")
+    hosts("set", "web1", "--profile", "linux", "--once")  # armed anew: another key, and the old one is taken back
+    (again,) = (hosts.folder / "armed").iterdir()
+    assert again != path and armed.decode(again.read_bytes()).overlay == 42
+    hosts("set", "web1", "--no-once")
+    assert list((hosts.folder / "armed").iterdir()) == []
+
+
+def test_a_machine_that_is_removed_is_not_armed_any_more_and_others_are(hosts: Hosts) -> None:
+    hosts("set", MAC, "--name", "web1", "--profile", "linux", "--once")
+    hosts("set", OTHER, "--name", "web2", "--profile", "linux", "--once")
+    (hosts.folder / "armed/note.state").write_text("the keeper's")
+    hosts("rm", "web1")
+    left = sorted(path.name for path in (hosts.folder / "armed").iterdir())
+    assert left == sorted([f"{hosts.file('web2')['once']['id']}.json", "note.state"])
+
+
+def test_what_loads_nothing_needs_nobody_who_watches_it(hosts: Hosts) -> None:
+    assert hosts("set", MAC, "--profile", "local-disk", "--once").code == 0
+    assert not (hosts.folder / "armed").exists()
+
+
+def test_a_keepers_folder_that_cannot_be_written_is_told(hosts: Hosts) -> None:
+    (hosts.folder / "armed").write_text("")
+    said = hosts("set", MAC, "--profile", "linux", "--once")
+    assert (said.code, "run as root, or as who runs the appliance" in said.err) == (1, True)
 
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])

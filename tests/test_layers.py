@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "machine": set(),
     "board": {"board", "settings.password", "observe.events", "observe.text", "observe.log"},
     "install": {"install", "settings"},
+    "migrate": {"migrate"},
     "board.worker": {"board", "child", "wire", "observe"},
     "boxes": {"machine", "wiring", "settings"},
     "world": {"boxes", "machine", "wiring", "settings", "confine.landlock", "ftp.tlsfiles"},
@@ -63,12 +64,15 @@ ALLOWED: dict[str, set[str]] = {
     "cli.incoming": {"cli", "settings", "observe.log", "observe.text", "boxes", "machine", "release"},
     "cli": {"cli", "settings", "world", "wiring", "observe.log", "observe.text", "supervise.spawn", "__init__"},
     "cli.papers": {"cli", "install"},
+    "cli.install": {"cli", "install"},
+    "cli.migrate": {"cli", "migrate", "settings"},
     "cli.boot": {"cli", "settings", "boot"},
     "cli.check": {"cli", "settings", "world", "boot.judge"},
     "cli.happened": {"cli", "board", "boot"},
     "cli.arming": {"boot.armed", "boot.model"},
     "cli.host": {"cli", "settings", "boot"},
     "cli.bootboard": {"cli", "board.guard"},
+    "cli.firewall": {"cli", "install"},
 }
 # pure: no effect on the world, so nothing that has one
 PURE = (

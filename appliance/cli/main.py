@@ -19,9 +19,12 @@ from appliance.cli import (
     check,
     config,
     exchange,
+    firewall,
     incoming,
+    install,
     kick,
     log,
+    migrate,
     run,
     status,
     tftp,
@@ -57,6 +60,7 @@ _VERBS = (
     (exchange.probe, "can a file be fetched, by TFTP or FTP"),
     (exchange.get, "fetch a file by TFTP or FTP"),
     (exchange.put, "send a file by TFTP or FTP"),
+    (install.install, "lay units, accounts and folders over a system without dpkg"),
     (version.version, "the version of this program"),
 )
 for verb, what in _VERBS:
@@ -65,6 +69,8 @@ app.add_typer(config.app, name="config", short_help="print the schema or the eff
 app.add_typer(boot.app, name="boot", short_help="what machines boot: catalog, plan, host, explain, dhcp")
 app.add_typer(ban.app, name="ban", short_help="clients that FTP does not serve for a while")
 app.add_typer(bootboard.app, name="board", short_help="set up the web page that shows machines while they boot")
+app.add_typer(migrate.app, name="import", short_help="take over from tftpd-hpa, vsftpd or dnsmasq")
+app.add_typer(firewall.app, name="firewall", short_help="rules for exactly what is served: nft, systemd")
 app.add_typer(incoming.app, name="incoming", short_help="uploads by FTP: list, show, release, reject, purge")
 app.add_typer(tftp.app, name="tftp", short_help="explain which file a name means to a client, and why")
 app.add_typer(tls.app, name="tls", short_help="make a first certificate for FTP over TLS")

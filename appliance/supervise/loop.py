@@ -262,7 +262,9 @@ class Supervisor:
         self.reload = None
 
     def _drain_all(self) -> None:
-        self.notify.send("STOPPING=1", "STATUS=Finishing running transfers")
+        # systemd waits as long as we do, whatever TimeoutStopSec says (sd_notify(3))
+        patience = f"EXTEND_TIMEOUT_USEC={round((self.wiring.drain_s + 15) * 1e6)}"
+        self.notify.send("STOPPING=1", patience, "STATUS=Finishing running transfers")
         self.log.info("finishing running transfers; a second signal ends them now", seconds=self.wiring.drain_s)
         self._due = time.monotonic() + self.wiring.drain_s + 2.0
         self._retire_next()

@@ -47,7 +47,7 @@ def test_ready_reloading_and_stopping_are_told(tmp_path: Path, systemd: socket.s
         assert "MONOTONIC_USEC=" in heard(systemd, "RELOADING=1")
         heard(systemd, "READY=1")
         made.signal(signal.SIGTERM)
-        heard(systemd, "STOPPING=1")
+        assert "EXTEND_TIMEOUT_USEC=35000000" in heard(systemd, "STOPPING=1"), "as long as drain_timeout, and a little"
         assert made.wait() == 0
     finally:
         made.stop()

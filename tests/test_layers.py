@@ -64,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli.incoming": {"cli", "settings", "observe.log", "observe.text", "boxes", "machine", "release"},
     "cli": {"cli", "settings", "world", "wiring", "observe.log", "observe.text", "supervise.spawn", "__init__"},
     "cli.papers": {"cli", "install"},
+    "cli.doctor": {"cli", "install", "settings", "world", "__init__"},
     "cli.install": {"cli", "install"},
     "cli.migrate": {"cli", "migrate", "settings"},
     "cli.boot": {"cli", "settings", "boot"},

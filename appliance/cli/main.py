@@ -18,6 +18,7 @@ from appliance.cli import (
     bootboard,
     check,
     config,
+    doctor,
     exchange,
     firewall,
     incoming,
@@ -49,6 +50,7 @@ app = typer.Typer(
 _VERBS = (
     (run.run, "serve in the foreground until SIGTERM or Ctrl-C"),
     (check.check, "find everything that is wrong with a configuration"),
+    (doctor.doctor, "is the machine well: configuration, network side, firewall, clock"),
     (status.status, "what runs, how confined, what is wrong; --wait for a start"),
     (who.who, "who is on with what, how far, how fast"),
     (top.top, "the same, live: sort, filter, kick"),

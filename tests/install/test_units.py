@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from appliance.confine.foreign import CAP_NET_ADMIN
 from appliance.install import layout
 
 TOP = Path(__file__).parents[2]
+WORKER = TOP / "appliance" / "dhcp" / "worker.py"
 SERVICE = TOP / "systemd" / "appliance.service"
 EXAMPLES = TOP / "rootfs/usr/share/doc/appliance/examples"
 pytestmark = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 # what `systemd-analyze security` of systemd 252 says; vsftpd, proftpd, dnsmasq and tftpd-hpa: 9.6, atftpd: 8.4
-EXPOSURE = {"appliance.service": 2.5, "unprivileged": 1.4, "socket-activated": 1.1}
+EXPOSURE = {"appliance.service": 2.5, "unprivileged": 1.4, "socket-activated": 1.1, "dhcp": 2.7}
 
 
 @pytest.fixture
@@ -77,3 +79,10 @@ def test_the_supervisor_gets_the_capabilities_it_needs_and_no_others() -> None:
     assert line and set(line[1].split()) == {
         "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL", "CAP_CHOWN",
     }  # fmt: skip
+
+
+def test_dhcp_adds_what_dnsmasq_keeps_and_nothing_else() -> None:
+    text = (EXAMPLES / "dhcp" / "unit.conf").read_text()
+    settings = [line for line in text.splitlines() if "=" in line and not line.startswith("#")]
+    assert settings == ["CapabilityBoundingSet=CAP_NET_ADMIN", "RestrictAddressFamilies=AF_NETLINK"]
+    assert CAP_NET_ADMIN == 12 and "(CAP_NET_BIND_SERVICE, CAP_NET_ADMIN)" in WORKER.read_text()

@@ -27,14 +27,16 @@ def home() -> Iterator[Path]:
         yield Path(place)
 
 
-def start(made: Appliance) -> None:
+def start(made: Appliance, *, without: str = "", wait: bool = True) -> None:
     found = re.search(r"^CapabilityBoundingSet=(.*)$", UNIT.read_text(), re.M)
     assert found
-    few = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in found[1].split())])
+    kept = [name for name in found[1].split() if name != without]
+    few = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in kept)])
     argv = ["setpriv", "--bounding-set", few, "--inh-caps=-all", *PROGRAM, "run", "-c", str(made.config)]
     with made.log.open("ab") as log:
         made.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    until(lambda: made.ready() or made.ended(), 30, "ready")
+    if wait:
+        until(lambda: made.ready() or made.ended(), 30, "ready")
 
 
 def test_it_serves_takes_uploads_and_starts_again_on_its_own_folders(home: Path) -> None:
@@ -62,5 +64,16 @@ def test_a_folder_that_only_its_own_group_may_read_is_served(home: Path) -> None
         start(made)
         with made.ftp() as client:
             assert "hello.txt" in client.nlst()
+    finally:
+        made.stop()
+
+
+def test_a_container_without_the_right_to_chroot_is_told_what_to_do(home: Path) -> None:
+    made = Appliance(home, confinement="required", incoming="false")
+    try:
+        start(made, without="CAP_SYS_CHROOT", wait=False)
+        assert made.wait() == 1
+        said = made.log.read_text()
+        assert "start as root with CAP_SYS_CHROOT, or allow user namespaces" in said
     finally:
         made.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ftplib
 import json
 import os
 import shutil
@@ -159,6 +158,8 @@ def _ports(expressions: Iterable[dict[str, Any]]) -> Iterator[tuple[int, int]]:
 
 def _reach(facts: dict[str, Any]) -> Iterator[Finding]:
     """Each address on the network at which a service listens answers, by the protocol."""
+    import ftplib  # `--help` is quick
+
     for name, probe in (("tftp", _tftp), ("ftp", _ftp)):
         for text in facts.get("services", {}).get(name, {}).get("listen", ()):
             host, _, port = text.rpartition(":")
@@ -197,6 +198,8 @@ def _tftp(address: str, port: int) -> str:
 
 
 def _ftp(address: str, port: int) -> str:
+    import ftplib
+
     with ftplib.FTP(timeout=_PATIENCE_S) as client:  # noqa: S321 (it is what this server speaks)
         client.connect(address, port)
         client.login()

@@ -159,7 +159,7 @@ def test_a_port_that_another_server_has_is_told_by_name_and_remedy(machine: Gues
     try:
         until(lambda: ":21 " in machine.run("ss", "-lnt").stdout, 20)
         assert machine.run("systemctl", "start", "appliance", check=False).returncode != 0
-        until(lambda: "tcp port 21 is taken by vsftpd (pid" in machine.journal(), 30, machine.journal())
+        until(lambda: "tcp port 21 is taken by vsftpd (pid" in machine.journal(), 120, machine.journal())
         assert "or write another port" in machine.journal()
     finally:
         machine.run("systemctl", "stop", "other")
@@ -173,7 +173,7 @@ def test_a_missing_folder_is_told_with_the_command_that_mends_it(machine: Guest)
     machine.shell(f"mv {ROOT}/tftp {ROOT}/away")
     try:
         assert machine.run("systemctl", "restart", "appliance", check=False).returncode != 0
-        until(lambda: f"install -d -m 0755 {ROOT}/tftp" in machine.journal(), 30, machine.journal())
+        until(lambda: f"install -d -m 0755 {ROOT}/tftp" in machine.journal(), 120, machine.journal())
     finally:
         machine.run("systemctl", "stop", "appliance", check=False)
         machine.shell(f"mv {ROOT}/away {ROOT}/tftp")

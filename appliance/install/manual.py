@@ -19,7 +19,7 @@ _FILES = (
     ("/srv/appliance/tftp, /srv/appliance/ftp", "what is served"),
     ("/var/lib/appliance", "what survives a restart"),
     ("/run/appliance", "control sockets"),
-    ("/usr/share/doc/appliance/examples", "variants of the unit: without root, with sockets of systemd"),
+    ("/usr/share/appliance/examples", "variants of the unit: without root, with sockets of systemd"),
 )
 _SIGNALS = (
     ("SIGHUP", "read the configuration again; a wrong one is refused, and the old one stays"),

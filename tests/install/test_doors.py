@@ -86,7 +86,7 @@ def test_nft_takes_the_table_and_the_rules(tmp_path: Path, also: tuple[int, ...]
 
 def test_the_example_that_is_laid_is_what_the_command_says(call: Call, tmp_path: Path) -> None:
     laid = {item.path: item.content.decode() for item in layout.items(layout.PROGRAM, {})}
-    assert laid["/usr/share/doc/appliance/examples/nftables.rules"].splitlines()[1:] == doors.rules(Settings())
+    assert laid["/usr/share/appliance/examples/nftables.rules"].splitlines()[1:] == doors.rules(Settings())
     config = tmp_path / "a.yaml"
     config.write_text("")
     done = call("firewall", "nft", "-c", str(config))

@@ -15,7 +15,7 @@ from appliance.install import layout
 TOP = Path(__file__).parents[2]
 WORKER = TOP / "appliance" / "dhcp" / "worker.py"
 SERVICE = TOP / "systemd" / "appliance.service"
-EXAMPLES = TOP / "rootfs/usr/share/doc/appliance/examples"
+EXAMPLES = TOP / "rootfs/usr/share/appliance/examples"
 pytestmark = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 # what `systemd-analyze security` of systemd 252 says; vsftpd, proftpd, dnsmasq and tftpd-hpa: 9.6, atftpd: 8.4
 EXPOSURE = {"appliance.service": 2.5, "unprivileged": 1.4, "socket-activated": 1.1, "dhcp": 2.7}

@@ -220,6 +220,31 @@ def test_with_sockets_of_systemd_a_restart_refuses_nobody(machine: Guest) -> Non
     machine.serves()
 
 
+@pytest.mark.parametrize("variant", ["unprivileged", "socket-activated"])
+def test_a_variant_without_root_serves_after_the_steps_it_names(machine: Guest, variant: str) -> None:
+    example = f"/usr/share/appliance/examples/{variant}"
+    drop = "/etc/systemd/system/appliance.service.d"
+    sockets = "appliance-tftp.socket appliance-ftp.socket" if variant == "socket-activated" else ""
+    machine.shell(
+        f"set -e; systemctl stop appliance; mkdir -p {drop}; cp {example}/unit.conf {drop}/{variant}.conf; "
+        f"cp {example}/confinement.yaml /etc/appliance/conf.d/; rm -f /etc/appliance/conf.d/uploads.yaml; "
+        f"systemctl daemon-reload; systemctl start {sockets} appliance"
+    )
+    try:
+        machine.serves()
+        assert machine.fetch(f"tftp://{HERE}/big.bin") == BIG
+        assert machine.fetch(f"ftp://{HERE}/big.bin") == BIG
+        pid = machine.run("systemctl", "show", "-P", "MainPID", "appliance").stdout.strip()
+        status = machine.run("cat", f"/proc/{pid}/status").stdout
+        assert "Uid:\t64609\t64609\t64609" in status
+    finally:
+        machine.shell(
+            f"systemctl stop appliance {sockets}; rm {drop}/{variant}.conf /etc/appliance/conf.d/confinement.yaml; "
+            "systemctl daemon-reload; systemctl start appliance"
+        )
+    machine.serves()
+
+
 def test_going_back_to_the_build_before_works_as_the_upgrade_did(machine: Guest, first: Path) -> None:
     machine.install(first)
     machine.serves()

@@ -25,6 +25,9 @@ FIXED_UIDS = {
     "appliance-resolve": 64628,
     "appliance-board": 64624,
     "appliance-scan": 64614,  # no service: the program that `appliance incoming` has look at an upload
+    "appliance-boot": 64621,  # nor these: the short-lived children of `appliance boot`
+    "appliance-fetch": 64622,
+    "appliance-unpack": 64623,
 }
 _RECORD_MAX = 1 << 30  # bytes that a record file may have at least, where RLIMIT_FSIZE counts
 _SPARE = 256  # descriptors besides those that transfers and sessions need: channels, log, tables of up to 127 siblings

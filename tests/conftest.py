@@ -33,6 +33,9 @@ SLOW = (
     "ftp/test_tls.py", "retention_are_swept", "custodian_before_still", "board/test_server", "board/test_browser",
     "over_the_control_connection", "test_pool",
     "tests/qemu/", "test_dhcp_service", "ftp/test_kept", "resolve/test_worker", "test_fail2ban",
+    "tests/qemu/", "test_dhcp_service",
+    "boot/test_house", "a_kill_at_any_system_call", "boot/test_downloading", "boot/test_unpacking",
+    "cli/test_bootfiles", "cli/test_backup",
 )  # fmt: skip
 
 

@@ -49,8 +49,18 @@ ALLOWED: dict[str, set[str]] = {
     "dhcp": {"dhcp"},
     "dhcp.guard": {"dhcp", "confine"},
     "dhcp.worker": {"dhcp", "settings", "observe.log", "child", "wire", "confine.foreign"},
-    "boot": {"boot", "settings"},
     "boot.keeper": {"boot", "observe", "child", "wire"},
+    "boot": {"boot", "settings", "observe.log", "observe.text", "confine.libc"},
+    "boot.children": {"boot", "wire", "supervise.spawn", "confine.plan", "confine.report", "observe.tables"},
+    "boot.publisher": {"boot", "observe.log", "child"},
+    "boot.unpacker": {"boot", "observe.log", "child"},
+    "boot.fetcher": {"boot", "observe.log", "child"},
+    "boot.protocols": {"boot", "cli.tftpclient", "cli.transfer", "cli.urls", "__init__"},
+    "boot.programs": {"boot", "supervise.spawn"},
+    "cli.backup": {"cli", "settings", "boot", "__init__"},
+    "cli.bootrooms": {"cli", "settings", "boot", "boxes", "machine"},
+    "cli.bootfetch": {"cli", "settings", "boot"},
+    "cli.bootreleases": {"cli", "settings", "boot", "observe.text"},
     "wiring": {"settings", "supervise.service"},
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
@@ -97,6 +107,7 @@ PURE = (
     "settings.forms", "settings.units", "settings.yamltext", "boot.model", "boot.reading", "boot.manifest",
     "boot.resolve", "boot.machines", "boot.templates", "boot.loaders", "boot.plan", "boot.layout", "board.feed",
     "settings.password", "settings.finding", "settings.board",
+    "settings.fetch", "boot.records", "boot.links", "boot.sums", "boot.journey", "boot.assemble",
 )  # fmt: skip
 IMPURE_MODULES = {
     "os",
@@ -124,6 +135,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "h11": ("board.server",),
     "tftpy": ("cli.tftpclient",),
     "jinja2": ("boot.templates",),
+    "urllib3": ("boot.protocols",),
+    "pycdlib": ("boot.archives",),
     "ctypes": ("confine", "tftp.sockets", "tftp.batch"),
 }
 

@@ -7,6 +7,10 @@ needed="
     tftp:tftp-hpa
     atftp:atftp
     curl:curl
+    gpg:gnupg
+    gpgv:gpgv
+    dpkg-deb:dpkg
+    openssl:openssl
     lftp:lftp
     busybox:busybox
     tnftp:tnftp

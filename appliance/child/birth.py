@@ -39,7 +39,8 @@ def main(_arguments: list[str]) -> int:
         context = _context(start, fds, Channel(sock))
         worker = _prepare(start.main)(context)
         warm()
-        report = confine(Spec.from_plain(start.confinement), getattr(worker, "start_threads", None))
+        folders = {fd: fd in context.writable for fd in context.folders.values()}
+        report = confine(Spec.from_plain(start.confinement), getattr(worker, "start_threads", None), folders)
     except ConfinementError as error:
         log.error("cannot be confined", reason=str(error))
         return EXIT_CONFINEMENT
@@ -86,6 +87,10 @@ def _context(start: wire.Start, fds: list[int], channel: Channel) -> Context:
             context.links[name] = take_listener(descriptor)
         elif kind == "document":
             context.documents[name] = descriptor
+        elif kind in ("folder", "writable"):
+            context.folders[name] = descriptor
+            if kind == "writable":
+                context.writable.add(descriptor)
         elif kind == "share":
             context.tally = shares.own(descriptor)
             os.close(descriptor)

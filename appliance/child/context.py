@@ -77,6 +77,8 @@ class Context:
     tally: Tally = field(default_factory=Tally)
     pins: Pins | None = None
     live: Live = field(default_factory=Live)
+    folders: dict[str, int] = field(default_factory=dict)  # outside the jail, which a short-lived child works in
+    writable: set[int] = field(default_factory=set)  # the descriptors of those it may change
 
     def emitter(self) -> Emitter:
         """What tells the events service, if there is one; `Emitter.attach` is for the Link that replaces its link."""

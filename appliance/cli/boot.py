@@ -1,4 +1,4 @@
-"""`appliance boot catalog` and `boot plan`: what there is to boot, and what a manifest means. Nothing is changed."""
+"""`appliance boot`: its verbs together, and here those that change nothing: what there is, what a manifest means."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from appliance.cli import configuration, happened, host, output
+from appliance.cli import bootfetch, bootreleases, configuration, happened, host, output
 from appliance.cli.options import Config, Json
 from appliance.errors import ApplianceError, ConfigError, ExitCode
 
@@ -21,6 +21,12 @@ app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Boot provisioning: what machines boot, from a manifest."
 )
 app.add_typer(host.app, name="host", short_help="machines: set, list, rm, import")
+app.command(short_help="download what the manifest names, and verify it")(bootfetch.fetch)
+app.command(short_help="serve what was fetched, from one moment to the next")(bootreleases.publish)
+app.command(short_help="what was published, and which one is served")(bootreleases.releases)
+app.command(short_help="what differs between two releases")(bootreleases.diff)
+app.command(short_help="serve an older release again")(bootreleases.rollback)
+app.command(short_help="remove what no kept release needs")(bootreleases.gc)
 
 
 @app.command(short_help="the recipes: what can be fetched and booted")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from appliance.cli import arming, configuration, output
+from appliance.cli import arming, bootrooms, configuration, output
 from appliance.cli.options import Config, Json
 from appliance.errors import ApplianceError, ExitCode
 
@@ -86,6 +86,7 @@ def set_(
         hostsfolder.put(folder, [made])
         arming.settle(settings.state_dir, once_made, alive)
     _told([made], as_json=as_json, what="changed" if old else "added")
+    bootrooms.refresh(config, quiet=as_json)
 
 
 @app.command("list", short_help="machines, what they boot and which rule says so")
@@ -152,6 +153,7 @@ def rm(
         gone = {known.name for known in found}
         arming.settle(settings.state_dir, (), _alive(one for one in loaded.resolved.hosts if one.name not in gone))
     _told(found, as_json=as_json, what="removed")
+    bootrooms.refresh(config, quiet=as_json)
 
 
 @app.command("import", short_help="machines from CSV, dnsmasq or ISC dhcpd")
@@ -194,6 +196,8 @@ def import_(
         if not dry_run:
             hostsfolder.put(folder, made)
     _told(made, as_json=as_json, what="would be written" if dry_run else "written", known=known)
+    if made and not dry_run:
+        bootrooms.refresh(config, quiet=as_json)
     if listed.problems:
         raise typer.Exit(ExitCode.FAILED)
 

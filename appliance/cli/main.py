@@ -13,6 +13,7 @@ import typer
 
 from appliance.cli import (
     act,
+    backup,
     ban,
     boot,
     bootboard,
@@ -63,12 +64,14 @@ _VERBS = (
     (exchange.get, "fetch a file by TFTP or FTP"),
     (exchange.put, "send a file by TFTP or FTP"),
     (install.install, "lay units, accounts and folders over a system without dpkg"),
+    (backup.backup, "machines, releases and configuration in one file"),
+    (backup.restore, "take in what backup wrote, and serve it"),
     (version.version, "the version of this program"),
 )
 for verb, what in _VERBS:
     app.command(short_help=what)(verb)
 app.add_typer(config.app, name="config", short_help="print the schema or the effective configuration")
-app.add_typer(boot.app, name="boot", short_help="what machines boot: catalog, plan, host, explain, dhcp")
+app.add_typer(boot.app, name="boot", short_help="boot files and machines: fetch, publish, roll back, host, explain")
 app.add_typer(ban.app, name="ban", short_help="clients that FTP does not serve for a while")
 app.add_typer(bootboard.app, name="board", short_help="set up the web page that shows machines while they boot")
 app.add_typer(migrate.app, name="import", short_help="take over from tftpd-hpa, vsftpd or dnsmasq")

@@ -11,7 +11,7 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from appliance.confine import landlock, libc, proof, seccomp
 from appliance.confine.plan import Spec, Step, steps
@@ -25,8 +25,8 @@ _WITNESS, _WITNESS_NAME = "/etc", b"passwd"  # world-readable on every system: o
 class _State:
     """What the steps hand on to each other."""
 
-    def __init__(self, spec: Spec, threads: Callable[[], None] | None) -> None:
-        self.spec, self.threads = spec, threads
+    def __init__(self, spec: Spec, threads: Callable[[], None] | None, folders: Mapping[int, bool]) -> None:
+        self.spec, self.threads, self.folders = spec, threads, folders
         self.layers = Layer(0)
         self.landlock_abi = 0
         self.syscalls = 0
@@ -36,13 +36,14 @@ class _State:
         self.outside = (found.st_dev, found.st_ino)
 
 
-def confine(spec: Spec, threads: Callable[[], None] | None = None) -> Report:
+def confine(spec: Spec, threads: Callable[[], None] | None = None, folders: Mapping[int, bool] | None = None) -> Report:
     """Confine this process for good; returns what was proven. Raises ConfinementError.
 
     `threads` makes the threads of the process, all there will ever be. It is called when every layer is on, because
-    capabilities, Landlock and the filter are properties of a thread that only threads made later inherit.
+    capabilities, Landlock and the filter are properties of a thread that only threads made later inherit. `folders` are
+    descriptors of the folders outside the jail that it keeps, and whether it may write beneath them.
     """
-    state = _State(spec, threads)
+    state = _State(spec, threads, folders or {})
     for step in steps(root=state.root):
         try:
             _STEPS[step](state)
@@ -51,7 +52,7 @@ def confine(spec: Spec, threads: Callable[[], None] | None = None) -> Report:
                 raise ConfinementError(f"{step.value}: {error.strerror} ({_remedy(step)})") from error
     if state.witness >= 0:
         os.close(state.witness)
-    proof.no_directory_open(spec.nofile)
+    proof.no_directory_open(spec.nofile, state.folders)
     report = Report(state.layers, state.landlock_abi, state.syscalls)
     if spec.required and report.missing():
         raise ConfinementError(f"confinement: required, but missing: {', '.join(report.missing())}")
@@ -160,7 +161,14 @@ def _landlock(state: _State) -> None:
         proof.readable_before(state.witness, _WITNESS_NAME)
         here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            landlock.restrict(here, writes=state.spec.writes, bind_tcp=state.spec.bind_tcp, version=version)
+            landlock.restrict(
+                here,
+                writes=state.spec.writes,
+                bind_tcp=state.spec.bind_tcp,
+                version=version,
+                connect_tcp=state.spec.connect_tcp,
+                folders=state.folders,
+            )
         finally:
             os.close(here)
         proof.landlock(state.witness, _WITNESS_NAME)

@@ -6,7 +6,7 @@ import ctypes
 import os
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from appliance.confine import libc
 
@@ -19,6 +19,7 @@ WRITE_FILE, REMOVE_FILE, MAKE_REG, TRUNCATE = 1 << 1, 1 << 5, 1 << 8, 1 << 14
 _READ = READ_FILE | READ_DIR
 _WRITE = WRITE_FILE | REMOVE_FILE | MAKE_REG | TRUNCATE
 _OF_FILES = EXECUTE | READ_FILE | WRITE_FILE | TRUNCATE
+TREE = _WRITE | 1 << 4 | 1 << 7 | 1 << 13  # also folders, and links and renames from one to another (REFER, ABI 2)
 _BIND_TCP, _CONNECT_TCP = 1, 2
 _HANDLED_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
 _HANDLED = (1 << 16) - 1  # ABI 5 and later: device ioctl
@@ -33,16 +34,28 @@ def abi() -> int:
         return 0
 
 
-def restrict(directory: int, *, writes: bool, bind_tcp: tuple[int, int] | None, version: int) -> None:
+def restrict(
+    directory: int,
+    *,
+    writes: bool,
+    bind_tcp: tuple[int, int] | None,
+    version: int,
+    connect_tcp: bool = False,
+    folders: Mapping[int, bool] | None = None,
+) -> None:
     """Allow reading beneath `directory` (writing regular files, if `writes`), binding these TCP ports, nothing else.
 
-    UDP is not covered by any ABI yet; seccomp is what holds there. Needs no_new_privs. Raises OSError.
+    `folders`: more of them by descriptor, each to be read, or with True to have trees made and removed in it. Without
+    ABI 2 no file can be linked from one folder into another. UDP is not covered by any ABI yet; seccomp is what holds
+    there. Needs no_new_privs. Raises OSError.
     """
     handled = _HANDLED_BY_ABI.get(version, _HANDLED)
-    ruleset = _create(handled, version)
+    ruleset = _create(handled, version, connect_tcp=connect_tcp)
     try:
         allowed = (_READ | _WRITE if writes else _READ) & handled
         _add(ruleset, _PATH_BENEATH, struct.pack("=Qi", allowed, directory))
+        for folder, whole in (folders or {}).items():
+            _add(ruleset, _PATH_BENEATH, struct.pack("=Qi", (_READ | TREE if whole else _READ) & handled, folder))
         if bind_tcp and version >= 4:
             for port in range(bind_tcp[0], bind_tcp[1] + 1):
                 _add(ruleset, _NET_PORT, struct.pack("=QQ", _BIND_TCP, port))
@@ -51,10 +64,22 @@ def restrict(directory: int, *, writes: bool, bind_tcp: tuple[int, int] | None, 
         os.close(ruleset)
 
 
-def _create(handled: int, version: int) -> int:
+def restrict_to(rules: Iterable[tuple[int, int]], *, version: int, connect_tcp: bool) -> None:
+    """Allow what each rule says beneath its open folder, or of its open file, and nothing else. Raises OSError."""
+    handled = _HANDLED_BY_ABI.get(version, _HANDLED)
+    ruleset = _create(handled, version, connect_tcp=connect_tcp)
+    try:
+        for descriptor, rights in rules:
+            _add(ruleset, _PATH_BENEATH, struct.pack("=Qi", rights & handled, descriptor))
+        libc.syscall(_RESTRICT, ruleset, 0)
+    finally:
+        os.close(ruleset)
+
+
+def _create(handled: int, version: int, *, connect_tcp: bool = False) -> int:
     fields = [handled]
     if version >= 4:
-        fields.append(_BIND_TCP | _CONNECT_TCP)
+        fields.append(_BIND_TCP if connect_tcp else _BIND_TCP | _CONNECT_TCP)
     if version >= 6:
         fields.append(_SCOPES)
     attributes = struct.pack(f"={len(fields)}Q", *fields)

@@ -47,6 +47,11 @@ def look_as(uid: int, gid: int) -> None:
     _libc.setfsuid(ctypes.c_uint(uid))
 
 
+def syncfs(descriptor: int) -> None:
+    """syncfs(2), which os lacks: all of the file system that an open file is on goes to disk. Raises OSError."""
+    _checked(_libc.syncfs(ctypes.c_int(descriptor)), "syncfs")
+
+
 def disconnect(descriptor: int) -> None:
     """Undo a connect(2) of a datagram socket (the socket module cannot say AF_UNSPEC). Raises OSError."""
     _checked(_libc.connect(ctypes.c_int(descriptor), bytes(16), ctypes.c_uint(16)), "connect")

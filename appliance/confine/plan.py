@@ -14,6 +14,7 @@ class Spec:
     ``jail``: folder that becomes "/". ``promise``: name of the system call list. ``writes``: may create and write files
     in the jail. ``bind_tcp``: first and last port it may bind by TCP, or None. ``parent``: pid that must still be the
     parent. ``nofile`` and ``fsize``: rlimits, descriptors and bytes. ``required``: below the level is an error.
+    ``connect_tcp``: may connect to anybody by TCP.
     """
 
     jail: str
@@ -26,6 +27,7 @@ class Spec:
     fsize: int
     parent: int
     required: bool
+    connect_tcp: bool = False
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Spec:

@@ -18,6 +18,7 @@ _AF_INET, _AF_INET6, _STREAM, _DGRAM = 2, 10, 1, 2
 _FIONBIO, _FIONREAD = 0x5421, 0x541B
 _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETLK, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 6, 1030
 _MSG_FASTOPEN = 0x20000000
+_FICLONE = 0x40049409  # ioctl_ficlone(2)
 _MODE_X = 0o7111  # set-uid, set-gid, sticky, and every bit that runs a file or enters a folder
 _IP, _TCP, _UDP, _IPV6, _SOCKET = 0, 6, 17, 41, 1  # levels of setsockopt; TCP and UDP are protocols of socket() as well
 _PROT_EXEC = 4
@@ -148,6 +149,25 @@ _FTP_OPTIONS = _options(
     (_IPV6, 26),  # IPV6_V6ONLY
 )
 
+# the options that glibc's resolver, ftplib, urllib3 and tftpy set
+_CLIENT_OPTIONS = _options(
+    (_SOCKET, 2),  # SO_REUSEADDR
+    (_SOCKET, 9),  # SO_KEEPALIVE
+    (_SOCKET, 10),  # SO_OOBINLINE
+    (_TCP, 1),  # TCP_NODELAY
+    (_IP, 11),  # IP_RECVERR
+    (_IPV6, 25),  # IPV6_RECVERR
+)
+_STORE: Rules = {  # make files in folders that are its own
+    "openat": _ANY,
+    "fsync": _ANY,
+    "unlink": _ANY,
+    "unlinkat": _ANY,
+    "rename": _ANY,
+    "renameat": _ANY,
+    "fstatfs": _ANY,
+}
+
 PROMISES: dict[str, Rules] = {
     "tftp": {
         **_TALK,
@@ -255,6 +275,30 @@ PROMISES: dict[str, Rules] = {
         "setsockopt": _options((_TCP, 1), (_SOCKET, 9)),  # TCP_NODELAY, SO_KEEPALIVE
     },
     "reader": {**_RUNTIME, "newfstatat": _ANY, "pread64": _ANY},
+    # boot files: three short-lived children (docs/BOOT.md)
+    "fetcher": {
+        **_TALK,
+        **_RUNTIME,
+        **_LOOK,
+        **_STORE,
+        "sendmmsg": _ANY,  # the resolver asks for both families of addresses at once
+        "bind": _ANY,
+        "connect": _ANY,
+        "setsockopt": _CLIENT_OPTIONS,
+        "socket": _socket(_STREAM) + _socket(_DGRAM),
+    },
+    "unpacker": {**_RUNTIME, **_LOOK, **_STORE},
+    "publisher": {
+        **_RUNTIME,
+        **_LOOK,
+        **_STORE,
+        "ioctl": (*_RUNTIME["ioctl"], ((1, 0xFFFFFFFF, _FICLONE),)),
+        "flock": _ANY,
+        "syncfs": _ANY,
+        "copy_file_range": _ANY,
+        "mkdirat": _ANY,
+        "linkat": _ANY,
+    },
 }
 
 _AF_NETLINK, _RAW = 16, 3

@@ -10,7 +10,7 @@ import errno
 import os
 import resource
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from appliance.confine import libc
 from appliance.errors import ConfinementError
@@ -104,9 +104,11 @@ def seccomp() -> None:
     must_fail("memfd_create", errno.EPERM, lambda: os.memfd_create("x"))
 
 
-def no_directory_open(nofile: int) -> None:
-    """No descriptor of a directory is left: one would read outside the jail."""
+def no_directory_open(nofile: int, kept: Collection[int] = ()) -> None:
+    """No descriptor of a directory is left but those it is to have: another one would read outside the jail."""
     for descriptor in range(min(nofile, 4096)):
+        if descriptor in kept:
+            continue
         try:
             mode = os.fstat(descriptor).st_mode
         except OSError:

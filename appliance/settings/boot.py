@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from appliance.settings.dhcp import DhcpSettings
+from appliance.settings.fetch import FetchSettings
 from appliance.settings.types import Help, Path, Unit
 
 
@@ -25,7 +26,7 @@ class BootSettings:
         Help("a machine that began with one release is served that release until it asks for nothing for so long"),
     ] = 600.0
     keep_releases: Annotated[
-        int, Ge(1), Le(1000), Help("newest releases that `boot gc` keeps, besides those that are current or in use")
+        int, Ge(1), Le(1000), Help("newest releases that `boot publish` and `boot gc` keep, besides what is in use")
     ] = 5
     dhcp: Annotated[
         Literal["off", "proxy", "range"],
@@ -34,3 +35,4 @@ class BootSettings:
     dhcp_server: Annotated[DhcpSettings, Help("The DHCP server that `dhcp` turns on (docs/DHCP.md).")] = field(
         default_factory=DhcpSettings
     )
+    fetch: Annotated[FetchSettings, Help("How boot files are fetched.")] = field(default_factory=FetchSettings)

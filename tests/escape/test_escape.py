@@ -19,6 +19,9 @@ from tests.support import ROOT, born, spec
 
 pytestmark = pytest.mark.skipif(not NR, reason="the attempts are written for x86_64")
 KINDS = ("tftp", "ftp", "custody", "events", "keeper", "status", "board", "reader", "resolver", "ftp-thread")
+KINDS = ("tftp", "ftp", "custody", "events", "status", "board", "reader", "resolver", "ftp-thread")
+KINDS += ("unpacker", "publisher", "fetcher")  # those of boot files
+FETCHER_ONLY = {"connect_by_tcp"}  # what it is for; its spool is its jail
 SECRET = b"if you can read this, the jail leaks"
 
 
@@ -51,6 +54,8 @@ def attack(folder: Path, kind: str) -> tuple[dict[str, str], Report]:
         }
         settings["threads"] = bool(threads)
         confinement = spec(str(jail), promise, writes=kind in ("custody", "events", "keeper"), bind_tcp=bind)
+        writes = kind in ("custody", "events", "unpacker", "fetcher")
+        confinement = spec(str(jail), promise, writes=writes, bind_tcp=bind, connect_tcp=kind == "fetcher")
         with born("tests.escape.attempts:prepare", confinement, settings, (listener,)) as made:
             assert made.ready is not None, "the child did not become ready"
             report = Report(Layer(made.ready.layers), made.ready.landlock_abi, made.ready.syscalls)
@@ -60,6 +65,8 @@ def attack(folder: Path, kind: str) -> tuple[dict[str, str], Report]:
 def escaped(results: dict[str, str], kind: str) -> set[str]:
     allowed = {"custody": BOX_ONLY, "events": HISTORY_ONLY, "keeper": STATE_ONLY}.get(kind, frozenset())
     return {name for name, result in results.items() if result == "ESCAPED"} - allowed
+    own = {"custody": BOX_ONLY, "events": HISTORY_ONLY, "unpacker": BOX_ONLY, "fetcher": BOX_ONLY | FETCHER_ONLY}
+    return {name for name, result in results.items() if result == "ESCAPED"} - own.get(kind, frozenset())
 
 
 def test_there_are_at_least_thirty_attempts() -> None:

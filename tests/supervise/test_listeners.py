@@ -125,7 +125,7 @@ def passed(*socks: socket.socket) -> None:
     """Put sockets where systemd puts them, from 3 on. Only in a child process."""
     copies = [os.dup(sock.fileno()) for sock in socks]
     high = [os.dup(copy) for copy in copies]
-    moved = [os.dup2(descriptor, 100 + i) for i, descriptor in enumerate(high)]
+    moved = [os.dup2(descriptor, 960 + i) for i, descriptor in enumerate(high)]
     for i, descriptor in enumerate(moved):
         os.dup2(descriptor, 3 + i)
 
@@ -133,7 +133,7 @@ def passed(*socks: socket.socket) -> None:
 def inherit_in_child(names: str, *socks: socket.socket) -> str:
     """The services found, or the error, from a forked child that inherits `socks`."""
     read_end, write_end = os.pipe()
-    out = os.dup2(write_end, 90)
+    out = os.dup2(write_end, 950)  # above whatever is open here
     pid = os.fork()
     if pid == 0:
         try:

@@ -1,0 +1,81 @@
+"""Confine this process and become another program (apt-get, gpgv): what we did not write and cannot jail.
+
+It keeps the view of the file system, because it needs its libraries, and loses the rest: the uid, every capability, a
+way to gain any, all writing outside of one folder, and the network unless it is what the program is for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+
+from appliance.confine import landlock, libc
+from appliance.errors import ConfinementError
+
+_EXECUTE, _MAKE_SYM, _MAKE_SOCK, _MAKE_FIFO = 1, 1 << 12, 1 << 9, 1 << 10
+_ALONE = libc.CLONE_NEWNET | libc.CLONE_NEWIPC
+
+
+def main(arguments: list[str]) -> int:
+    """`arguments`: one JSON object {uid, gid, work, network, cpu_s, fsize, command}. Returns only when it fails."""
+    order = json.loads(arguments[0])
+    try:
+        become(order)
+    except (OSError, ConfinementError) as error:
+        sys.stderr.write(f"{order['command'][0]} cannot be started: {error}\n")
+    return 126
+
+
+def become(order: dict[str, object]) -> None:
+    """Give up everything, then exec. Raises OSError and ConfinementError."""
+    root = os.geteuid() == 0
+    work = str(order["work"])
+    os.chdir(work)
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # its path may lead through what only root may pass
+    if not order["network"]:
+        # an ordinary user may have a network namespace of his own only inside a user namespace
+        libc.unshare(_ALONE if root else _ALONE | libc.CLONE_NEWUSER)
+    for kind, value in (
+        (resource.RLIMIT_CPU, int(str(order["cpu_s"]))),
+        (resource.RLIMIT_FSIZE, int(str(order["fsize"]))),
+        (resource.RLIMIT_NOFILE, 1024),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        most = resource.getrlimit(kind)[1]
+        bound = value if most == resource.RLIM_INFINITY else min(value, most)
+        resource.setrlimit(kind, (bound, bound))
+    if root:
+        uid, gid = int(str(order["uid"])), int(str(order["gid"]))
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        if os.getresuid() != (uid,) * 3 or any(libc.capget()):
+            raise ConfinementError("the uid was changed, and rights are left")
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    _only_here(here, network=bool(order["network"]))
+    command = [str(part) for part in order["command"]]  # type: ignore[attr-defined]
+    environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", "HOME": work, "TMPDIR": work}
+    os.execve(command[0], command, {**environment, **order["environment"]})  # type: ignore[dict-item]  # noqa: S606
+
+
+def _only_here(here: int, *, network: bool) -> None:
+    version = landlock.abi()
+    if not version:
+        return
+    everything = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    nothing = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
+    reading = _EXECUTE | landlock.READ_FILE | landlock.READ_DIR
+    writing = landlock.TREE | _MAKE_SYM | _MAKE_SOCK | _MAKE_FIFO
+    rules = ((everything, reading), (here, reading | writing), (nothing, landlock.READ_FILE | landlock.WRITE_FILE))
+    landlock.restrict_to(rules, version=version, connect_tcp=network)
+    for fd in (everything, here, nothing):
+        os.close(fd)
+    try:
+        os.close(os.open("/dev/zero", os.O_WRONLY | os.O_CLOEXEC))  # everybody may, but for Landlock
+    except PermissionError:
+        return
+    raise ConfinementError("Landlock was put on, and does not hold")

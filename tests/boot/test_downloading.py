@@ -1,0 +1,442 @@
+"""boot.downloading, fetcher, protocols, part: real downloads by the confined child, from mirrors of every kind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # asyncore, on Pythons that still have it
+    from pyftpdlib.authorizers import DummyAuthorizer
+    from pyftpdlib.handlers import DTPHandler, FTPHandler
+    from pyftpdlib.servers import FTPServer
+
+from appliance.boot import model, part
+from appliance.boot.house import House
+from appliance.boot.part import Part, TooLarge, TooSlow
+from tests.boot.mirror import Mirror, Silent, fetch, house, keys, sha, source, stored
+from tests.support import needs_root
+
+BIG = os.urandom(3_000_000)
+
+
+@pytest.fixture
+def rooms(tmp_path: Path) -> House:
+    return house(tmp_path)
+
+
+@pytest.fixture
+def mirror() -> Iterator[Mirror]:
+    with Mirror() as found:
+        found.files = {"/big": BIG, "/small": b"small", "/other": b"other"}
+        yield found
+
+
+def spool(rooms: House) -> set[str]:
+    """The kinds of files that are left there."""
+    return {name.rpartition(".")[2] for name in os.listdir(f"{rooms.state_dir}/boot-spool")} - {"etc", "json"}
+
+
+def test_files_are_fetched_side_by_side_and_verified(rooms: House, mirror: Mirror) -> None:
+    report = Silent()
+    one = source("big", f"{mirror.base}/big", sha256=sha(BIG))
+    found = fetch(rooms, [one, source("small", f"{mirror.base}/small")], report=report)
+    assert {name: (out.state, out.fetched.verified if out.fetched else None) for name, out in found.items()} == {
+        "big": ("fetched", "sha256"),
+        "small": ("fetched", ""),
+    }
+    assert stored(rooms, found["big"]) == BIG and stored(rooms, found["small"]) == b"small"
+    assert spool(rooms) == set()
+    assert f"moved big {len(BIG)} {len(BIG)}" in report.said
+    again = fetch(rooms, [one])
+    assert again["big"].state == "unchanged" and [path for path, _ in mirror.asked].count("/big") == 1
+
+
+def test_as_many_downloads_as_are_allowed_run_at_once(rooms: House, mirror: Mirror) -> None:
+    together = threading.Barrier(4, timeout=20)
+
+    def wait(handler: Any) -> None:
+        together.wait()
+        handler.plain()
+
+    for n in range(4):
+        mirror.files[f"/f{n}"] = b"%d" % n
+        mirror.manners[f"/f{n}"] = wait
+    found = fetch(rooms, [source(f"f{n}", f"{mirror.base}/f{n}") for n in range(4)], parallel=4)
+    assert {one.state for one in found.values()} == {"fetched"}
+
+
+def test_a_download_that_is_cut_off_goes_on_where_it_stopped(rooms: House, mirror: Mirror) -> None:
+    cuts = iter([1_000_000, 1_500_000])
+
+    def manner(handler: Any) -> None:
+        handler.plain(next(cuts, None))
+
+    mirror.manners["/big"] = manner
+    found = fetch(rooms, [source("big", f"{mirror.base}/big", sha256=sha(BIG))])
+    assert stored(rooms, found["big"]) == BIG
+    assert [wanted for _, wanted in mirror.asked] == [None, "bytes=1000000-", "bytes=2500000-"]
+
+
+def test_a_later_call_goes_on_where_an_earlier_one_failed(rooms: House, mirror: Mirror) -> None:
+    one = source("big", f"{mirror.base}/big", sha256=sha(BIG))
+    mirror.manners["/big"] = lambda handler: handler.plain(0 if handler.headers.get("Range") else 2_000_000)
+    found = fetch(rooms, [one])
+    assert (found["big"].state == "failed" and "bytes came where" in found["big"].why) or "broke off" in found[
+        "big"
+    ].why
+    assert spool(rooms) == {"part"} and rooms.sources() == {}
+    del mirror.manners["/big"]
+    assert stored(rooms, fetch(rooms, [one])["big"]) == BIG
+    assert mirror.asked[-1] == ("/big", "bytes=2000000-")
+
+
+def test_a_file_that_changed_meanwhile_begins_anew(rooms: House, mirror: Mirror) -> None:
+    def manner(handler: Any) -> None:
+        handler.plain(1_000_000)
+        mirror.files["/big"] = b"new" * 1000
+        del mirror.manners["/big"]
+
+    mirror.manners["/big"] = manner
+    found = fetch(rooms, [source("big", f"{mirror.base}/big")])
+    assert stored(rooms, found["big"]) == b"new" * 1000
+
+
+def test_what_the_server_says_is_unchanged_is_not_fetched_again(rooms: House, mirror: Mirror) -> None:
+    one = source("small", f"{mirror.base}/small")
+    assert fetch(rooms, [one])["small"].state == "fetched"
+    assert fetch(rooms, [one])["small"].state == "unchanged"
+    assert "If-None-Match" in mirror.headers[-1]
+    mirror.files["/small"] = b"newer"
+    changed = fetch(rooms, [one])["small"]
+    assert changed.state == "fetched" and stored(rooms, changed) == b"newer"
+
+
+def test_another_digest_is_refused_and_what_was_fetched_before_stays(rooms: House, mirror: Mirror) -> None:
+    fetch(rooms, [source("small", f"{mirror.base}/small", sha256=sha(b"small"))])
+    mirror.files["/small"] = b"evil!"
+    found = fetch(rooms, [source("small", f"{mirror.base}/small", sha256=sha(b"other"))])["small"]
+    assert found.state == "failed" and f"its SHA-256 is {sha(b'evil!')}, not {sha(b'other')}" in found.why
+    assert rooms.sources()["small"].sha256 == sha(b"small")
+    assert spool(rooms) == set()
+    assert not os.path.exists(rooms.content(sha(b"evil!")))
+
+
+@pytest.mark.parametrize("code", [500, 503, 429])
+def test_a_server_that_is_busy_is_asked_again(rooms: House, mirror: Mirror, code: int) -> None:
+    def busy(handler: Any) -> None:
+        del mirror.manners["/small"]
+        handler.answer(code, b"later", Retry_After="0")
+
+    mirror.manners["/small"] = busy
+    report = Silent()
+    assert fetch(rooms, [source("small", f"{mirror.base}/small")], report=report)["small"].state == "fetched"
+    assert f"again small the server answered {code}" in report.said
+
+
+def test_a_server_that_stays_busy_is_given_up(rooms: House, mirror: Mirror) -> None:
+    mirror.manners["/small"] = lambda handler: handler.answer(503, b"later")
+    found = fetch(rooms, [source("small", f"{mirror.base}/small")], tries=2)["small"]
+    assert found.state == "failed" and found.why == "the server answered 503" and len(mirror.asked) == 2
+
+
+def test_what_is_not_there_fails_at_once_and_hinders_no_other(rooms: House, mirror: Mirror) -> None:
+    found = fetch(rooms, [source("no", f"{mirror.base}/no"), source("small", f"{mirror.base}/small")])
+    assert found["no"].why == "the server answered 404 'Not Found'" and found["small"].state == "fetched"
+
+
+def test_a_server_that_falls_silent_is_given_up_in_bounded_time(rooms: House, mirror: Mirror) -> None:
+    release = threading.Event()
+
+    def silent(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b"x")
+        release.wait(30)
+
+    mirror.manners["/small"] = silent
+    begun = time.monotonic()
+    found = fetch(rooms, [source("small", f"{mirror.base}/small")], stall=0.3, tries=2)["small"]
+    release.set()
+    assert found.state == "failed" and time.monotonic() - begun < 20
+
+
+def test_nothing_listens_there(rooms: House) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        found = fetch(rooms, [source("x", f"http://127.0.0.1:{taken.getsockname()[1]}/x")], tries=1)["x"]
+    assert found.state == "failed" and "the server cannot be reached" in found.why
+
+
+def test_a_server_that_speaks_no_http_is_told(rooms: House) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        for _ in range(2):
+            peer, _address = listener.accept()
+            with peer:
+                peer.recv(1000)
+                peer.sendall(b"\x00\xff nonsense\r\n\r\n")
+
+    threading.Thread(target=answer, daemon=True).start()
+    found = fetch(rooms, [source("x", f"http://127.0.0.1:{listener.getsockname()[1]}/x")], tries=2)["x"]
+    listener.close()
+    assert found.state == "failed" and "cannot be reached" in found.why
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_more_than_max_size_is_refused(rooms: House, mirror: Mirror, length: bool) -> None:
+    def endless(handler: Any) -> None:
+        handler.send_response(200)
+        if length:
+            handler.send_header("Content-Length", "3000000")
+        handler.end_headers()
+        handler.close_connection = True
+        for _ in range(30):
+            handler.wfile.write(bytes(100_000))
+
+    mirror.manners["/big"] = endless
+    found = fetch(rooms, [source("big", f"{mirror.base}/big", max_size=1_000_000)])["big"]
+    assert found.state == "failed" and "max_size" in found.why
+
+
+def test_redirects_are_followed_within_the_rules(rooms: House, mirror: Mirror) -> None:
+    port = mirror.base.rpartition(":")[2]
+    targets = {
+        "/same": f"{mirror.base}/small",
+        "/relative": "small",
+        "/private": f"http://localhost:{port}/small",
+        "/ftp": f"ftp://127.0.0.1:{port}/small",
+        "/file": "file:///etc/passwd",
+        "/loop": "/loop",
+        "/user": f"http://a:b@127.0.0.1:{port}/small",
+    }
+    for path, target in targets.items():
+        mirror.manners[path] = lambda handler, target=target: handler.answer(302, b"", Location=target)  # type: ignore[misc]
+    found = fetch(rooms, [source(path[1:], f"{mirror.base}{path}") for path in targets])
+    assert {name for name, out in found.items() if out.state == "fetched"} == {"same", "relative"}
+    assert (
+        "localhost at" in found["private"].why and "no public address (list it in redirects:)" in found["private"].why
+    )
+    assert "no web address" in found["ftp"].why and "no web address" in found["file"].why
+    assert "no web address" in found["user"].why and "more than 8 redirects" in found["loop"].why
+    listed = fetch(rooms, [source("private", f"{mirror.base}/private", redirects=("localhost",))])["private"]
+    assert stored(rooms, listed) == b"small"
+
+
+def test_https_is_verified_and_a_redirect_does_not_weaken_it(
+    rooms: House, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ssl
+
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=mirror"
+    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert]
+    subprocess.run([*request.split(), *more], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with Mirror(context) as secure:
+        secure.files["/x"] = b"secret"
+        secure.manners["/down"] = lambda handler: handler.answer(302, b"", Location=f"{mirror.base}/small")
+        one, down = source("x", f"{secure.base}/x"), source("down", f"{secure.base}/down")
+        found = fetch(rooms, [one])["x"]
+        assert found.state == "failed" and "the certificate of the server is not good" in found.why
+        trusting = fetch(rooms, [one, down], authorities=str(cert))
+        assert stored(rooms, trusting["x"]) == b"secret"
+        assert "a redirect from https to http, which protects less" in trusting["down"].why
+
+
+def test_a_proxy_of_the_environment_is_used(rooms: House, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", mirror.base)
+    found = fetch(rooms, [source("x", "http://files.example.org/small")])["x"]
+    assert stored(rooms, found) == b"small" and mirror.asked[-1][0] == "http://files.example.org/small"
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert fetch(rooms, [source("y", f"{mirror.base}/other")])["y"].state == "fetched"
+    assert mirror.asked[-1][0] == "/other"
+
+
+def test_a_list_of_digests_counts_when_it_is_signed(rooms: House, mirror: Mirror, tmp_path: Path) -> None:
+    text = f"{sha(BIG)}  ./dir/big\n{sha(b'small')} *small\n".encode()
+    with keys(tmp_path / "k") as good, keys(tmp_path / "o", "other") as other:
+        mirror.files |= {"/dir/big": BIG, "/SUMS": text, "/SUMS.gpg": good.sign(text), "/SUMS.bad": other.sign(text)}
+        mirror.files |= {"/SUMS.asc": good.clear(text), "/SUMS.changed": good.clear(text).replace(b"small", b"smell")}
+
+        def listed(signature: str, at: str = "/SUMS", path: str = "/dir/big", keyring: Path = good.public) -> Any:
+            sums = model.Sums(f"{mirror.base}{at}", f"{mirror.base}{signature}" if signature else "", str(keyring))
+            one = source("big", f"{mirror.base}{path}", sums=sums)
+            return fetch(rooms, [one])["big"]
+
+        found = listed("/SUMS.gpg")
+        assert found.state == "fetched", found.why
+        assert stored(rooms, found) == BIG
+        assert found.fetched.verified.startswith("signed by ") and len(found.fetched.verified) == 50
+        before = len(mirror.asked)
+        assert listed("/SUMS.gpg").state == "unchanged" and len(mirror.asked) == before + 2
+        assert listed("", "/SUMS.asc", keyring=good.armoured).state in ("fetched", "unchanged")
+        for why, arguments in {
+            "no key of the keyring has signed": ("/SUMS.bad",),
+            "the signature is bad": ("", "/SUMS.changed"),
+            "does not have": ("/SUMS.gpg", "/SUMS", "/other"),
+        }.items():
+            failed = listed(*arguments)
+            assert failed.state == "failed" and why in failed.why
+        mirror.files["/dir/big"] = b"evil"
+        refused = fetch(rooms, [source("new", f"{mirror.base}/dir/big", sums=model.Sums(
+            f"{mirror.base}/SUMS", f"{mirror.base}/SUMS.gpg", str(good.public)))])["new"]  # fmt: skip
+        assert refused.state == "failed" and "its SHA-256 is" in refused.why
+
+
+def test_an_older_list_than_the_newest_that_was_seen_is_refused(rooms: House, mirror: Mirror, tmp_path: Path) -> None:
+    text = f"{sha(b'small')}  small\n".encode()
+    with keys(tmp_path / "k", "archive", "--faked-system-time", "20240101T000000!") as archive:
+        times = ("20240101T020000!", "20240101T010000!")
+        new, old = (archive.sign(text, "--faked-system-time", at) for at in times)
+        mirror.files |= {"/SUMS": text, "/SUMS.gpg": new}
+        sums = model.Sums(f"{mirror.base}/SUMS", f"{mirror.base}/SUMS.gpg", str(archive.public))
+        found = fetch(rooms, [source("s", f"{mirror.base}/small", sums=sums)])["s"]
+        assert found.state == "failed" and "a key that has expired" in found.why  # it was good for one day
+    with keys(tmp_path / "k2") as lasting:
+        now = time.time()
+        later, sooner = (time.strftime("%Y%m%dT%H%M%S!", time.gmtime(now + n)) for n in (100, 50))
+        # signatures of the future are bad, so the key is from the past as well
+        mirror.files["/SUMS.gpg"] = lasting.sign(text)
+        sums = model.Sums(f"{mirror.base}/SUMS", f"{mirror.base}/SUMS.gpg", str(lasting.public))
+        one = source("s", f"{mirror.base}/small", sums=sums)
+        assert fetch(rooms, [one])["s"].state == "fetched"
+        first = rooms.sources()["s"].signed
+        assert abs(first - now) < 100 and (later, sooner, old) != ()
+        with rooms.publisher() as publisher:
+            _pretend_newer(publisher, rooms, first + 1000)
+        refused = fetch(rooms, [one])["s"]
+        assert refused.state == "failed" and "older than the newest one that was seen" in refused.why
+
+
+def _pretend_newer(publisher: Any, rooms: House, signed: int) -> None:
+    from dataclasses import replace
+
+    from appliance.boot import orders, records
+
+    with orders.documents(records.encode_fetched(replace(rooms.sources()["s"], signed=signed))) as fds:
+        publisher.ask({"verb": "record"}, fds)
+
+
+@pytest.mark.root
+@needs_root[1]
+def test_a_full_disk_is_told_and_leaves_what_there_was(tmp_path: Path, mirror: Mirror) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], check=True)
+    try:
+        rooms = house(place)
+        assert fetch(rooms, [source("small", f"{mirror.base}/small")])["small"].state == "fetched"
+        found = fetch(rooms, [source("big", f"{mirror.base}/big")])["big"]
+        assert found.state == "failed" and "No space left on device" in found.why
+        assert rooms.sources().keys() == {"small"}
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_ftp_is_spoken_and_goes_on_where_it_stopped(rooms: House, tmp_path: Path) -> None:
+    (tmp_path / "pub").mkdir()
+    (tmp_path / "pub" / "big").write_bytes(BIG)
+    asked: list[str] = []
+
+    class Data(DTPHandler):  # type: ignore[misc]
+        broken = False
+
+        def send(self, data: bytes) -> int:
+            sent: int = super().send(data)
+            if not Data.broken and self.tot_bytes_sent > 1_000_000:
+                Data.broken = True
+                self.cmd_channel.close_when_done()
+                self.close()
+            return sent
+
+    class Handler(FTPHandler):  # type: ignore[misc]
+        use_sendfile = False
+        dtp_handler = Data
+
+        def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
+            asked.append(line)
+            super().pre_process_command(line, cmd, arg)
+
+    Handler.authorizer = DummyAuthorizer()
+    Handler.authorizer.add_anonymous(str(tmp_path / "pub"))
+    server = FTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=lambda: server.serve_forever(timeout=0.05, handle_exit=False), daemon=True)
+    thread.start()
+    try:
+        at = f"ftp://127.0.0.1:{server.address[1]}"
+        found = fetch(rooms, [source("big", f"{at}/big", sha256=sha(BIG)), source("no", f"{at}/no")], tries=3)
+        assert stored(rooms, found["big"]) == BIG
+        assert any(line.startswith("REST 1") for line in asked)
+        assert found["no"].state == "failed" and "550" in found["no"].why
+        plain = source("again", f"{at}/big")
+        assert fetch(rooms, [plain])["again"].state == "fetched"
+        assert fetch(rooms, [plain])["again"].state == "unchanged"
+    finally:
+        server.close_all()
+
+
+def test_tftp_is_spoken_by_tftpy(rooms: House, tmp_path: Path) -> None:
+    import tftpy
+
+    (tmp_path / "pub").mkdir()
+    (tmp_path / "pub" / "f").write_bytes(BIG[:100_000])
+    server = tftpy.TftpServer(str(tmp_path / "pub"))
+    threading.Thread(target=server.listen, args=("127.0.0.1", 0), daemon=True).start()
+    server.is_running.wait(10)
+    at = f"tftp://127.0.0.1:{server.listenport}"
+    found = fetch(rooms, [source("f", f"{at}/f", sha256=sha(BIG[:100_000])), source("no", f"{at}/no")], tries=1)
+    server.stop(now=True)
+    assert stored(rooms, found["f"]) == BIG[:100_000]
+    assert found["no"].state == "failed" and found["no"].why
+
+
+def test_old_remains_of_downloads_are_swept(rooms: House, mirror: Mirror) -> None:
+    fetch(rooms, [source("small", f"{mirror.base}/small")])
+    left = Path(rooms.state_dir, "boot-spool", "0" * 32 + ".part")
+    left.write_bytes(b"x")
+    os.utime(left, (1, 1))
+    fetch(rooms, [source("other", f"{mirror.base}/other")])
+    assert not left.exists()
+
+
+def test_a_server_below_the_least_rate_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    clock = [0.0]
+    monkeypatch.setattr(part.time, "monotonic", lambda: clock[0])
+    one = Part("x", 1_000_000, 1024, lambda _count, _size: None)
+    one.expect(None)
+    one.write(bytes(70_000))
+    clock[0] = 60.0
+    one.write(b"x")  # 70,001 bytes in a minute are enough
+    clock[0] = 120.0
+    with pytest.raises(TooSlow, match="less than 1024 bytes a second"):
+        one.write(b"x")
+    one.close()
+
+
+def test_a_part_is_never_larger_than_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = Part("x", 10, 0, lambda _count, _size: None)
+    one.begin({"url": "u"})
+    one.write(bytes(10))
+    with pytest.raises(TooLarge):
+        one.write(b"x")
+    with pytest.raises(TooLarge):
+        one.expect(11)
+    one.close()
+    assert Part("x", 9, 0, lambda _count, _size: None).size == 0  # the manifest allows less now: it begins anew
+    (tmp_path / "y.json").write_text("[1")
+    assert Part("y", 9, 0, lambda _count, _size: None).known == {}

@@ -1,0 +1,132 @@
+"""Publishing under load: every download is a file of one release, whole, and no machine mixes two.
+
+`BOOT_PUBLISHES=1000` makes as many; the suite makes a few.
+"""
+
+from __future__ import annotations
+
+import ftplib
+import hashlib
+import itertools
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.boot import orders, records
+from appliance.boot.house import House
+from appliance.boot.publish import Keep
+from appliance.boot.records import File, Given
+from tests.boot import mirror
+from tests.support import until
+from tests.system.test_releases import TEXT, Published
+from tests.tftp.client import Fetch, udp
+
+PUBLISHES = int(os.environ.get("BOOT_PUBLISHES", "25"))
+SIZES = {"linux/kernel": 40_000, "linux/initrd": 200_000}
+
+
+@pytest.fixture
+def appliance(tmp_path: Path) -> Iterator[Published]:
+    made = Published(tmp_path, incoming="false", boot="true")
+    (tmp_path / "ftp").mkdir()
+    made.write(TEXT.format(**made.values))
+    made.start()
+    yield made
+    made.stop()
+
+
+class Storm:
+    """Machines that boot, each from an address of its own: kernel, then initrd, by either protocol."""
+
+    def __init__(self, appliance: Published) -> None:
+        self.appliance = appliance
+        self.known: dict[str, int] = {}  # digest -> release
+        self.boots: Counter[int] = Counter()
+        self.wrong: list[str] = []
+        self.over = threading.Event()
+        self._addresses = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def contents(self, number: int) -> dict[str, bytes]:
+        made = {path: random.Random(f"{number} {path}").randbytes(size) for path, size in SIZES.items()}
+        self.known |= {hashlib.sha256(content).hexdigest(): number for content in made.values()}
+        return made
+
+    def run(self, turn: int) -> None:
+        while not self.over.is_set():
+            with self._lock:
+                n = next(self._addresses)
+            host = f"127.3.{n >> 8 & 255}.{n & 255}"
+            try:
+                found = [self._get(host, path, (turn + place) % 2 == 0) for place, path in enumerate(SIZES)]
+            except (OSError, ftplib.Error, AssertionError, EOFError) as error:
+                self.wrong.append(f"{host}: {error!r}")
+                return
+            if found[0] is None or found[0] != found[1]:
+                self.wrong.append(f"{host}: kernel of {found[0]}, initrd of {found[1]}")
+                return
+            self.boots[found[0]] += 1
+
+    def _get(self, host: str, path: str, tftp: bool) -> int | None:
+        if tftp:
+            with udp(host) as sock:
+                options = {"blksize": 1428, "windowsize": 16}
+                content = Fetch(self.appliance.address("tftp"), path, options, sock=sock).run()
+        else:
+            pieces: list[bytes] = []
+            with ftplib.FTP(source_address=(host, 0), timeout=20) as client:
+                client.connect(*self.appliance.address("ftp"))
+                client.login()
+                client.retrbinary(f"RETR {path}", pieces.append)
+            content = b"".join(pieces)
+        return self.known.get(hashlib.sha256(content).hexdigest())
+
+
+def test_every_download_is_of_one_release_however_often_another_is_published(appliance: Published) -> None:
+    rooms = _rooms(appliance)
+    storm = Storm(appliance)
+    begun = time.monotonic()
+    with rooms.publisher() as publisher:
+
+        def publish(number: int) -> None:
+            files = []
+            for path, content in storm.contents(number).items():
+                orders.take(publisher, [content])
+                digest = hashlib.sha256(content).hexdigest()
+                files.append(File(path, len(content), digest, "test", "sha256", ("tftp", "ftp")))
+            overlay = [Given("tftp", "pxelinux.cfg/default", b"%d" % number)]
+            release = records.make(number, "", files, None)
+            orders.publish(publisher, release, overlay, Keep(3, int(time.time()), 600.0))
+            said = appliance.act()
+            assert said[-1] == "ok", said
+
+        publish(1)
+        threads = [threading.Thread(target=storm.run, args=(turn,)) for turn in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for number in range(2, PUBLISHES + 1):
+                publish(number)
+                assert storm.wrong == []
+            until(lambda: storm.boots[PUBLISHES] or storm.wrong, 30, "boots from the last release")
+        finally:
+            storm.over.set()
+            for thread in threads:
+                thread.join(60)
+    assert storm.wrong == []
+    seen = len(storm.boots)
+    print(f"{PUBLISHES} publishes in {time.monotonic() - begun:.1f} s, {storm.boots.total()} boots of {seen} releases")
+    assert seen > PUBLISHES // 4 and storm.boots.total() >= seen
+
+
+def _rooms(appliance: Published) -> House:
+    """The folders of the appliance that runs."""
+    roots = {"tftp": str(appliance.tree), "ftp": str(appliance.home / "ftp")}
+    plain = mirror.house(appliance.home)
+    return House(str(appliance.home / "state"), roots, plain.accounts, str(appliance.home / "empty"), required=True)

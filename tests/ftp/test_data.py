@@ -369,7 +369,7 @@ def test_listing_a_big_folder_delays_others_by_less_than_50_ms(served: Server) -
     for number in range(100_000):
         os.close(os.open(folder / f"{number:06}", os.O_CREAT))
     delays = []
-    while not delays or (min(delays) >= 0.05 and len(delays) < 4):  # another process may take the processor meanwhile
+    while not delays or (min(delays) >= 0.05 and len(delays) < 12):  # another process may take the processor meanwhile
         delays.append(worst_noop(served, "many", 100_000 * 60))
     assert min(delays) < 0.05, delays
 

@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "wiring": {"settings", "supervise.service"},
     "reader": {"wiring", "settings", "supervise.service", "child"},
     "machine": set(),
-    "board": {"board", "settings.password", "observe.events", "observe.text", "observe.log"},
+    "board": {"board", "settings.password", "observe.events", "observe.live", "observe.text", "observe.log"},
     "install": {"install", "settings"},
     "migrate": {"migrate"},
     "board.worker": {"board", "child", "wire", "observe"},

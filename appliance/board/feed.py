@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.board.story import Fact
-from appliance.observe import events
+from appliance.observe import events, live
 from appliance.observe.text import printable
 
 _READS = (b"RRQ", b"RETR")
@@ -25,6 +25,18 @@ def fact_of(record: events.Record) -> Fact | None:
     if isinstance(event, events.Machine) and (event.mac or event.client):
         return Fact(at, "one-shot", _text(event.client), mac=_mac(event.mac), cause=_text(event.state))
     return None
+
+
+def fact_of_row(row: live.Row, source: str) -> Fact | None:
+    """How far a transfer is that goes on, from the table of who is on; None for one that no machine boots from."""
+    texts = dict(zip(live.TEXTS, row.texts, strict=True))
+    if texts["verb"] not in _READS or not texts["client"]:
+        return None
+    return Fact(
+        row.at_ms / 1000, "progress", _text(texts["client"]), printable(texts["file"], _NAME_MAX), _mac(texts["mac"]),
+        source.partition(".")[0], row.bytes, row.size, row.blksize, row.windowsize, row.retransmits,
+        layer=_text(texts["layer"]), release=_text(texts["release"]),
+    )  # fmt: skip
 
 
 def _transfer(event: events.Started | events.Ended, at: float, service: str) -> Fact:

@@ -22,7 +22,7 @@ from appliance.board.live import Live
 from appliance.board.server import BEAT_S, Rules, Server
 from appliance.child.context import Context
 from appliance.errors import StartError, WireError
-from appliance.observe import events
+from appliance.observe import events, live, shares
 from appliance.observe.log import Log
 
 _TICK_S = 1.0
@@ -55,6 +55,8 @@ class Board:
         self._over = asyncio.Event()
         self._handshakes = asyncio.Semaphore(_HANDSHAKES)
         self._serving: set[asyncio.Task[None]] = set()
+        self._tables: dict[int, tuple[str, memoryview]] = {}  # who is on, of each worker
+        self._moved: dict[tuple[str, int], int] = {}  # what each transfer had moved when it was looked at last
         self._said: dict[str, float] = {}  # reasons, of which there are three
 
     def run(self) -> None:
@@ -100,9 +102,13 @@ class Board:
         message, descriptors = received
         if isinstance(message, wire.Link) and descriptors:
             self._attach(socket.socket(fileno=descriptors.pop(0)))
+        if isinstance(message, wire.View) and descriptors:
+            self._tables[message.number] = (message.name, shares.look_live(descriptors[0]))
         for descriptor in descriptors:
             os.close(descriptor)
-        if isinstance(message, wire.Drain):
+        if isinstance(message, wire.Unview):
+            self._tables.pop(message.number, None)
+        elif isinstance(message, wire.Drain):
             self._over.set()
         elif isinstance(message, wire.Facts):
             self._live.health = _health(message.text)
@@ -153,8 +159,21 @@ class Board:
                 self._walled(self._server.beat)
             await asyncio.sleep(_TICK_S)
 
+    def _look(self) -> None:
+        """How far those are who are on; only what has moved is news."""
+        moved = {}
+        for source, table in self._tables.values():
+            for row in live.rows(table):
+                key = (source, row.number)
+                moved[key] = row.bytes
+                fact = feed.fact_of_row(row, source) if self._moved.get(key) != row.bytes else None
+                if fact is not None:
+                    self._live.tell(fact)
+        self._moved = moved
+
     def _tick(self) -> None:
         self._context.counters.tick()
+        self._look()
         self._context.counters.set("active", len(self._server.streams))
         self._server.broadcast(self._live.tick(time.time()))
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from appliance.board.feed import fact_of
+from appliance.board.feed import fact_of, fact_of_row
 from appliance.board.story import Fact
-from appliance.observe import events
+from appliance.observe import events, live
 
 WHO = {"client": b"192.0.2.7", "mac": b"52-54-00-12-34-56", "file": b"boot\\linux"}
 
@@ -61,6 +61,35 @@ def test_refusals_and_silence() -> None:
 def test_what_became_of_a_one_shot_boot() -> None:
     fact = made(events.Machine(mac=b"52:54:00:AB:00:01", state=b"loaded"), "keeper.0")
     assert (fact.kind, fact.mac, fact.cause) == ("one-shot", "52:54:00:ab:00:01", "loaded")
+
+
+def row(**texts: bytes) -> live.Row:
+    return live.Row(7, 1000, 5500, 43, 100, 1468, 4, 2, 1069, tuple(texts.get(name, b"") for name in live.TEXTS))
+
+
+def test_how_far_a_transfer_is_that_goes_on() -> None:
+    fact = fact_of_row(row(verb=b"RRQ", layer=b"release", release=b"R", **WHO), "tftp.1")
+    assert fact == Fact(
+        5.5,
+        "progress",
+        "192.0.2.7",
+        "boot\\x5clinux",
+        "52:54:00:12:34:56",
+        "tftp",
+        43,
+        100,
+        1468,
+        4,
+        2,
+        "",
+        "release",
+        "R",
+    )
+
+
+@pytest.mark.parametrize("texts", [{"verb": b"WRQ", **WHO}, {"verb": b"RETR"}])
+def test_a_row_that_no_machine_boots_from_is_left_out(texts: dict[str, bytes]) -> None:
+    assert fact_of_row(row(**texts), "tftp.0") is None
 
 
 @pytest.mark.parametrize(

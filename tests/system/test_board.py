@@ -79,6 +79,24 @@ def test_a_machine_that_boots_is_on_the_board_and_stays_there_through_deaths(tmp
         running.stop()
 
 
+def test_a_machine_in_the_middle_of_a_file_is_seen_there(tmp_path: Path) -> None:
+    running = lit(tmp_path)
+    try:
+        running.start()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as machine:
+            machine.settimeout(20)
+            machine.sendto(b"\0\1big.bin\0octet\0tsize\0000\0blksize\0001024\0", running.address("tftp"))
+            _oack, peer = machine.recvfrom(2000)
+            for block in range(4097):  # 4 MiB of 8
+                machine.sendto(b"\0\4" + block.to_bytes(2, "big"), peer)
+                machine.recvfrom(2000)
+            until(lambda: [row["percent"] for row in page(running)["rows"]] == [50], 20, "half of it")
+            (row,) = page(running)["rows"]
+            assert (row["state"], row["file"]) == ("booting", "big.bin")
+    finally:
+        running.stop()
+
+
 def test_the_page_listens_and_is_told_how_the_services_are(tmp_path: Path) -> None:
     running = lit(tmp_path)
     try:

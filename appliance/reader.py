@@ -6,6 +6,7 @@ empty exactly when the rest can be used.
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pwd
@@ -41,6 +42,7 @@ class _Reader:
             documents = [(name, _read(self.context.documents[name])) for name in names]
             settings, warnings = load.load(documents)
             services = wiring.services(settings, self.host)
+            groups = wiring.groups(settings, self.host)
         except ConfigError as error:
             found = load.located(documents, list(error.problems))
             return {"problems": [str(problem) for problem in found]}
@@ -54,6 +56,7 @@ class _Reader:
             "drain_s": settings.drain_timeout,
             "log": settings.observe.log,
             "required": settings.confinement == "required",
+            "groups": groups,
             "services": service.encode(services),
         }
 
@@ -70,6 +73,7 @@ def prepare(context: Context) -> _Reader:
         nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         log_to_file=stat.S_ISREG(os.fstat(2).st_mode),
         account=accounts.get,
+        group={entry.gr_name: entry.gr_gid for entry in grp.getgrall()}.get,
     )
     return _Reader(context, host)
 

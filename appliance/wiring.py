@@ -21,6 +21,7 @@ FIXED_UIDS = {
     "appliance-status": 64613,
     "appliance-events": 64620,
     "appliance-keeper": 64627,
+    "appliance-metrics": 64629,
     "appliance-dhcp": 64626,
     "appliance-resolve": 64628,
     "appliance-board": 64624,
@@ -44,6 +45,7 @@ class Host:
     nofile: int  # the hard limit
     log_to_file: bool  # RLIMIT_FSIZE would also end a log that goes to a plain file
     account: Callable[[str], tuple[int, int] | None]  # name -> uid, gid
+    group: Callable[[str], int | None] = lambda _name: None  # name -> gid
 
 
 def services(settings: Settings, host: Host) -> list[Service]:
@@ -53,6 +55,8 @@ def services(settings: Settings, host: Host) -> list[Service]:
         found.append(_events(settings, host))
     if settings.boot.enabled and settings.observe.events:
         found.append(_keeper(settings, host))
+    if settings.observe.metrics_listen:
+        found.append(_metrics(settings, host))
     if settings.ftp.enabled and settings.ftp.incoming.enabled:
         found.append(_custody(settings, host))
     if settings.tftp.enabled and settings.tftp.uploads.mode != "none":
@@ -68,6 +72,23 @@ def services(settings: Settings, host: Host) -> list[Service]:
     if settings.observe.board_listen:
         found.append(_board(settings, host, settings.observe.board_listen))
     return found
+
+
+def groups(settings: Settings, host: Host) -> tuple[int, int]:
+    """gid of those who may look, and of those who may act; 0 is none. Raises ConfigError for an unknown group."""
+    wanted = (("look_group", settings.observe.look_group), ("act_group", settings.observe.act_group))
+    return _gid(host, *wanted[0]), _gid(host, *wanted[1])
+
+
+def _gid(host: Host, key: str, name: str | None) -> int:
+    if name is None:
+        return 0
+    gid = host.group(name)
+    if not gid:
+        what = f"there is no group {name!r}" if gid is None else "every system account may be in root's group"
+        remedy = f"groupadd --system {name}, or take the key out"
+        raise ConfigError((Problem("error", what, remedy, key=f"observe.{key}"),))
+    return gid
 
 
 def identity(host: Host, user: str, key: str) -> tuple[int, int]:
@@ -218,7 +239,7 @@ def _status(settings: Settings, host: Host) -> Service:
         host,
         ("status", "appliance-status", "run_dir"),
         main="appliance.observe.control:prepare",
-        listen=tuple(Listen("unix", f"{settings.run_dir}/{name}.sock", 0) for name in ("status", "who")),
+        listen=tuple(Listen("unix", f"{settings.run_dir}/{name}.sock", 0) for name in ("status", "who", "metrics")),
         jail=f"{settings.run_dir}/empty",
         nofile=256,
         settings={"log": settings.observe.log},
@@ -269,6 +290,20 @@ def _keeper(settings: Settings, host: Host) -> Service:
         nofile=_SPARE,
         links=_to_events(settings),
         requests=("one-shot",),
+        settings={"log": settings.observe.log},
+    )
+
+
+def _metrics(settings: Settings, host: Host) -> Service:
+    """The same child as status, for the network: who asks from there never reaches the one that shows who is on."""
+    return _service(
+        settings,
+        host,
+        ("metrics", "appliance-metrics", "observe.metrics_listen"),
+        main="appliance.observe.control:prepare",
+        listen=(_listen("tcp", settings.observe.metrics_listen or "127.0.0.1:0", 0),),
+        jail=f"{settings.run_dir}/empty",
+        nofile=256,
         settings={"log": settings.observe.log},
     )
 

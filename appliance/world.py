@@ -228,6 +228,8 @@ def ports(settings: Settings, machine: Machine) -> Findings:
         yield from _port(f"tftp.sites[{i}].listen", "udp", *endpoint_parts(site.listen), machine)
     for key, text in _implicit(settings):
         yield from _port(key, "tcp", *endpoint_parts(text), machine)
+    if settings.observe.metrics_listen:
+        yield from _port("observe.metrics_listen", "tcp", *endpoint_parts(settings.observe.metrics_listen), machine)
 
 
 def _port(key: str, kind: str, address: str, port: int, machine: Machine) -> Findings:

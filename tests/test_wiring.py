@@ -117,6 +117,13 @@ def test_the_keeper_is_there_where_boots_are_served_and_events_are_told() -> Non
     assert "keeper" not in wired(replace(booting, observe=replace(DEFAULTS.observe, events=False)))
 
 
+def test_metrics_for_the_network_have_a_service_of_their_own() -> None:
+    made = wired(replace(DEFAULTS, observe=replace(DEFAULTS.observe, metrics_listen="127.0.0.1:9469")))
+    assert made["metrics"].listen == (service.Listen("tcp", "127.0.0.1", 9469),)
+    assert (made["metrics"].jail, made["metrics"].uid) == ("/run/appliance/empty", 64629)
+    assert service.decode(json.loads(json.dumps(service.encode(list(made.values())))))
+
+
 def test_without_events_nobody_is_told_and_nobody_listens() -> None:
     quiet = wired(replace(DEFAULTS, observe=replace(DEFAULTS.observe, events=False)))
     assert list(quiet) == ["status", "tftp", "ftp"]

@@ -17,6 +17,7 @@ needed="
     strace:strace
     patch:patch
     tmux:tmux
+    promtool:prometheus
     setpriv:util-linux
     mke2fs:e2fsprogs
     ip:iproute2

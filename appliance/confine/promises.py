@@ -274,6 +274,15 @@ PROMISES: dict[str, Rules] = {
         "accept": _ANY,
         "setsockopt": _options((_TCP, 1), (_SOCKET, 9)),  # TCP_NODELAY, SO_KEEPALIVE
     },
+    "metrics": {
+        **_RUNTIME,
+        "accept4": _ANY,
+        "accept": _ANY,
+        "getsockname": _ANY,
+        "sendto": _SENDTO,
+        "recvfrom": _ANY,
+        "shutdown": _ANY,
+    },
     "reader": {**_RUNTIME, "newfstatat": _ANY, "pread64": _ANY},
     # boot files: three short-lived children (docs/BOOT.md)
     "fetcher": {

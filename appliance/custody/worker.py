@@ -34,6 +34,9 @@ _SWEEP_S = 60.0
 _CLOCK_S = 2.0  # times of files are coarser than the clock
 _LOOK_AGAIN_S = 1.0  # least time between looks at the folder that a full box causes
 _EVENTS = "events"
+_REASONS = dict.fromkeys(
+    (wire.Reason.QUOTA, wire.Reason.CLIENT_QUOTA, wire.Reason.FILES, wire.Reason.SIZE, wire.Reason.BUSY), "limit"
+) | {wire.Reason.EXISTS: "denied", wire.Reason.NAME_DENIED: "denied", wire.Reason.ABSENT: "missing"}
 _FULL = (wire.Reason.QUOTA, wire.Reason.CLIENT_QUOTA, wire.Reason.FILES)
 
 
@@ -56,6 +59,7 @@ class Custodian:
                 settings.keep_versions,
             )
         )
+        self._counters.set("quota", settings.quota)
         self._retention = settings.retention
         self._unmarked = False  # this file system does not keep who uploaded a file; told once
         self._links: dict[int, Link] = {}
@@ -112,6 +116,8 @@ class Custodian:
         now = time.monotonic()
         if now >= self._next_sweep:
             self._sweep(now)
+        self._counters.set("kept_bytes", self._ledger.total)
+        self._counters.set("kept_files", len(self._ledger.files))
         self._emitter.flush(now)
 
     def _guard(self, link: Link, serve: Callable[..., None], argument: object) -> None:
@@ -366,7 +372,7 @@ class Custodian:
     ) -> None:
         """Say no. Asking and reading are the worker's to log, who knows the address: theirs may be forged by the
         thousand."""
-        self._counters.add("refused")
+        self._counters.refuse(_REASONS.get(reason, "other"))
         if trouble or isinstance(who, Upload | wire.Reserve):
             name = who.name if len(who.name) <= LONGEST else who.name[:LONGEST] + b"..."
             cause = {"cause": trouble} if trouble else {}

@@ -65,7 +65,7 @@ class Door:
         client = addresses.client_of(address)
         refusal = self._judge(address, client)
         if refusal:
-            house.counters.add("refused")
+            house.counters.refuse("denied" if refusal == NOT_SERVED else "limit")
             house.complain("refused", client, refusal[4:])
             _turn_away(sock, "" if self._implicit else refusal)
             return

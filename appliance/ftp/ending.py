@@ -48,6 +48,7 @@ def transfer(owner: Session, ended: Transfer, cause: str) -> None:
     house.counters.add("failed" if cause else "transfers")
     house.counters.add("bytes", ended.moved)
     seconds = time.monotonic() - ended.started
+    house.counters.took(round(seconds * 1000))
     house.log.info(
         "transfer",
         client=owner.client_ip,

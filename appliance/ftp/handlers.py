@@ -64,7 +64,7 @@ class Handler(Summing, Secured):
             self.house.log.error("cannot read", client=self.client, cause=os.strerror(error.errno or 0))
             self.respond("451 Local error.")
         else:
-            self.house.counters.add("refused")
+            self.house.counters.refuse("missing")
             self.house.missed(self.client_ip, verb, path, os.strerror(error.errno or errno.ENOENT))
             self.respond("550 No such file or directory.")
 
@@ -205,7 +205,7 @@ class Handler(Summing, Secured):
             return
         why = addresses.refuse_target(self.client_ip, address, port)
         if why:
-            self.house.counters.add("refused")
+            self.house.counters.refuse("denied")
             self.house.complain("data connection refused", self.client, f"asked for {address} port {port}")
             self.respond(f"501 Refused: {why}.")
             self.strike()
@@ -252,7 +252,7 @@ class Handler(Summing, Secured):
         self._waiting = False
         self.attempted_logins += 1
         self.strike()
-        self.house.counters.add("refused")
+        self.house.counters.refuse("denied")
         self.house.complain("log-in refused", self.client, f"user {self.username[:_SHOWN]}")
         self.username = ""
         if self.attempted_logins >= _LOGINS:

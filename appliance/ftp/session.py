@@ -207,7 +207,7 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             self.perform(command, verdict)
         elif isinstance(verdict, Refuse):
             if verdict.code >= 530:
-                self.house.counters.add("refused")
+                self.house.counters.refuse("denied")
             self.respond(f"{verdict.code} {verdict.text}")
             if command.verb in policy.MOVES:
                 self._restart_position = (

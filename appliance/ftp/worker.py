@@ -89,7 +89,7 @@ class Worker:
     def _turn(self) -> None:
         house = self._house
         soonest = house.loop.sched.poll()
-        wait = max(0.0, self._next_second - time.monotonic())
+        wait = max(0.0, min(self._next_second, house.emitter.due) - time.monotonic())
         if house.rates is not None:
             wait = min(wait, house.rates.wait(house.now))
         if soonest is not None:
@@ -107,7 +107,7 @@ class Worker:
             session = house.dirty.pop()
             _guarded(session.flush, session.handle_error)
         house.sites.renderings.turn()  # last, so that no reply waits for it
-        house.emitter.flush(house.now)
+        house.emitter.pulse(house.now)
         if house.now >= self._next_second:
             self._second()
         house.log.flush()

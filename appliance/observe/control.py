@@ -1,7 +1,8 @@
 """The status child: answers `status.sock` with the facts, `who.sock` with who is on. Parses nothing, may not act.
 
-A client connects and reads one JSON document until end of file; whatever it sends is never read. Connections that do
-not take their answer are dropped, oldest first.
+A client connects and reads one JSON document until end of file; whatever it sends is never read. On `metrics.sock`, and
+in the metrics service on an address of the network, it sends the head of one HTTP request first. Connections that do
+not ask, or do not take their answer, are dropped, oldest first.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from collections import OrderedDict
 
 from appliance import wire
 from appliance.child.context import Context
-from appliance.observe import live, shares
+from appliance.observe import exposition, live, scrape, shares
 from appliance.observe.log import Log
 
-WHO = "who.sock"
+STATUS, WHO, METRICS = "status.sock", "who.sock", "metrics.sock"
 _MOST = 128
 _PATIENCE_S = 10.0
 
@@ -26,8 +27,10 @@ _PATIENCE_S = 10.0
 class _Client:
     """One connection: waiting for the facts, then being sent them."""
 
-    def __init__(self, sock: socket.socket, now: float, *, facts: bool) -> None:
-        self.sock, self.facts = sock, facts
+    def __init__(self, sock: socket.socket, now: float, kind: str) -> None:
+        self.sock, self.kind = sock, kind
+        self.head = b""  # of the HTTP request
+        self.asked = kind == STATUS  # for the facts
         self.deadline = now + _PATIENCE_S
         self.left: memoryview | None = None
 
@@ -37,12 +40,13 @@ class StatusChild:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._log = Log("status", str(context.settings["log"]))
+        self._log = Log(context.service, str(context.settings["log"]))
         self._selector = selectors.EpollSelector()
         self._clients: OrderedDict[int, _Client] = OrderedDict()
         self._asked = False
         self._running = True
         self._tables: dict[int, tuple[str, memoryview]] = {}
+        self._kinds = {listener: _kind(listener) for listener in context.listeners}
 
     def run(self) -> None:
         """Serve until drained or the supervisor is gone."""
@@ -68,7 +72,10 @@ class StatusChild:
         if what is None:
             self._from_supervisor()
         elif isinstance(what, _Client):
-            self._send(what)
+            if what.left is None:
+                self._ask(what)
+            else:
+                self._send(what)
         elif isinstance(what, socket.socket):
             self._accept(what)
 
@@ -81,17 +88,55 @@ class StatusChild:
             sock.setblocking(False)
             if len(self._clients) >= _MOST:
                 self._drop(next(iter(self._clients.values())))
-            facts = not _named(listener, WHO)
-            client = self._clients[sock.fileno()] = _Client(sock, time.monotonic(), facts=facts)
-            if not facts:
+            client = self._clients[sock.fileno()] = _Client(sock, time.monotonic(), self._kinds[listener])
+            if client.kind == WHO:
                 self._answer(client, self._who())
-        if not self._asked and any(client.facts and client.left is None for client in self._clients.values()):
+            elif client.kind == METRICS:
+                self._selector.register(sock, selectors.EVENT_READ, client)
+        self._query()
+
+    def _query(self) -> None:
+        waiting = any(client.asked and client.left is None for client in self._clients.values())
+        if waiting and not self._asked:
             self._context.channel.send(wire.Query())
             self._asked = True
+
+    def _ask(self, client: _Client) -> None:
+        """More of the head of an HTTP request."""
+        try:
+            data = client.sock.recv(scrape.HEAD_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(client)
+            return
+        client.head += data
+        if scrape.complete(client.head) and not client.asked:
+            self._selector.unregister(client.sock)
+            refusal = scrape.refusal(client.head)
+            client.asked = refusal is None
+            if refusal is None:
+                self._query()
+            else:
+                self._answer(client, refusal)
 
     def _answer(self, client: _Client, text: bytes) -> None:
         client.left = memoryview(text)
         self._selector.register(client.sock, selectors.EVENT_WRITE, client)
+
+    def _tell(self, facts: bytes) -> None:
+        """The facts are there, for all who wait."""
+        page = b""
+        for client in list(self._clients.values()):
+            if not client.asked or client.left is not None:
+                continue
+            if client.kind == METRICS:
+                page = page or exposition.render(json.loads(facts)).encode()
+                self._answer(client, scrape.answer(client.head, page, exposition.CONTENT_TYPE))
+            else:
+                self._answer(client, facts)
 
     def _who(self) -> bytes:
         """Who is on, as JSON, the longest first."""
@@ -117,9 +162,7 @@ class StatusChild:
             self._tables.pop(message.number, None)
         elif isinstance(message, wire.Facts):
             self._asked = False
-            for client in list(self._clients.values()):
-                if client.left is None:
-                    self._answer(client, message.text)
+            self._tell(message.text)
 
     def _send(self, client: _Client) -> None:
         assert client.left is not None
@@ -138,7 +181,7 @@ class StatusChild:
     def _drop(self, client: _Client) -> None:
         if self._clients.pop(client.sock.fileno(), None) is None:
             return
-        if client.left is not None:
+        if client.left is not None or (client.kind == METRICS and not client.asked):
             self._selector.unregister(client.sock)
         client.sock.close()
 
@@ -150,8 +193,10 @@ class StatusChild:
             self._drop(oldest)
 
 
-def _named(listener: socket.socket, name: str) -> bool:
-    return str(listener.getsockname()).rpartition("/")[2] == name
+def _kind(listener: socket.socket) -> str:
+    """By the name of its socket; an address of the network is for the metrics."""
+    name = listener.getsockname()
+    return name.rpartition("/")[2] if isinstance(name, str) else METRICS
 
 
 def prepare(context: Context) -> StatusChild:

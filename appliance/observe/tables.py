@@ -6,10 +6,13 @@ file it is sealed (SHRINK, GROW, FUTURE_WRITE), so no second writer can ever exi
 
 from __future__ import annotations
 
+import bisect
 import fcntl
 import mmap
 import os
 import time
+
+from appliance.observe.exposition import BUCKETS, EDGES_MS
 
 MAGIC = 0x41504C31_00000001
 COUNTERS = (
@@ -26,8 +29,19 @@ COUNTERS = (
     "under_way",  # transfers of FTP sessions now
     "events_lost",  # events that were not told, or not kept
     "fault",  # gauge: errno of what does not work now (the disk of the history); 0 is none
+    "refused_missing",  # of `refused`: there is no such file
+    "refused_denied",  # of `refused`: not allowed
+    "refused_limit",  # of `refused`: a cap is reached, or a ban in force
+    "kept_bytes",  # gauge: of uploads
+    "kept_files",  # gauge
+    "quota",  # gauge: bytes that may be kept; 0 is any
+    "took_ms",  # all durations of transfers together
+    *BUCKETS,  # how many transfers took so long
 )
+_GAUGES = {"tick", "active", "under_way", "fault", "kept_bytes", "kept_files", "quota"}
+MONOTONIC = tuple(name for name in COUNTERS if name not in _GAUGES)
 SLOT = {name: i + 1 for i, name in enumerate(COUNTERS)}
+_FIRST_BUCKET, _TOOK, _REFUSED = SLOT[BUCKETS[0]], SLOT["took_ms"], SLOT["refused"]
 SIZE = 4096
 LARGEST = (1 << 63) - 1
 _FUTURE_WRITE = getattr(fcntl, "F_SEAL_FUTURE_WRITE", 0x10)  # Linux 5.1; Python names it from 3.13
@@ -53,6 +67,17 @@ class Counters:
     def add(self, name: str, amount: int = 1) -> None:
         """Raise a counter."""
         self.slots[SLOT[name]] += amount
+
+    def took(self, milliseconds: int) -> None:
+        """A transfer has ended, well or not, after so long. Costs two stores and a search in nine numbers."""
+        self.slots[_FIRST_BUCKET + bisect.bisect_left(EDGES_MS, milliseconds)] += 1
+        self.slots[_TOOK] += milliseconds
+
+    def refuse(self, reason: str = "other") -> None:
+        """A request was refused: missing, denied, limit or other."""
+        self.slots[_REFUSED] += 1
+        if reason != "other":
+            self.slots[SLOT[f"refused_{reason}"]] += 1
 
     def set(self, name: str, value: int) -> None:
         """Set a gauge."""

@@ -11,7 +11,7 @@ from appliance.settings.board import BoardSettings
 from appliance.settings.boot import BootSettings
 from appliance.settings.ftp import FtpSettings
 from appliance.settings.tftp import TftpSettings
-from appliance.settings.types import Endpoint, Help, Path, Unit
+from appliance.settings.types import Endpoint, Help, Path, Unit, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,23 @@ class ObserveSettings:
         Help(
             "file that gets one line for each FTP download and upload, for log analysers; its name ends in .log or "
             "xferlog; opened anew by a reload; null writes none"
+        ),
+    ] = None
+    look_group: Annotated[
+        User | None,
+        Help("group that may ask status, who, top, log and metrics; null: root and the user who started the appliance"),
+    ] = None
+    act_group: Annotated[
+        User | None,
+        Help(
+            "group that may also reload, drain, stop, ban and kick; null: root and the user who started the appliance"
+        ),
+    ] = None
+    metrics_listen: Annotated[
+        Endpoint | None,
+        Help(
+            "address at which Prometheus gets the metrics by HTTP, as does everybody who can reach it; null: only "
+            "run_dir/metrics.sock"
         ),
     ] = None
     events: Annotated[

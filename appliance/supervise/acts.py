@@ -1,10 +1,12 @@
 """`act.sock`: one word from an administrator, answered with lines of text. A word is in the table, or fits a pattern.
 
-The peer's credentials come from the kernel (SO_PEERCRED); only root and the supervisor's own uid may act.
+The peer's credentials come from the kernel (SO_PEERCRED, SO_PEERGROUPS); only root, the supervisor's own uid and the
+members of `observe.act_group` may act.
 """
 
 from __future__ import annotations
 
+import array
 import os
 import re
 import socket
@@ -16,6 +18,7 @@ _FORMS = re.compile(
     rb"unban [0-9a-f.:/]{1,64}|ban [0-9a-f.:/]{1,64} [0-9]{1,9}|kick (?:tftp|ftp)\.[0-9]{1,2} [0-9]{1,18}"
 )
 _MOST = 16
+_SO_PEERGROUPS, _GROUPS_MAX = 59, 1024  # Linux 4.13; bytes, and 4 for each group
 
 
 class Acts:
@@ -30,6 +33,7 @@ class Acts:
     ) -> None:
         self._listener, self._watch, self._unwatch, self._act = listener, watch, unwatch, act
         self._open: set[Asker] = set()
+        self.group = 0  # whose members may act too; 0 is none
         watch(listener, self._accept)
 
     def _accept(self) -> None:
@@ -38,10 +42,10 @@ class Acts:
         except OSError:
             return
         sock.setblocking(False)
-        _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        _pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         asker = Asker(sock, self._close)
-        if uid not in (0, os.geteuid()):
-            asker.end(False, "only root and the account of the appliance may do this")
+        if uid not in (0, os.geteuid()) and not (self.group and self.group in _groups(sock, gid)):
+            asker.end(False, "only root, the account of the appliance and observe.act_group may do this")
         elif len(self._open) >= _MOST:
             asker.end(False, "too many requests at once")
         else:
@@ -67,6 +71,14 @@ class Acts:
             self._open.discard(asker)
             self._unwatch(asker.sock)
         asker.sock.close()
+
+
+def _groups(sock: socket.socket, gid: int) -> set[int]:
+    """The groups that the peer had when it connected, by the kernel's word."""
+    try:
+        return {gid, *array.array("I", sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_MAX))}
+    except OSError:  # more groups than Python can ask for: its own one counts
+        return {gid}
 
 
 class Asker:

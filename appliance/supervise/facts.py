@@ -18,11 +18,14 @@ _SHOWN = ("active", "failed", "refused", "dropped", "crashes", "retransmits", "l
 
 
 def services(
-    groups: Iterable[Group], old: Iterable[Group], published: Callable[[Service], dict[str, Any]]
+    groups: Iterable[Group],
+    old: Iterable[Group],
+    published: Callable[[Service], dict[str, Any]],
+    totals: Callable[[str], dict[str, int]],
 ) -> dict[str, Any]:
     """The `services` object: current generations, with workers of older ones that still finish.
 
-    `published`: what is told of the release that a service serves.
+    `published`: what is told of the release that a service serves; `totals`: what it has counted.
     """
     found: dict[str, Any] = {}
     for group in groups:
@@ -32,6 +35,8 @@ def services(
             "state": "ok" if group.complete else "degraded",
             "user": group.service.user,
             "workers": [_worker(slot) for slot in group.slots],
+            "totals": totals(group.service.name),
+            **_box(group),
         }
     for group in old:
         entry = found.setdefault(
@@ -40,6 +45,14 @@ def services(
         )
         entry["workers"] += [_worker(slot) for slot in group.slots if slot.state is not Slot.GONE]
     return found
+
+
+def _box(group: Group) -> dict[str, Any]:
+    """Of a custodian: what it keeps."""
+    if group.service.promise != "custody":
+        return {}
+    now = group.slots[0].counters()
+    return {"box": {"used_bytes": now["kept_bytes"], "files": now["kept_files"], "quota_bytes": now["quota"]}}
 
 
 def _worker(slot: WorkerSlot) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from appliance.errors import StartError
 
 LOCK, STATUS, ACT, EMPTY = "lock", "status.sock", "act.sock", "empty"
-EVENTS, WHO = "events.sock", "who.sock"
-SOCKETS = (STATUS, WHO, EVENTS)  # of services; no other name is made in run_dir for one
+EVENTS, WHO, METRICS = "events.sock", "who.sock", "metrics.sock"
+SOCKETS = (STATUS, WHO, METRICS, EVENTS)  # of services; no other name is made in run_dir for one
 
 
 def make(path: str, mode: int = 0o755) -> None:
@@ -66,6 +66,14 @@ def empty_jail(run_dir: str) -> str:
     if any(Path(path).iterdir()):
         raise StartError(f"{path} is not empty (it must be: rm -r {path})")
     return path
+
+
+def admit(path: str, gid: int) -> None:
+    """Let a group connect to a socket of ours, or with gid 0 nobody but ourselves. Raises OSError."""
+    os.chmod(path, 0o600)
+    os.chown(path, -1, gid or os.getegid())
+    if gid:
+        os.chmod(path, 0o660)
 
 
 def own(path: str, uid: int, gid: int) -> None:

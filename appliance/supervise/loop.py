@@ -35,6 +35,7 @@ from appliance.supervise.slot import FRESH_S, HANG_S, WorkerSlot
 from appliance.supervise.snapshot import Snapshot
 from appliance.supervise.states import Act, Do, Event, Run, Signal, Slot, run_step
 from appliance.supervise.telling import Telling
+from appliance.supervise.totals import Totals
 
 _TURN_S = 1.0
 _JAIL_LOOK_S = 2.0
@@ -76,6 +77,7 @@ class Supervisor:
         self.bans = Banning(log, self._slots, self.tell)
         self._gallery = Gallery(self._generations)
         self.naming = Naming(log, self._slots)
+        self._totals = Totals()
         self._records = Records()
         self.releases = Releases(wiring.state_dir, log, self._slots, self.tell)
         self.snapshot = Snapshot(self)
@@ -91,6 +93,7 @@ class Supervisor:
         self.releases.look(self.wiring.services)
         for service in self.wiring.services:
             self.groups[service.name] = self.generation(service, self.bind(service, {}))
+        self.admit()
         for group in self.groups.values():
             group.start(now)
         while self.state is not Run.STOPPED:
@@ -101,6 +104,19 @@ class Supervisor:
             except OSError:
                 pass
         return 1 if self.failed else 0
+
+    def admit(self) -> None:
+        """Let the groups of the settings ask, and act."""
+        look, act = self.wiring.groups
+        self._acts.group = act
+        for name in (*folders.SOCKETS, folders.ACT):
+            path = f"{self.wiring.run_dir}/{name}"
+            try:
+                folders.admit(path, act if name == folders.ACT else look)
+            except FileNotFoundError:
+                pass  # of a service that is switched off
+            except OSError as error:
+                self.log.warning("a group is not let in", path=path, reason=error.strerror or "")
 
     def bind(self, service: Service, have: Bound) -> Bound:
         """The sockets of a service: those it has, what systemd passed, or new ones. Raises StartError, keeping none."""
@@ -359,6 +375,8 @@ class Supervisor:
         if self.reload is not None:
             self.reload.slot_changed(slot)
         self.old = [group for group in self.old if not group.gone]
+        if Do.FORGET in actions:
+            self._totals.keep(slot)
         if self.state is Run.STARTING:
             if slot.boot_failure and event is Event.DIED:
                 self.signal(Signal.BOOT_FAILED)
@@ -371,7 +389,7 @@ class Supervisor:
 
     def received(self, slot: WorkerSlot, message: wire.Message, fds: list[int]) -> None:
         """A request or query of a worker. Raises WireError for one that its service has no right to."""
-        if isinstance(message, wire.Query) and slot.service.name in ("status", "board"):
+        if isinstance(message, wire.Query) and slot.service.name in ("status", "board", "metrics"):
             slot.send(wire.Facts(self.snapshot.text()))
         elif isinstance(message, wire.Request):
             self._privileged.carry_out(slot, message, fds)
@@ -425,6 +443,10 @@ class Supervisor:
         self.signal(Signal.RELOADED)
 
     # -- looking over everything
+
+    def totals(self, name: str) -> dict[str, int]:
+        """What a service has counted since the supervisor began."""
+        return self._totals.of(name, self._slots())
 
     def _generations(self) -> list[Group]:
         coming = self.reload.groups if self.reload is not None else []

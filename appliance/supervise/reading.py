@@ -42,6 +42,7 @@ class Wiring:
     required: bool
     services: list[service.Service]
     warnings: list[str]
+    groups: tuple[int, int] = (0, 0)  # gid of those who may look, and act; 0 is none
 
 
 class BadConfiguration(Exception):
@@ -133,6 +134,7 @@ class Reading:
                 required=bool(plain["required"]),
                 services=_with_our_sockets(service.decode(plain["services"]), run_dir),
                 warnings=[str(line) for line in plain["warnings"]],
+                groups=_groups(plain["groups"]),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StartError("the settings reader failed; its last words are above") from error
@@ -183,6 +185,16 @@ def _absolute(path: object) -> str:
     if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
         raise ValueError("not an absolute path")
     return path
+
+
+def _groups(value: object) -> tuple[int, int]:
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not all(type(gid) is int and 0 <= gid < 1 << 31 for gid in value)
+    ):
+        raise ValueError("not two groups")
+    return value[0], value[1]
 
 
 def _seconds(value: object) -> float:

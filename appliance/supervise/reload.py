@@ -156,6 +156,7 @@ class Reload:
         current = {**supervisor.groups, **new}
         supervisor.groups = {s.name: current[s.name] for s in self._wiring.services}
         supervisor.wiring = self._wiring
+        supervisor.admit()
         supervisor.old += leaving
         for group in leaving:
             successor = new.get(group.service.name)

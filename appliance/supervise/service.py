@@ -94,6 +94,7 @@ def decode(plain: object) -> list[Service]:
 # others: `main` is imported by a child that is still root.
 _KINDS = {
     "status": ("appliance.observe.control:prepare", "status"),
+    "metrics": ("appliance.observe.control:prepare", "metrics"),
     "events": ("appliance.observe.recorder:prepare", "events"),
     "board": ("appliance.board.worker:prepare", "board"),
     "custody": ("appliance.custody.worker:prepare", "custody"),

@@ -85,7 +85,7 @@ class WorkerSlot:
         self.last_exit = ""
         self.boot_failure = False  # it said itself that it cannot start: trying again changes nothing
         self.report = Report(Layer(0), 0, 0)
-        self.totals = {"transfers": 0, "bytes": 0}
+        self.totals = dict.fromkeys(tables.MONOTONIC, 0)
         self.serving_since = 0.0
         self._host = host
         self.muted_until: float | None = None
@@ -282,8 +282,9 @@ class WorkerSlot:
         if self._channel is not None:
             self._host.unwatch(self._channel)
             self._channel.close()
-        for name in self.totals:
-            self.totals[name] += self.counters()[name]
+        for name, count in self.counters().items():
+            if name in self.totals:
+                self.totals[name] += count
         if self._reader is not None:
             self._reader.close()
         self._channel, self._reader, self.pid, self.muted_until = None, None, 0, None

@@ -41,7 +41,7 @@ class Snapshot:
             "pid": os.getpid(),
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._born, 1),
-            "services": facts.services(groups, supervisor.old, supervisor.releases.facts),
+            "services": facts.services(groups, supervisor.old, supervisor.releases.facts, supervisor.totals),
             "bans": facts.bans(supervisor.bans.table.active(time.monotonic()), time.monotonic()),
             "problems": [
                 *facts.problems(groups, supervisor.wiring.warnings),

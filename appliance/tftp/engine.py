@@ -229,7 +229,7 @@ class Engine:
         if self._pacer is not None:
             self._release(self._pacer, now)
         self._journal.flush()
-        self._emitter.flush(now)
+        self._emitter.pulse(now)
 
     def _wait(self) -> float:
         """How long nothing happens by itself, in seconds; counted from the last turn."""
@@ -240,7 +240,7 @@ class Engine:
                 until = min(until, due)
                 break
             heapq.heappop(timers)
-        until = min(until, self._uploads.due)
+        until = min(until, self._uploads.due, self._emitter.due)
         if self._drained_by is not None and self._drained_by < until:
             until = self._drained_by
         if self._pacer is not None:
@@ -360,6 +360,8 @@ class Engine:
         if isinstance(how, Done):
             pinned = transfer.call.pinned or transfer.confirmed  # a file of one block is over with its first ACK
             (self.published.keep if pinned else self.published.pin)(transfer.call.peer[0], transfer.call.release)
+        took_ms = round((now - transfer.call.at) * 1000)
+        counters.took(took_ms)
         self._journal.finished(
             transfer.call.peer,
             events.Ended(
@@ -369,7 +371,7 @@ class Engine:
                 blksize=transfer.agreed.block_size,
                 windowsize=transfer.agreed.window,
                 port=transfer.call.peer[1],
-                ms=round((now - transfer.call.at) * 1000),
+                ms=took_ms,
                 retransmits=session.retransmits,
                 acknowledged=how == _DONE,
                 client=transfer.call.peer[0].encode(),

@@ -59,6 +59,9 @@ class _Refused:
     refusal: Refusal
 
 
+_REASONS = {ErrorCode.NOT_FOUND: "missing", ErrorCode.ACCESS: "denied", ErrorCode.EXISTS: "denied"}
+
+
 class Reception:
     """Takes requests for one worker. `live` finds the newest transfer of a client's address and port."""
 
@@ -115,7 +118,7 @@ class Reception:
             self._counters.add("dropped")
             self._journal.dropped(datagram.peer, verdict.cause, now)
         elif isinstance(verdict, _Refused):
-            self._counters.add("refused")
+            self._counters.refuse(_REASONS.get(verdict.refusal.code, "other"))
             self._journal.refused(datagram.peer, verdict.name, verdict.refusal.cause, now)
             self._tell(listener, datagram, verdict.refusal)
         return None

@@ -278,6 +278,8 @@ class Uploads:
         if not receiver.heard and how.outcome in _NOBODY:
             self._journal.unanswered(write.call.peer, request.name, now)
             return
+        took_ms = round((now - write.call.at) * 1000)
+        self._counters.took(took_ms)
         self._journal.finished(
             write.call.peer,
             events.Ended(
@@ -287,7 +289,7 @@ class Uploads:
                 blksize=write.agreed.block_size,
                 windowsize=write.agreed.window,
                 port=write.call.peer[1],
-                ms=round((now - write.call.at) * 1000),
+                ms=took_ms,
                 retransmits=receiver.retransmits,
                 acknowledged=isinstance(how, Done),
                 client=write.call.peer[0].encode(),

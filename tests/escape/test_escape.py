@@ -18,8 +18,7 @@ from tests.escape.attempts import ATTEMPTS, BOX_ONLY, HISTORY_ONLY, NR, STATE_ON
 from tests.support import ROOT, born, spec
 
 pytestmark = pytest.mark.skipif(not NR, reason="the attempts are written for x86_64")
-KINDS = ("tftp", "ftp", "custody", "events", "keeper", "status", "board", "reader", "resolver", "ftp-thread")
-KINDS = ("tftp", "ftp", "custody", "events", "status", "board", "reader", "resolver", "ftp-thread")
+KINDS = ("tftp", "ftp", "custody", "events", "metrics", "keeper", "status", "board", "reader", "resolver", "ftp-thread")
 KINDS += ("unpacker", "publisher", "fetcher")  # those of boot files
 FETCHER_ONLY = {"connect_by_tcp"}  # what it is for; its spool is its jail
 SECRET = b"if you can read this, the jail leaks"

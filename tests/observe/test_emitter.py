@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from appliance.observe import events
-from appliance.observe.emitter import BURST_S, Emitter
+from appliance.observe.emitter import BURST_S, HOLD_S, Emitter
 
 EVENT = events.Stored(1, 2, b"192.0.2.1", b"name")
 
@@ -47,6 +47,30 @@ def test_the_events_of_a_turn_leave_together(told: Told) -> None:
     told.emitter.flush(1.0)
     told.emitter.flush(1.0)
     assert told.datagrams() == [[EVENT] * 3]
+
+
+def test_events_wait_for_each_other_a_moment_and_no_longer(told: Told) -> None:
+    told.emitter.emit(EVENT, 1.0)
+    told.emitter.pulse(1.0)
+    assert told.datagrams() == []
+    assert told.emitter.due == pytest.approx(1.0 + HOLD_S)
+    told.emitter.emit(EVENT, 1.04)
+    told.emitter.pulse(told.emitter.due)
+    assert told.datagrams() == [[EVENT] * 2]
+    assert told.emitter.due == float("inf")
+
+
+def test_what_was_lost_is_told_even_when_nothing_more_happens() -> None:
+    told = Told(1)
+    for _ in range(BURST_S + 1):
+        told.emitter.emit(EVENT, 5.0)
+    told.emitter.pulse(5.1)
+    assert told.datagrams() == [[events.Lost(1, b"rate"), *[EVENT] * BURST_S]]
+    told.emitter.emit(EVENT, 5.2)
+    told.emitter.pulse(told.emitter.due)
+    assert told.datagrams() == [[events.Lost(1, b"rate")]]
+    told.ours.close()
+    told.peer.close()
 
 
 def test_many_events_leave_before_the_flush_in_datagrams_that_fit(told: Told) -> None:

@@ -153,7 +153,8 @@ def test_descriptors_of_a_child_are_never_inherited_by_another(talk: Talk, monke
 def answered(services: list[dict[str, Any]], **more: Any) -> Reading:
     """A reading whose reader has said this."""
     made = object.__new__(Reading)
-    text = {"problems": [], "warnings": [], "run_dir": "/run/x", "state_dir": "/var/x", "drain_s": 1.0, "log": "text",
+    text = {"problems": [], "warnings": [], "run_dir": "/run/x", "state_dir": "/var/x", "drain_s": 1.0,
+            "groups": [0, 0], "log": "text",
             "required": True, "services": services, **more}  # fmt: skip
     made._answer = bytearray(json.dumps(text).encode())
     return made
@@ -175,6 +176,12 @@ def test_a_socket_over_another_file_is_not_made(place: str) -> None:
 def test_a_drain_time_that_is_none_is_refused(drain: object) -> None:
     with pytest.raises(StartError):
         answered([], drain_s=drain).result()
+
+
+@pytest.mark.parametrize("groups", [None, [1], [1, 2, 3], [-1, 0], [1 << 31, 0], ["adm", 0], [True, 0]])
+def test_groups_that_are_none_are_refused(groups: object) -> None:
+    with pytest.raises(StartError):
+        answered(plain(), groups=groups).result()
 
 
 def test_an_answer_that_is_nested_too_deep_is_refused() -> None:

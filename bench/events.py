@@ -1,0 +1,125 @@
+"""What telling events costs: the same load with `observe.events` on and off, interleaved, in processor time.
+
+`python -m bench.events`: two appliances side by side, rounds in turn. Processor time of the serving workers and of the
+events service is read from /proc, so that what else the machine does matters little; the time of a round is told too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ftplib
+import os
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.system.running import Appliance
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def cpu(running: Appliance, service: str) -> float:
+    """Seconds of processor time that the workers of a service have used."""
+    used = 0
+    for pid in running.pids(service):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        used += int(fields[11]) + int(fields[12])
+    return used / _TICK
+
+
+def tftp(running: Appliance, name: bytes, count: int, options: bytes = b"") -> None:
+    """Fetch a file so many times, from one socket each."""
+    address = running.address("tftp")
+    for _ in range(count):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(10)
+            sock.sendto(b"\0\1" + name + b"\0octet\0" + options, address)
+            window, block = (16, 1428) if options else (1, 512)
+            expected = 1
+            while True:
+                packet, peer = sock.recvfrom(2048)
+                if packet[:2] == b"\0\6":
+                    sock.sendto(b"\0\4\0\0", peer)
+                    continue
+                last = len(packet) < block + 4
+                if (expected % window == 0) or last:
+                    sock.sendto(b"\0\4" + packet[2:4], peer)
+                expected += 1
+                if last:
+                    break
+
+
+def ftp(running: Appliance, name: str, count: int) -> None:
+    """Fetch a file so many times in one session."""
+    client = ftplib.FTP(timeout=30)
+    client.connect(*running.address("ftp"))
+    client.login()
+    for _ in range(count):
+        client.retrbinary(f"RETR {name}", lambda _piece: None, 1 << 20)
+    client.quit()
+
+
+LOADS: dict[str, tuple[str, int, Callable[[Appliance, int], None]]] = {
+    "TFTP, 1 KiB": ("tftp", 1500, lambda running, count: tftp(running, b"small", count)),
+    "TFTP, 8 MiB, window 16": (
+        "tftp", 12,
+        lambda running, count: tftp(running, b"big.bin", count, b"blksize\0001428\0windowsize\00016\0"),
+    ),
+    "FTP, 1 KiB": ("ftp", 1500, lambda running, count: ftp(running, "small", count)),
+    "FTP, 8 MiB": ("ftp", 60, lambda running, count: ftp(running, "big.bin", count)),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as place:
+        os.chmod(place, 0o755)
+        both = [_started(Path(place), switch) for switch in ("true", "false")]
+        try:
+            print("| load | on: worker CPU us per transfer | off | ratio of medians | events service | time on/off |")
+            print("|---|---|---|---|---|---|")
+            for what, (service, count, load) in LOADS.items():
+                print(_row(what, service, count, load, both, arguments.rounds), flush=True)
+        finally:
+            for running in both:
+                running.stop()
+
+
+def _started(place: Path, switch: str) -> Appliance:
+    home = place / switch
+    home.mkdir()
+    running = Appliance(home, workers=1)
+    (running.tree / "small").write_bytes(b"x" * 1024)
+    running.write(running.config.read_text().replace("log: text", f"log: text, events: {switch}"))
+    return running.start()
+
+
+def _row(
+    what: str, service: str, count: int, load: Callable[[Appliance, int], None], both: list[Appliance], rounds: int
+) -> str:
+    used: list[list[float]] = [[], []]
+    took: list[list[float]] = [[], []]
+    told = []
+    for number in range(rounds + 1):
+        for which in (0, 1) if number % 2 else (1, 0):
+            running = both[which]
+            before, events, start = cpu(running, service), cpu(running, "events"), time.monotonic()
+            load(running, count)
+            if number:  # the first round warms up
+                used[which].append((cpu(running, service) - before) / count * 1e6)
+                took[which].append(time.monotonic() - start)
+                if which == 0:
+                    told.append((cpu(running, "events") - events) / count * 1e6)
+    on, off = (statistics.median(one) for one in used)
+    ratio, time_ratio = on / off, statistics.median(took[0]) / statistics.median(took[1])
+    return f"| {what} | {on:.0f} | {off:.0f} | {ratio:.3f} | {statistics.median(told):.0f} us | {time_ratio:.3f} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -53,6 +53,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", metavar="1,2,...", help="these workloads")
     parser.add_argument("--servers", metavar="ours,vsftpd,...", help="these servers")
     parser.add_argument("--quick", action="store_true", help="one round")
+    short = (
+        "rounds of an Nth of the operations, on servers that are kept: more rounds, which a busy machine meets alike"
+    )
+    parser.add_argument("--short", type=int, default=1, metavar="N", help=short)
     parser.add_argument("--write", action="store_true", help="put the table into bench/RESULTS.md")
     return parser.parse_args()
 
@@ -83,7 +87,7 @@ def _run(*argv: str) -> None:
 
 
 def _measure(options: argparse.Namespace, folder: Path) -> int:
-    bench = Bench(folder)
+    bench = Bench(folder, options.short)
     named = options.servers.split(",") if options.servers else list(servers.ALL)
     only = options.only.split(",") if options.only else [workload.key for workload in WORKLOADS]
     texts = []
@@ -96,6 +100,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
                 rounds[name].append(bench.run(workload, name))
         texts.append(render(Table(workload, rounds)))
         print(texts[-1], flush=True)
+    bench.close()
     if options.write:
         results.write_section(_HEADING, _preface(bench.store, options) + "\n".join(texts))
     return 0
@@ -104,6 +109,8 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
 def _preface(store: Store, options: argparse.Namespace) -> str:
     versions = ", ".join(f"{name} {store.versions[peer.package]}" for name, peer in servers.PEERS.items())
     rounds = "--quick" if options.quick else f"--rounds {options.rounds}"
+    if options.short > 1:
+        rounds += f" --short {options.short}"
     return (
         f"`python -m bench.ftp {rounds}` on {results.machine()}; {versions}. Loopback, no transfer log but ours, which "
         'is on. "vs best C" is the median over the rounds of the ratio to the C server with the best median: above 1 '
@@ -114,32 +121,52 @@ def _preface(store: Store, options: argparse.Namespace) -> str:
 class Bench:
     """Runs one workload on one server at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, short: int = 1) -> None:
+        self._folder, self._short = folder, short
+        self._kept: dict[str, Server] = {}  # where rounds are short
         self._tree = folder / "tree"
         self._generator = Generator(folder, _SOURCE)
         self.store = Store(_peers(folder))
 
     def run(self, workload: Workload, name: str) -> Figures:
-        """One run on a fresh server: the generator's figures, `cpu_s`, and `kib` of memory where sessions idle."""
+        """One run: the generator's figures, `cpu_s`, and `kib` of memory where sessions idle. On a fresh server, or on
+        one that is kept, with an Nth of the operations."""
+        if self._short > 1 and workload.unit != "KiB/session":
+            return self._measured(workload, name, self._server(name), _port(name))
         server = servers.start(name, self.store, self._tree, self._folder / "scratch")
         try:
-            load = self._load(workload, workload.load, name)
             if workload.unit == "KiB/session":
-                return self._memory(server, load)
-            with ExitStack() as meanwhile:
-                if workload.beside:
-                    meanwhile.enter_context(self._generator.beside(self._load(workload, workload.beside, name)))
-                before = server.cpu_s()
-                figures = self._generator.run(load)
-                figures["cpu_s"] = server.cpu_s() - before
+                return self._memory(server, self._load(workload, workload.load, name, servers.PORT))
+            return self._measured(workload, name, server, servers.PORT)
         finally:
             server.stop()
-            self._empty()
+
+    def close(self) -> None:
+        """End what is kept."""
+        for server in self._kept.values():
+            server.stop()
+        self._kept.clear()
+
+    def _server(self, name: str) -> Server:
+        if name not in self._kept:
+            scratch = self._folder / f"scratch-{name}"
+            self._kept[name] = servers.start(name, self.store, self._tree, scratch, _port(name))
+        return self._kept[name]
+
+    def _measured(self, workload: Workload, name: str, server: Server, port: int) -> Figures:
+        load = self._load(workload, workload.load, name, port)
+        load["ops"] = max(1, int(str(load["ops"])) // self._short)
+        with ExitStack() as meanwhile:
+            if workload.beside:
+                meanwhile.enter_context(self._generator.beside(self._load(workload, workload.beside, name, port)))
+            before = server.cpu_s()
+            figures = self._generator.run(load)
+            figures["cpu_s"] = server.cpu_s() - before
+        self._empty()
         return figures
 
-    def _load(self, workload: Workload, options: dict[str, object], name: str) -> dict[str, object]:
-        load: dict[str, object] = {"host": servers.HOST, "port": servers.PORT, **options}
+    def _load(self, workload: Workload, options: dict[str, object], name: str, port: int) -> dict[str, object]:
+        load: dict[str, object] = {"host": servers.HOST, "port": port, **options}
         if workload.stores:
             load["name"] = f"{servers.BOX.get(name, 'incoming')}/{options['name']}"
         if workload.changing and load["mode"] == "list":
@@ -158,6 +185,11 @@ class Bench:
             for path in (self._tree / name).iterdir():
                 if path.is_file():
                     path.unlink()
+
+
+def _port(name: str) -> int:
+    """One for each server that is kept."""
+    return servers.PORT + 1 + servers.ALL.index(name)
 
 
 if __name__ == "__main__":

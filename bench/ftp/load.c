@@ -158,19 +158,20 @@ static void quit(struct client *c)
 /* A listener for PORT, announced; -1 where that fails. */
 static int announce(struct client *c)
 {
-    struct sockaddr_in here = { .sin_family = AF_INET };
+    struct sockaddr_in here;
     socklen_t size = sizeof here;
     struct timeval wait = { .tv_sec = WAIT_S };
     char line[LINE], text[80], dots[40];
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    inet_pton(AF_INET, options.host, &here.sin_addr);
+    getsockname(c->fd, (struct sockaddr *)&here, &size); /* the address that the server sees */
+    here.sin_port = 0;
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
     if (bind(fd, (struct sockaddr *)&here, sizeof here) || listen(fd, 1) ||
         getsockname(fd, (struct sockaddr *)&here, &size)) {
         close(fd);
         return fail(c, "listen");
     }
-    snprintf(dots, sizeof dots, "%s", options.host);
+    inet_ntop(AF_INET, &here.sin_addr, dots, sizeof dots);
     for (char *at = dots; *at; at++)
         if (*at == '.')
             *at = ',';

@@ -28,7 +28,7 @@ run_dir: {{scratch}}/run
 confinement: required
 tftp: {{{{enabled: false}}}}
 ftp:
-  listen: ["{HOST}:{PORT}"]
+  listen: ["{HOST}:{{port}}"]
   root: {{root}}
   passive_ports: "{_PASSIVE[0]}-{_PASSIVE[1]}"
   incoming: {{{{enabled: true, path: {BOX[OURS]}, quota: 8GiB, per_client_quota: 8GiB}}}}
@@ -38,7 +38,7 @@ observe: {{{{log: text}}}}
 _VSFTPD = f"""\
 listen=YES
 listen_address={HOST}
-listen_port={PORT}
+listen_port={{port}}
 background=NO
 anonymous_enable=YES
 local_enable=NO
@@ -56,7 +56,7 @@ seccomp_sandbox=NO
 _PROFTPD = f"""\
 ServerType standalone
 DefaultAddress {HOST}
-Port {PORT}
+Port {{port}}
 UseIPv6 off
 User nobody
 Group nogroup
@@ -86,7 +86,7 @@ logging.basicConfig(level=logging.ERROR)
 authorizer = DummyAuthorizer()
 authorizer.add_anonymous(sys.argv[1], perm="elrw")
 FTPHandler.authorizer, FTPHandler.passive_ports = authorizer, range({_PASSIVE[0]}, {_PASSIVE[1]})
-server = FTPServer(({HOST!r}, {PORT}), FTPHandler)
+server = FTPServer(({HOST!r}, int(sys.argv[2])), FTPHandler)
 server.max_cons = 100000
 server.serve_forever()
 """
@@ -96,7 +96,7 @@ def _vsftpd(extra: str) -> Callable[[Place], list[str]]:
     def arguments(place: Place) -> list[str]:
         (place.scratch / "empty").mkdir()
         config = place.scratch / "vsftpd.conf"
-        config.write_text(_VSFTPD.format(root=place.root, scratch=place.scratch) + extra)
+        config.write_text(_VSFTPD.format(root=place.root, scratch=place.scratch, port=place.port) + extra)
         return [str(config)]
 
     return arguments
@@ -104,14 +104,14 @@ def _vsftpd(extra: str) -> Callable[[Place], list[str]]:
 
 def _proftpd(place: Place) -> list[str]:
     config = place.scratch / "proftpd.conf"
-    config.write_text(_PROFTPD.format(root=place.root, scratch=place.scratch))
+    config.write_text(_PROFTPD.format(root=place.root, scratch=place.scratch, port=place.port))
     return ["--nodaemon", "--quiet", "--config", str(config)]
 
 
 def _pure(place: Place) -> list[str]:
     ports = f"{_PASSIVE[0]}:{_PASSIVE[1]}"
     caps = ["--maxclientsnumber", "6000", "--maxclientsperip", "6000"]
-    return ["--bind", f"{HOST},{PORT}", "--anonymousonly", "--dontresolve", "--passiveportrange", ports, *caps]
+    return ["--bind", f"{HOST},{place.port}", "--anonymousonly", "--dontresolve", "--passiveportrange", ports, *caps]
 
 
 PEERS = {
@@ -126,14 +126,14 @@ PEERS = {
 ALL = (OURS, *PEERS, PLAIN)
 
 
-def start(name: str, store: Store, root: Path, scratch: Path) -> Server:
-    """Start a server on `root` and wait until it serves. Raises OSError when it does not."""
+def start(name: str, store: Store, root: Path, scratch: Path, port: int = PORT) -> Server:
+    """Start a server of `root` on `port` and wait until it serves. Raises OSError when it does not."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o755)
-    place = Place(root, HOST, PORT, scratch)
+    place = Place(root, HOST, port, scratch)
     server = _ours(place) if name == OURS else _stock(place) if name == PLAIN else store.start(PEERS[name], place)
     try:
-        _wait(server)
+        _wait(server, port)
     except OSError:
         server.stop()
         raise
@@ -142,30 +142,30 @@ def start(name: str, store: Store, root: Path, scratch: Path) -> Server:
 
 def _ours(place: Place) -> Server:
     config = place.scratch / "appliance.yaml"
-    config.write_text(_CONFIG.format(scratch=place.scratch, root=place.root))
+    config.write_text(_CONFIG.format(scratch=place.scratch, root=place.root, port=place.port))
     paths = ":".join([str(_ROOT), *[path for path in sys.path if path]])
     argv = [sys.executable, "-I", "-c", _PROGRAM, paths, "run", "-c", str(config)]
     return Server(OURS, argv, place.scratch / "log")
 
 
 def _stock(place: Place) -> Server:
-    return Server(PLAIN, [sys.executable, "-c", _STOCK, str(place.root)], place.scratch / "log")
+    return Server(PLAIN, [sys.executable, "-c", _STOCK, str(place.root), str(place.port)], place.scratch / "log")
 
 
-def _wait(server: Server) -> None:
+def _wait(server: Server, port: int) -> None:
     """Fetch the small file until it comes whole."""
     deadline = time.monotonic() + _READY_S
-    while not _answers():
+    while not _answers(port):
         if time.monotonic() > deadline or not server.running():
             raise OSError(f"{server.name} does not serve:\n{server.log.read_text(errors='replace')[-2000:]}")
         time.sleep(0.05)
 
 
-def _answers() -> bool:
+def _answers(port: int) -> bool:
     pieces: list[bytes] = []
     try:
         with ftplib.FTP(timeout=5) as client:
-            client.connect(HOST, PORT)
+            client.connect(HOST, port)
             client.login()
             client.retrbinary("RETR ready", pieces.append)
     except (OSError, EOFError, ftplib.Error):

@@ -91,16 +91,18 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
     named = options.servers.split(",") if options.servers else list(servers.ALL)
     only = options.only.split(",") if options.only else [workload.key for workload in WORKLOADS]
     texts = []
-    for workload in (workload for workload in WORKLOADS if workload.key in only):
-        names = [name for name in named if name in (workload.servers or servers.ALL)]
-        names = [name for name in names if workload.plain or name != servers.PLAIN]
-        rounds: Rounds = {name: [] for name in names}
-        for number in range(1 if options.quick else options.rounds):
-            for name in names[number % len(names) :] + names[: number % len(names)]:  # nobody is always first
-                rounds[name].append(bench.run(workload, name))
-        texts.append(render(Table(workload, rounds)))
-        print(texts[-1], flush=True)
-    bench.close()
+    try:
+        for workload in (workload for workload in WORKLOADS if workload.key in only):
+            names = [name for name in named if name in (workload.servers or servers.ALL)]
+            names = [name for name in names if workload.plain or name != servers.PLAIN]
+            rounds: Rounds = {name: [] for name in names}
+            for number in range(1 if options.quick else options.rounds):
+                for name in names[number % len(names) :] + names[: number % len(names)]:  # nobody is always first
+                    rounds[name].append(bench.run(workload, name))
+            texts.append(render(Table(workload, rounds)))
+            print(texts[-1], flush=True)
+    finally:
+        bench.close()
     if options.write:
         results.write_section(_HEADING, _preface(bench.store, options) + "\n".join(texts))
     return 0

@@ -160,9 +160,8 @@ def test_only_the_keepers_of_files_may_change_files_and_the_history_loses_its_ol
     }
     for promise in PROMISES:
         keeper = {"unlink", "rename", "renameat"}  # the state of a one-shot boot, in its own folder
-        allowed = {"custody": changing, "events": {"unlink"}, "keeper": keeper}.get(promise, set())
         whole = dict.fromkeys(("custody", "fetcher", "unpacker", "publisher"), changing)
-        allowed = {**whole, "events": {"unlink"}}.get(promise, set())
+        allowed = {**whole, "events": {"unlink"}, "keeper": keeper}.get(promise, set())
         assert changing & names(promise) <= allowed
     for promise in ("unpacker", "publisher"):
         assert not {"socket", "connect", "bind"} & names(promise)

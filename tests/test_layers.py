@@ -80,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli.boot": {"cli", "settings", "boot"},
     "cli.check": {"cli", "settings", "world", "boot.judge"},
     "cli.happened": {"cli", "board", "boot"},
-    "cli.arming": {"boot.armed", "boot.model"},
+    "cli.arming": {"boot.armed", "boot.arming", "boot.model"},
     "cli.host": {"cli", "settings", "boot"},
     "cli.bootboard": {"cli", "board.guard"},
     "cli.firewall": {"cli", "install"},

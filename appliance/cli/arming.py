@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from appliance.errors import ApplianceError
 
 if TYPE_CHECKING:
-    from appliance.boot.model import Owned
+    from appliance.boot.model import Machine, Owned
 
 
 def settle(state_dir: str, armed: Sequence[Owned], alive: Collection[str]) -> None:
@@ -45,3 +45,36 @@ def _overlay(state_dir: str) -> int:
             return int(file.read(100).split()[1])
     except (FileNotFoundError, ValueError, IndexError):
         return 0
+
+
+def tell(state_dir: str, facts: Sequence[dict[str, Any]]) -> None:
+    """Put what the keeper says into facts of machines: once.state and once.since. Raises ApplianceError."""
+    from appliance.boot.arming import told
+
+    if not any(fact["once"] for fact in facts):
+        return
+    try:
+        stages = told(state_dir)
+    except OSError as error:
+        raise ApplianceError(
+            f"{state_dir}/armed: {error.strerror} (run as root, or as who runs the appliance)"
+        ) from None
+    for fact in facts:
+        if fact["once"]:
+            state, since = stages.get(fact["once"]["id"], ("armed", None))
+            fact["once"] |= {"state": state, "since": since}
+
+
+def confirm(state_dir: str, machine: Machine) -> None:
+    """Hand an operator's word to the keeper. Raises ApplianceError."""
+    from appliance.boot.arming import confirm as hand
+
+    assert machine.once is not None
+    try:
+        hand(state_dir, machine.once.id)
+    except FileNotFoundError:
+        raise ApplianceError(f"{state_dir}/armed is not there: nobody keeps what is armed (appliance run)") from None
+    except OSError as error:
+        raise ApplianceError(
+            f"{state_dir}/armed: {error.strerror} (run as root, or as who runs the appliance)"
+        ) from None

@@ -65,13 +65,15 @@ def publish(
 
 def _judge(here: Rooms, done: Plan, machines: tuple[Machine, ...], tree: Tree) -> None:
     """Nothing is published that machines would not boot from. Raises ConfigError; warnings are told."""
-    from appliance.boot import lint
+    from appliance.boot import judge, lint
+
+    root = here.settings.tftp.root
 
     def peek(placed: Placed, length: int) -> bytes:
         with open(here.house.content(tree.placed[placed]), "rb") as file:
             return file.read(length)
 
-    problems = lint.lint(lint.Tree(done, machines, tuple(tree.placed), peek))
+    problems = lint.lint(lint.Tree(done, machines, tuple(tree.placed), peek, judge.by_hand(root)))
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(tuple(problems))
     for problem in problems:

@@ -90,12 +90,20 @@ def set_(
 
 
 @app.command("list", short_help="machines, what they boot and which rule says so")
-def list_(*, config: Config = None, as_json: Json = False) -> None:
-    """List every machine of the manifest and of hosts.d, with what it boots and why.
+def list_(
+    *,
+    unconfirmed: Annotated[
+        bool, typer.Option("--unconfirmed", help="Only those that loaded, and nobody confirmed.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """List every machine of the manifest and of hosts.d, with what it boots and why, and how far a one-shot boot is.
 
     \b
     Examples:
       appliance boot host list
+      appliance boot host list --unconfirmed
       appliance boot host list --json
     """
     from appliance.boot import machines, plan
@@ -106,6 +114,9 @@ def list_(*, config: Config = None, as_json: Json = False) -> None:
     for one in plan.everyone(resolved.manifest, resolved.hosts):
         choice = machines.choose(resolved.manifest, one)
         facts.append(_facts(one) | {"boots": choice.profile.name if choice.profile else None, "rule": choice.rule})
+    arming.tell(settings.state_dir, facts)
+    if unconfirmed:
+        facts = [fact for fact in facts if fact["once"] and fact["once"]["state"] == "loaded"]
     if as_json:
         output.document(facts)
         return
@@ -120,7 +131,38 @@ def _waits(once: dict[str, Any] | None, now: float) -> str:
     if once is None:
         return ""
     left = once["until"] - now
+    if once["state"] in ("loaded", "confirmed"):
+        return f"  once {once['profile']}, {once['state']}: it boots the rest from now on"
     return f"  once {once['profile']}, {f'for {left / 3600:.1f} h more' if left > 0 else 'expired'}"
+
+
+@app.command(short_help="say that an installer is done")
+def confirm(
+    machine: Annotated[list[str], typer.Argument(metavar="MACHINE...", help="MAC addresses or names.")],
+    *,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Say that the one-shot boot of machines is done: they stand in `boot host list --unconfirmed` no longer.
+
+    An installer can say it itself, at its end: a machine whose arming names a file to fetch is confirmed by that.
+
+    \b
+    Example:
+      appliance boot host confirm 52:54:00:12:34:56 web2
+    """
+    settings, _warnings = configuration.find(config, quiet=as_json).load()
+    loaded = _loaded(settings.boot.manifest, settings.state_dir)
+    found = [known for one in machine if (known := _find(loaded, one)) is not None]
+    missing = [one for one in machine if _find(loaded, one) is None]
+    if missing:
+        raise ApplianceError(f"no machine {missing[0]}: appliance boot host list tells all")
+    idle = next((known for known in found if known.once is None), None)
+    if idle is not None:
+        raise ApplianceError(f"{idle.name} is not armed: appliance boot host set {idle.name} --profile NAME --once")
+    for known in found:
+        arming.confirm(settings.state_dir, known)
+    _told(found, as_json=as_json, what="confirmed")
 
 
 @app.command(short_help="forget machines")

@@ -237,6 +237,43 @@ def test_a_machine_that_is_removed_is_not_armed_any_more_and_others_are(hosts: H
     assert left == sorted([f"{hosts.file('web2')['once']['id']}.json", "note.state"])
 
 
+def state(hosts: Hosts, key: str, stage: str) -> None:
+    (hosts.folder / f"armed/{key}.state").write_text(
+        f'{{"stage": "{stage}", "client": "", "got": [], "at": 1700000000}}'
+    )
+
+
+def test_how_far_a_one_shot_boot_is_stands_in_the_list_and_the_unconfirmed_are_found(hosts: Hosts) -> None:
+    hosts("set", MAC, "--name", "web1", "--profile", "linux", "--once")
+    hosts("set", OTHER, "--name", "web2", "--profile", "linux", "--once")
+    one, two = (hosts.file(name)["once"]["id"] for name in ("web1", "web2"))
+    assert json.loads(hosts("list", "--unconfirmed", "--json").out) == []
+    state(hosts, one, "loaded")
+    (found,) = json.loads(hosts("list", "--unconfirmed", "--json").out)
+    assert (found["name"], found["once"]["state"], found["once"]["since"]) == ("web1", "loaded", 1700000000)
+    assert "loaded: it boots the rest" in hosts("list").out
+    assert hosts("confirm", "web1").code == 0
+    assert (hosts.folder / f"armed/{one}.confirm").exists()
+    assert hosts("confirm", "web1").code == 0  # not heard yet: once more is no mistake
+    state(hosts, one, "confirmed")
+    (hosts.folder / f"armed/{two}.state").symlink_to("/etc/hostname")  # what a keeper that fell may write
+    (hosts.folder / "armed/0123456789abcdef.state").write_text("[" * 5000)
+    assert hosts("list", "--unconfirmed").out == ""
+
+
+def test_only_a_machine_that_is_armed_is_confirmed(hosts: Hosts) -> None:
+    hosts("set", MAC, "--name", "web1", "--profile", "linux")
+    said = hosts("confirm", "web1")
+    assert (said.code, "web1 is not armed" in said.err) == (1, True)
+    assert hosts("confirm", "nobody").code == 1
+    hosts("set", "web1", "--profile", "linux", "--once")
+    for path in (hosts.folder / "armed").iterdir():
+        path.unlink()
+    (hosts.folder / "armed").rmdir()
+    said = hosts("confirm", "web1")
+    assert (said.code, "nobody keeps what is armed" in said.err) == (1, True)
+
+
 def test_what_loads_nothing_needs_nobody_who_watches_it(hosts: Hosts) -> None:
     assert hosts("set", MAC, "--profile", "local-disk", "--once").code == 0
     assert not (hosts.folder / "armed").exists()

@@ -119,7 +119,7 @@ def test_an_ftp_session_shows_what_it_does(running: Appliance) -> None:
     assert (idle["service"], idle["verb"], idle["note"]) == ("ftp", "", "idle")
     client.voidcmd("TYPE I")
     data = client.transfercmd("RETR big.bin")
-    data.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    data.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
     moving = until(lambda: (found := row(running, port)) and found["verb"] and found, 10, "the transfer")
     assert (moving["verb"], moving["file"], moving["size"]) == ("RETR", "/big.bin", 8 << 20)
     while data.recv(1 << 20):

@@ -47,6 +47,13 @@ def test_frames_come_out_of_datagrams_as_they_went_in(frames: list[bytes]) -> No
     assert [frame for datagram in datagrams for frame in events.split(datagram)] == frames
 
 
+def test_frames_that_do_not_fit_one_datagram_fill_several() -> None:
+    frames = [bytes([number]) * 12_000 for number in range(7)]
+    datagrams = events.join(frames)
+    assert [len(datagram) for datagram in datagrams] == [24_004, 24_004, 24_004, 12_002]
+    assert [frame for datagram in datagrams for frame in events.split(datagram)] == frames
+
+
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_or_is_an_event_within_bounds(datagram: bytes) -> None:
     for read in (events.decode, events.decode_record, events.split):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import signal
@@ -160,8 +161,8 @@ class Supervisor:
     # -- the loop
 
     def _turn(self) -> None:
-        timeout = max(0.0, min((due for due in self._dues()), default=_TURN_S) - time.monotonic())
-        for key, _mask in self.selector.select(min(timeout, _TURN_S)):
+        next_due = min(self._dues(), default=math.inf)
+        for key, _mask in self.selector.select(max(0.0, min(next_due - time.monotonic(), _TURN_S))):
             self._walled(key.data)
         self._walled(self._timers)
 

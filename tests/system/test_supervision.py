@@ -239,3 +239,16 @@ def test_a_supervisor_that_is_stopped_while_it_reads_leaves_nothing_behind(tmp_p
         os.close(writer)
         process.kill()
         process.wait()
+
+
+def cpu_ticks(pid: int) -> int:
+    """User and system time that a process has used, in clock ticks."""
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+
+def test_a_supervisor_with_nothing_to_do_sleeps(tmp_path: Path) -> None:
+    """Without a watchdog nothing was ever due, and it turned as fast as it could: one processor, for good."""
+    with appliance(tmp_path) as running:
+        used, since = cpu_ticks(running.pid), running.status()["uptime_s"]
+        until(lambda: running.status()["uptime_s"] >= since + 3, 30, "three seconds")
+        assert cpu_ticks(running.pid) - used < os.sysconf("SC_CLK_TCK") // 2

@@ -153,7 +153,8 @@ def test_a_full_disk_refuses_uploads_whole_and_serves_on(machine: Guest) -> None
 
 def test_a_port_that_another_server_has_is_told_by_name_and_remedy(machine: Guest) -> None:
     machine.run("systemctl", "stop", "appliance")
-    code = "import socket,time; s=socket.socket(); s.bind(('0.0.0.0',21)); s.listen(); time.sleep(600)"
+    # sessions that ended a moment ago still hold the port for who does not reuse it
+    code = "import socket,time; s=socket.create_server(('0.0.0.0',21), reuse_port=False); time.sleep(600)"
     machine.shell("cp /usr/bin/python3 /usr/local/bin/vsftpd")
     machine.run("systemd-run", "--unit=other", "/usr/local/bin/vsftpd", "-c", code)
     try:

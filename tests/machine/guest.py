@@ -102,6 +102,9 @@ class Guest:
     def close(self) -> None:
         """End it and remove everything."""
         if self._process is not None and self._process.poll() is None:
+            leader = self._leader()
+            if leader:
+                os.kill(leader, signal.SIGKILL)  # its first process: the guest ends with it, and not with nspawn alone
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(30)
         for space in (f"{self.name}g", f"{self.name}c"):

@@ -28,6 +28,7 @@ EVENTS = "events"
 MOST = 2048  # armed machines
 _TURN_S = 0.9
 _DATAGRAMS = 64  # taken in one turn
+_GONE = (b"died", b"hangs")  # of a worker
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -125,6 +126,8 @@ class Keeper:
     def _hear(self, event: events.Event) -> None:
         if isinstance(event, events.Lost):
             self._gap()
+        elif isinstance(event, events.Worker) and event.state in _GONE and event.service in (b"tftp", b"ftp"):
+            self._gap()  # what it was about to tell went with it
         elif isinstance(event, events.Ended) and event.acknowledged and event.outcome == b"done":
             client, name = event.client.decode("latin-1"), event.path.decode("utf-8", "replace").lstrip("/")
             layer, now = event.layer.decode("latin-1"), int(time.time())

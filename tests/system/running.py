@@ -151,8 +151,12 @@ class Appliance:
     def ftp(self, index: int = 0) -> ftplib.FTP:
         """A logged-in client."""
         client = ftplib.FTP(timeout=20)
-        client.connect(*self.address("ftp", index))
-        client.login()
+        try:
+            client.connect(*self.address("ftp", index))
+            client.login()
+        except BaseException:
+            client.close()  # its worker was killed, say
+            raise
         return client
 
 

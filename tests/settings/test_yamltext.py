@@ -242,7 +242,7 @@ def test_the_limit_of_values_is_the_last_one_that_is_read() -> None:
 def test_hostile_text_is_done_in_bounded_time(text: str) -> None:
     start = time.process_time()
     parse("f", text.encode())
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 20  # two seconds, and four times that where coverage looks on
 
 
 @profile(deadline=None)

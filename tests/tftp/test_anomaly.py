@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import select
 import socket
 import struct
 from dataclasses import replace
@@ -79,7 +80,7 @@ def saboteur() -> Saboteur:
     return Saboteur()
 
 
-def one_transfer(server: Server) -> None:
+def one_transfer(server: Server, saboteur: Saboteur) -> None:
     """A transfer and a refusal that may suffer: they end with the right answer, an ERROR, or without an answer."""
     download = Fetch(server.address, "f", OPTIONS)
     try:
@@ -91,6 +92,10 @@ def one_transfer(server: Server) -> None:
     with udp() as sock:
         sock.sendto(rrq("missing"), server.address)
         until(lambda: seen_off(server) > before, "the refusal")
+        # it is counted before it is sent
+        until(
+            lambda: saboteur.fired() or select.select([sock], [], [], 0)[0], "its ERROR, or that it could not be sent"
+        )
 
 
 def seen_off(server: Server) -> int:
@@ -106,7 +111,7 @@ def test_one_failing_call_costs_one_session_at_most(start, saboteur: Saboteur, c
         (server.root / "f").write_bytes(CONTENT)
         for nth in range(1, 60):
             saboteur.arm(call, nth, number)
-            one_transfer(server)
+            one_transfer(server, saboteur)
             fired = saboteur.fired()
             saboteur.arm(call, 1 << 40, number)
             assert fetch(server.address, "f", OPTIONS) == CONTENT

@@ -42,6 +42,7 @@ from appliance.ftp.policy import (
     State,
     Use,
     decide,
+    judge,
     parse,
     resolve,
     span,
@@ -364,3 +365,14 @@ def test_a_span_is_cut_as_by_hand(argument: str) -> None:
 def test_telnet_sequences_without_end_are_cut_off_after_some() -> None:
     assert parse(b"\xff\xf2" * 40 + b"ABOR").verb == "ABOR"
     assert parse(b"\xff\xf2" * 2000 + b"ABOR").verb != "ABOR"
+
+
+@pytest.mark.parametrize(
+    "line", [b"RETR pub/file", b"STOR incoming/x", b"NOSUCH", b"RETR " + b"a" * 300, b"\xff\xfe", b""]
+)
+@pytest.mark.parametrize("state", [IN, State()])
+def test_a_judgement_that_is_remembered_is_the_one_that_would_be_made(line: bytes, state: State) -> None:
+    made = (parse(line), decide(parse(line), state, RULES))
+    assert judge(line, state, RULES) == made
+    assert judge(line, state, RULES) == made  # from memory, where it is kept
+    assert judge(line, state, NO_BOX) == (parse(line), decide(parse(line), state, NO_BOX))

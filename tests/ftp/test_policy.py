@@ -370,7 +370,7 @@ def test_telnet_sequences_without_end_are_cut_off_after_some() -> None:
 @pytest.mark.parametrize(
     "line", [b"RETR pub/file", b"STOR incoming/x", b"NOSUCH", b"RETR " + b"a" * 300, b"\xff\xfe", b""]
 )
-@pytest.mark.parametrize("state", [IN, State()])
+@pytest.mark.parametrize("state", [IN, State(logged_in=False)])
 def test_a_judgement_that_is_remembered_is_the_one_that_would_be_made(line: bytes, state: State) -> None:
     made = (parse(line), decide(parse(line), state, RULES))
     assert judge(line, state, RULES) == made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from typing import Any
 
@@ -240,9 +241,15 @@ def test_the_limit_of_values_is_the_last_one_that_is_read() -> None:
     ],
 )
 def test_hostile_text_is_done_in_bounded_time(text: str) -> None:
-    start = time.process_time()
-    parse("f", text.encode())
-    assert time.process_time() - start < 20  # two seconds, and four times that where coverage looks on
+    tracer = sys.gettrace()
+    sys.settrace(None)  # coverage, which would be measured instead: two seconds become eight
+    try:
+        start = time.process_time()
+        parse("f", text.encode())
+        spent = time.process_time() - start
+    finally:
+        sys.settrace(tracer)
+    assert spent < 10
 
 
 @profile(deadline=None)

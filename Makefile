@@ -17,7 +17,7 @@ run: $(VENV)/run.stamp ## start the appliance here, unprivileged ports, demo fil
 test: $(VENV)/dev.stamp ## everything: format, lint, types, layers, unit, wire, real clients, escapes
 	@tests/tools.sh
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest $(LEFT_OUT) --cov --cov-report=term-missing:skip-covered --cov-report=xml:.coverage.xml
+	$(BIN)/python -m tests.run $(LEFT_OUT)
 	@$(BIN)/python -m tests.coverage_floor .coverage.xml
 
 test-all: LEFT_OUT :=

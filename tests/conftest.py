@@ -35,7 +35,7 @@ SLOW = (
     "tests/qemu/", "test_dhcp_service", "ftp/test_kept", "resolve/test_worker", "test_fail2ban",
     "tests/qemu/", "test_dhcp_service",
     "boot/test_house", "a_kill_at_any_system_call", "boot/test_downloading", "boot/test_unpacking",
-    "cli/test_bootfiles", "cli/test_backup",
+    "cli/test_bootfiles", "cli/test_backup", "tests/test_run.py",
 )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ ROOT = os.geteuid() == 0
 needs_root = [pytest.mark.root, pytest.mark.skipif(not ROOT, reason="needs root: chroot and other uids")]
 
 
-def until(fact: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
+def until(fact: Callable[[], Any], seconds: float = 60.0, what: str = "") -> Any:
     """Wait for a fact of another process that no descriptor announces; returns it. Fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := fact()):

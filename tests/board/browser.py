@@ -66,7 +66,7 @@ class Browser:
         actions = [{"type": "key", "id": "keyboard", "actions": steps}]
         self._call("POST", self._session + "/actions", {"actions": actions})
 
-    def until(self, script: str, *arguments: Any, seconds: float = 20) -> Any:
+    def until(self, script: str, *arguments: Any, seconds: float = 60) -> Any:
         """Wait until a script returns something true."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -24,7 +24,7 @@ from appliance.settings import plain
 from appliance.settings.box import Box, of_incoming
 from appliance.settings.ftp import ChecksumSettings, FtpLimits, FtpSettings, IncomingSettings
 
-SECONDS = 15.0
+SECONDS = 60.0
 _ports = iter(range(20000 + os.getpid() % 200 * 100, 65000, 40))
 
 

@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 WAIT_S = 0.15
 
 

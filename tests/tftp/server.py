@@ -20,7 +20,7 @@ from appliance.settings import plain
 from appliance.settings.tftp import TftpLimits, TftpSettings
 from appliance.tftp import worker
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 SETTINGS = replace(TftpSettings(), timeout=0.2, give_up_after=2.0, limits=TftpLimits(memory=64 << 20))
 
 
@@ -66,6 +66,17 @@ class Server:
 
     def lines(self, event: str) -> list[str]:
         return [line for line in self.log.read_text().splitlines() if f": {event} " in line]
+
+    def first(self, event: str) -> str:
+        """The first line of a kind; waits for it, as a line is written after the counter that tells of it."""
+        until(lambda: self.lines(event), f"a line of {event}")
+        return self.lines(event)[0]
+
+    def only(self, event: str) -> str:
+        """The only line of a kind; waits for it."""
+        line = self.first(event)
+        assert self.lines(event) == [line]
+        return line
 
     def alive(self) -> bool:
         if self.ended is None:

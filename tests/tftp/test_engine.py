@@ -169,8 +169,7 @@ def test_a_name_of_strange_bytes_is_served_and_escaped_in_the_log(server: Server
     with open(os.fsencode(server.root) + b"/" + name, "wb") as file:
         file.write(b"strange")
     assert fetch(server.address, name) == b"strange"
-    until(lambda: server.lines("transfer"), "the record")
-    assert "file=caf\\xe9\\x1b[2J\\x0a$(x) " in server.lines("transfer")[0]
+    assert "file=caf\\xe9\\x1b[2J\\x0a$(x) " in server.first("transfer")
 
 
 def test_relative_links_inside_the_root_are_followed(server: Server) -> None:  # Debian's installer tree has four
@@ -219,7 +218,7 @@ def test_a_refusal_is_logged_with_client_and_file_and_repeats_are_not(server: Se
     for _ in range(5):
         with pytest.raises(RefusedError):
             fetch(server.address, "missing")
-    (line,) = server.lines("refused")
+    line = server.only("refused")
     assert "client=127.0.0.1:" in line
     assert 'file=missing cause="No such file or directory"' in line
     assert server.counters["refused"] == 5
@@ -444,6 +443,7 @@ def test_an_error_after_the_oack_ends_quietly(server: Server) -> None:  # EDK2 a
             sock.sendto(bytes((0, 5, 0, code)) + b"User aborted the transfer\0", tid)
             until(lambda: server.counters["active"] == 0, "the end")
     assert server.counters["failed"] == server.counters["retransmits"] == 0
+    until(lambda: len(server.lines("transfer")) == 2, "the records")
     assert [line.rpartition(" ")[2] for line in server.lines("transfer")] == ["outcome=probe"] * 2
 
 
@@ -471,6 +471,7 @@ def test_a_requester_that_never_answers_gets_three_small_packets(server: Server,
     assert len(packets) == 3
     assert sum(map(len, packets)) <= 3 * 516
     until(lambda: server.counters["active"] == 0, "the end")
+    until(lambda: server.lines("unanswered"), "the record")
     assert server.lines("transfer") == []
     assert len(server.lines("unanswered")) == 1
 
@@ -505,7 +506,7 @@ def test_a_client_that_falls_silent_is_given_up(start) -> None:
         sock.recv(600)
         sock.sendto(ack(4), tid)
         until(lambda: server.counters["failed"] == 1, "the end")
-    (line,) = server.lines("transfer")
+    line = server.only("transfer")
     assert line.endswith('outcome="timed out"')
     assert "bytes=2048 " in line
 
@@ -519,8 +520,7 @@ def test_a_closed_port_ends_the_transfer_at_once(server: Server) -> None:
     sock.recv(600)
     sock.close()
     until(lambda: server.counters["active"] == 0, "the end")
-    until(lambda: server.lines("transfer"), "the record")
-    assert server.lines("transfer")[0].endswith('outcome="client gone"')
+    assert server.first("transfer").endswith('outcome="client gone"')
 
 
 def test_the_agreed_timeout_is_the_time_of_the_first_repeat(server: Server) -> None:
@@ -578,7 +578,7 @@ def test_an_ipv4_client_of_a_dual_stack_listener_is_served_as_ipv4(server: Serve
             with pytest.raises(RefusedError, match="1 File not found"):
                 fetch((host, port), "missing")
     until(lambda: len(server.lines("transfer")) == 3, "the records")
-    assert "client=127.0.0.1:" in server.lines("transfer")[0]
+    assert "client=127.0.0.1:" in server.first("transfer")
 
 
 # -- what is learnt
@@ -681,7 +681,7 @@ def test_a_crash_ends_one_session_with_a_constant_and_the_server_lives(start) ->
     until(lambda: server.counters["active"] == 0, "the end")
     assert server.counters["crashes"] == 1
     assert fetch(server.address, "short") == other
-    (line,) = server.lines("crash")
+    line = server.only("crash")
     assert "ZeroDivisionError" in line
 
 

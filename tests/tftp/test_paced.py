@@ -47,7 +47,7 @@ def put(server: Server, size: int) -> bytes:
 
 def line_of_the_transfer(server: Server) -> str:
     until(lambda: server.lines("transfer"), "the line of the transfer")
-    return server.lines("transfer")[0]
+    return server.first("transfer")
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -241,7 +241,7 @@ def test_transfers_of_a_network_are_capped_in_silence_and_the_log_says_why(serve
         other.sendto(rrq("f"), server.address)
         assert other.recv(600)[:4] == b"\0\3\0\1"
         assert not select.select([three], [], [], 0)[0]
-        (line,) = server.lines("dropped")
+        line = server.only("dropped")
         assert "client=127.0.0.3:" in line and line.endswith('cause="too many transfers of this network"')
 
 

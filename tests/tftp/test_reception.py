@@ -186,7 +186,7 @@ def test_transfers_run_on_the_range_and_a_full_one_refuses_with_a_constant(start
         clients[2].sendto(rrq("f"), server.address)
         assert clients[2].recv(600) == b"\0\5\0\0Server is busy, try again\0"
         assert server.counters["refused"] == 1
-        assert "port_range" in server.lines("refused")[0]
+        assert "port_range" in server.first("refused")
         for sock, tid in zip(clients[:2], tids, strict=True):
             sock.sendto(ack(2), tid)
         until(lambda: server.counters["transfers"] == 2, "both ends")
@@ -221,8 +221,8 @@ def test_in_a_flood_unknown_clients_are_dropped_before_anything_is_read(
         first.sendto(rrq("f"), server.address)  # under way: no stranger
         assert first.recv(600) == b"\0\3\0\1" + content[:512]
         until(lambda: server.lines("dropped"), "the record")
-        assert "client=127.0.0.6:" in server.lines("dropped")[0]
-        assert 'cause="too many unknown clients"' in server.lines("dropped")[0]
+        assert "client=127.0.0.6:" in server.first("dropped")
+        assert 'cause="too many unknown clients"' in server.first("dropped")
         download = Fetch(server.address, "f", sock=first)
         assert download.run() == content
         for _ in range(3):  # whoever has acknowledged needs no permit

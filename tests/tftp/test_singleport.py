@@ -130,7 +130,7 @@ def test_without_a_list_of_clients_windows_are_one_block_and_uploads_are_refused
     with udp() as sock:
         sock.sendto(rrq("up", opcode=2), server.address)
         assert sock.recv(600) == b"\0\5\0\2uploads are not accepted here\0"
-    assert "upload over single_port without allow" in server.lines("refused")[0]
+    assert "upload over single_port without allow" in server.first("refused")
 
 
 def test_caps_count_through_one_port_too(start: Start) -> None:
@@ -142,7 +142,7 @@ def test_caps_count_through_one_port_too(start: Start) -> None:
         begin(server, second)
         third.sendto(rrq("f"), server.address)
         until(lambda: server.lines("dropped"), "the cap")
-        assert "too many transfers of this client" in server.lines("dropped")[0]
+        assert "too many transfers of this client" in server.first("dropped")
         third.setblocking(False)
         with pytest.raises(BlockingIOError):
             third.recv(600)
@@ -247,7 +247,7 @@ def test_an_error_of_the_client_ends_its_transfer(server: Server) -> None:
         begin(server, sock)
         sock.sendto(b"\0\5\0\0enough\0", server.address)
         until(lambda: server.lines("transfer"), "the end")
-    assert server.lines("transfer")[0].endswith('outcome="aborted by the client"')
+    assert server.first("transfer").endswith('outcome="aborted by the client"')
 
 
 def test_a_client_that_never_answers_gets_three_packets_and_no_descriptor_is_lost(server: Server) -> None:
@@ -378,6 +378,7 @@ def test_old_and_new_worker_on_one_listener_each_get_what_is_theirs(start: Start
                 assert fetch(address, "f", OPTIONS) == content
             assert rest(old, running, 1) == content[512:]
             until(lambda: not old.alive(), "the end of the old one")
+            until(lambda: old.lines("transfer"), "the record of the old one")
             record = old.lines("transfer")[-1]
             assert int(record.partition("retransmits=")[2].split()[0]) <= 20, record  # each reader losing half: 200
             assert new.counters["transfers"] == 6

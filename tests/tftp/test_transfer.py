@@ -180,7 +180,7 @@ def test_a_file_truncated_in_the_middle_ends_that_transfer_only(start, times: in
         fetch(server.address, "f", mode=mode, lose=cut(server))
     assert fetch(server.address, "other") == other
     until(lambda: len(server.lines("transfer")) == times + 1, "the records")
-    assert "file truncated" in server.lines("transfer")[0]
+    assert "file truncated" in server.first("transfer")
     assert server.counters["crashes"] == 0
 
 
@@ -198,7 +198,7 @@ def test_the_record_of_a_transfer_names_the_client_first_and_all_that_was_agreed
     with udp() as sock:
         fetch(server.address, "f", {"blksize": 1000, "windowsize": 2}, sock=sock)
         until(lambda: server.lines("transfer"), "the record")
-        (line,) = server.lines("transfer")
+        line = server.only("transfer")
         assert f": transfer client=127.0.0.1:{sock.getsockname()[1]} file=f bytes=5000 ms=" in line
     assert line.endswith("retransmits=0 blksize=1000 windowsize=2 outcome=done")
     assert server.counters["transfers"] == 1

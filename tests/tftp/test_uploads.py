@@ -24,7 +24,7 @@ def test_an_error_of_the_client_ends_it_and_leaves_nothing(box: Box) -> None:
         until(lambda: "Abort" in box.custodian.kinds(), "the abort")
     assert os.listdir(box.custodian.folder) == []
     until(lambda: box.server.lines("upload"), "the record")
-    assert 'outcome="aborted by the client"' in box.server.lines("upload")[0]
+    assert 'outcome="aborted by the client"' in box.server.first("upload")
 
 
 def test_a_silent_client_is_given_up(open_box: OpenBox) -> None:
@@ -33,8 +33,8 @@ def test_a_silent_client_is_given_up(open_box: OpenBox) -> None:
     with upload.sock:
         until(lambda: "Abort" in box.custodian.kinds(), "the abort")
     assert os.listdir(box.custodian.folder) == []
-    assert 'outcome="timed out"' in box.server.lines("upload")[0]
-    assert 2 <= int(box.server.lines("upload")[0].split("retransmits=")[1].split()[0]) <= 6
+    assert 'outcome="timed out"' in box.server.first("upload")
+    assert 2 <= int(box.server.first("upload").split("retransmits=")[1].split()[0]) <= 6
 
 
 def test_a_block_longer_than_agreed_ends_it(box: Box) -> None:
@@ -51,7 +51,7 @@ def test_a_closed_port_of_the_client_ends_it(box: Box) -> None:
     upload.sock.close()
     until(lambda: "Abort" in box.custodian.kinds(), "the abort")
     until(lambda: box.server.lines("upload"), "the record")
-    assert 'outcome="client gone"' in box.server.lines("upload")[0]
+    assert 'outcome="client gone"' in box.server.first("upload")
 
 
 def test_the_end_of_the_custodian_ends_uploads_and_a_new_one_goes_on(box: Box) -> None:
@@ -109,7 +109,7 @@ def test_draining_ends_at_its_deadline_and_leaves_nothing(box: Box) -> None:
 def test_one_line_and_the_counters_tell_of_an_upload(box: Box) -> None:
     put(box.server.address, "uploads/f", bytes(1000), {"blksize": 600, "windowsize": 4})
     until(lambda: box.server.lines("upload"), "the record")
-    (line,) = box.server.lines("upload")
+    line = box.server.only("upload")
     assert "file=uploads/f bytes=1000 " in line
     assert line.endswith("retransmits=0 blksize=600 windowsize=4 outcome=done")
     assert (box.server.counters["transfers"], box.server.counters["bytes"]) == (1, 1000)

@@ -65,8 +65,8 @@ def test_draining_takes_no_new_request_and_finishes_what_runs(server: Server) ->
         sock.sendto(ack(2), tid)
         until(lambda: not server.alive(), "the end")
     assert server.ended == 0
-    assert server.lines("transfer")[0].endswith("outcome=done")
-    assert f"bytes={len(content)} " in server.lines("transfer")[0]
+    assert server.first("transfer").endswith("outcome=done")
+    assert f"bytes={len(content)} " in server.first("transfer")
 
 
 def held(pid: int) -> set[str]:

@@ -39,7 +39,7 @@ def install(
     configuration that is there and differs is kept, and ours is put beside it as NAME.new. Nothing is
     started. Done again, it does what is missing.
 
-    \\b
+    \b
     Example:
       python3 -m venv /opt/appliance && /opt/appliance/bin/pip install appliance-*.whl
       /opt/appliance/bin/appliance install --dry-run

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from appliance.cli import act, main
+from appliance.cli import act, main, papers
 from appliance.errors import ApplianceError, ConfigError, Problem
+from appliance.install import commands
 from tests.cli.conftest import PROGRAM, Call
 
 FIRST_LINES = {
@@ -105,6 +106,11 @@ def test_a_failure_is_one_line_with_exit_code_1(call: Call, monkeypatch: pytest.
     monkeypatch.setattr(act.configuration, "find", fail)
     said = call("reload")
     assert (said.code, said.err) == (1, "appliance: the moon is full\n")
+
+
+def test_no_help_text_shows_the_mark_that_keeps_lines_apart() -> None:  # a doubled backslash once printed it
+    shown = [command.help for _, command in commands.walk(papers.commands(main.app))]
+    assert [text for text in shown if "\\b" in text] == []
 
 
 def test_help_loads_nothing_that_only_a_verb_needs() -> None:

@@ -103,10 +103,7 @@ PURE = (
     "settings.forms", "settings.units", "settings.yamltext", "boot.model",
     "boot.reading", "boot.manifest", "boot.resolve", "boot.machines", "boot.templates", "boot.loaders", "boot.plan",
     "boot.layout", "boot.hosts", "boot.importing", "boot.dhcp", "boot.binaries", "boot.names",
-    "boot.lint", "boot.explain",
-    "board.guard", "board.rows", "board.live", "settings.boot", "settings.dhcp", "dhcp.dnsmasq", "dhcp.discover",
-    "settings.forms", "settings.units", "settings.yamltext", "boot.model", "boot.reading", "boot.manifest",
-    "boot.resolve", "boot.machines", "boot.templates", "boot.loaders", "boot.plan", "boot.layout", "board.feed",
+    "boot.lint", "boot.explain", "boot.draft", "boot.origins", "board.feed",
     "settings.password", "settings.finding", "settings.board",
     "settings.fetch", "boot.records", "boot.links", "boot.sums", "boot.journey", "boot.assemble",
 )  # fmt: skip

@@ -43,7 +43,7 @@ def _shot(owned: Owned, overlay: int) -> Armed | None:
     once = owned.once
     if once is None or not owned.configs or not owned.loads:
         return None  # nothing to boot, or nothing by which to see that it was
-    return Armed(once.id, owned.key, once.profile, overlay, owned.configs, owned.loads, once.until)
+    return Armed(once.id, owned.key, once.profile, overlay, owned.configs, owned.loads, once.until, owned.confirm)
 
 
 def _put(folder: int, shot: Armed) -> None:

@@ -31,7 +31,6 @@ class _Fetcher:
         settings = context.settings
         self._talk = Talk(socket.socket(fileno=context.documents["talk"]))
         self._log = Log("fetcher", str(settings["log"]))
-        self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._parallel = int(settings["parallel"])
         tls = ssl.create_default_context(cafile=settings["authorities"] or None)
@@ -45,7 +44,7 @@ class _Fetcher:
 
     def run(self) -> None:
         """Take orders until the command line has nothing more to fetch."""
-        self._tell({"ok": True})
+        self._talk.send({"ok": True})
         while (heard := self._talk.receive()) is not None:
             order, fds = heard
             for fd in fds:
@@ -61,7 +60,7 @@ class _Fetcher:
             except Exception as error:
                 self._log.crash("a download failed", url=job.url)
                 event = {"failed": job.id, "why": f"the fetcher failed ({type(error).__name__})"}
-            self._tell(event)
+            self._talk.send(event)  # a datagram is whole, whoever else sends one at the same time
 
     def _work(self, job: Job) -> dict[str, Any]:
         try:
@@ -88,7 +87,7 @@ class _Fetcher:
                     failures = failures + 1 if part.size <= before else 1
                     if failures >= self._terms.tries:
                         raise
-                    self._tell({"again": job.id, "why": str(error)[:1000]})
+                    self._talk.send({"again": job.id, "why": str(error)[:1000]})
                     time.sleep(min(max(error.after, 0.5 * 2**failures), _LONGEST_WAIT_S))
             raise Failed("it was cut off too often")
         finally:
@@ -102,13 +101,10 @@ class _Fetcher:
             now = time.monotonic()
             if now - last >= _TELL_S or count == size:
                 last = now
-                self._tell({"moved": job.id, "count": count, "size": size})
+                # the command line is not always listening: it may be waiting for the publisher, with another source
+                self._talk.offer({"moved": job.id, "count": count, "size": size})
 
         return moved
-
-    def _tell(self, event: dict[str, Any]) -> None:
-        with self._lock:
-            self._talk.send(event)
 
 
 def prepare(context: Context) -> _Fetcher:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+from appliance.boot.draft import Draft, Unreadable
 from appliance.boot.hosts import file_name, quick, written
-from appliance.boot.manifest import Draft, Unreadable, read
+from appliance.boot.manifest import read
 from appliance.boot.model import Machine
 from appliance.boot.resolve import Resolved, resolve
 from appliance.errors import ConfigError, Problem

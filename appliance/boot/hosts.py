@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from appliance.boot.manifest import Draft
+from appliance.boot.draft import Draft
 from appliance.boot.model import ARCHES, Machine, Once, Var
 from appliance.boot.reading import plain_name, printable, uuid, variable_name
 from appliance.settings import forms

@@ -187,10 +187,11 @@ class Keeper:
             if kind == "json" and armed.is_key(key) and key not in self._shots and len(self._shots) < MOST:
                 shot = self._load(key, name)
                 if shot is not None:
-                    self._change(key, shot.unseen(now) if fresh else shot)
-        for key, shot in list(self._shots.items()):
+                    # its time first: it may be over, and what is said is served
+                    self._change(key, (shot.unseen(now) if fresh else shot).tick(now))
+        for key in list(self._shots):
             if f"{key}.confirm" in names:
-                self._change(key, shot.on(Happened.DONE, now))
+                self._change(key, self._shots[key].on(Happened.DONE, now))
                 os.unlink(f"{key}.confirm")
             self._announce(key)
 
@@ -226,6 +227,7 @@ class Keeper:
     def _forget(self, key: str) -> None:
         del self._shots[key]
         self._announce(key)
+        self._said.pop(key, None)
         for kind in ("json", "state", "new", "confirm"):
             with suppress(FileNotFoundError):
                 os.unlink(f"{key}.{kind}")

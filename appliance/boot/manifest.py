@@ -9,14 +9,14 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, cast
-from urllib.parse import urljoin, urlsplit
+from typing import cast
 
-from appliance.boot import model
-from appliance.boot.model import Answer, FileRule, Group, Loader, Machine, Menu, Once, Profile, Selector, Source, Take
+from appliance.boot import model, origins
+from appliance.boot.draft import Draft, Unreadable
+from appliance.boot.model import Answer, FileRule, Group, Loader, Machine, Menu, Once, Profile, Selector, Take
 from appliance.boot.reading import (
     Section,
+    address,
     mac_prefix,
     one_of,
     plain_name,
@@ -26,55 +26,16 @@ from appliance.boot.reading import (
     uuid,
     variable_name,
 )
-from appliance.errors import Problem
 from appliance.settings import forms
 from appliance.settings.forms import Unfit
 from appliance.settings.units import shown
-from appliance.settings.yamltext import Place, parse
+from appliance.settings.yamltext import parse
 
 ESCAPES = ("line", "yaml", "shell", "xml", "arg", "text")
-_SCHEMES = ("https", "http", "ftp", "tftp")
-_SHA256 = re.compile("[0-9a-f]{64}")
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,120}(:[a-z0-9]{2,20})?")  # Debian Policy 5.6.1, with an architecture
 _LARGEST_TEMPLATE = 1 << 20
 _CPUS = tuple(sorted({cpu for cpus in model.CPUS.values() for cpu in cpus}))
 _ROOTS: dict[str, tuple[model.Root, ...]] = {"tftp": ("tftp",), "ftp": ("ftp",), "both": ("tftp", "ftp")}
 _BY_NAME = (("yaml", (".yaml", ".yml", "user-data", "meta-data", ".json")), ("xml", (".xml",)))
-
-
-class Unreadable(Exception):
-    """A template's file cannot be read; the text says why."""
-
-
-@dataclass(slots=True)
-class Draft:
-    """What one document says, with the places of its parts by (kind, name)."""
-
-    name: str
-    problems: list[Problem] = field(default_factory=list)
-    places: dict[tuple[str, str], Place] = field(default_factory=dict)
-    title: str = ""
-    experimental: str = ""
-    seen: str = ""  # how a recipe was seen working
-    server: str = ""
-    secrets: str = ""  # the file they are in
-    recipes: tuple[str, ...] = ()
-    default: str = ""
-    sources: dict[str, Source] = field(default_factory=dict)
-    takes: list[Take] = field(default_factory=list)
-    loaders: list[Loader] = field(default_factory=list)
-    profiles: dict[str, tuple[str, Profile]] = field(default_factory=dict)  # name -> what it inherits, itself
-    more_args: dict[str, str] = field(default_factory=dict)
-    groups: list[Group] = field(default_factory=list)
-    machines: list[Machine] = field(default_factory=list)
-    files: list[FileRule] = field(default_factory=list)
-    templates: dict[str, str] = field(default_factory=dict)
-    vars: tuple[model.Var, ...] = ()
-    menu: Menu | None = None
-
-    def place(self, kind: str, name: str) -> Place:
-        """Where something stands; the head of the file for what does not."""
-        return self.places.get((kind, name), Place(self.name, 1, 1))
 
 
 def read(name: str, content: bytes, texts: Callable[[str], str], *, machines_only: bool = False) -> Draft:
@@ -86,7 +47,7 @@ def read(name: str, content: bytes, texts: Callable[[str], str], *, machines_onl
     top = Section(document.root, "", draft.problems)
     if not machines_only:
         _head(top, draft)
-        _sources(top, draft)
+        origins.sources(top, draft)
         _tree(top, draft)
         _loaders(top, draft)
         _profiles(top, draft)
@@ -103,7 +64,7 @@ def _head(top: Section, draft: Draft) -> None:
     draft.title = top.text("title", printable)
     draft.experimental = top.text("experimental", printable)
     draft.seen = top.text("seen", printable)
-    draft.server = top.text("server", _address)
+    draft.server = top.text("server", address)
     draft.secrets = top.text("secrets", forms.path)
     draft.recipes = top.texts("recipes", plain_name)
     draft.default = _reference(top, draft, "default", "default")
@@ -118,107 +79,6 @@ def _reference(section: Section, draft: Draft, key: str, of: str) -> str:
     if name:
         draft.places["use", of] = section.at(key)
     return name
-
-
-def _address(text: str) -> str:
-    try:
-        return forms.ipv4(text)
-    except Unfit:
-        return forms.host_name(text)
-
-
-def _sources(top: Section, draft: Draft) -> None:
-    for name, section in top.named("sources"):
-        draft.places["source", name] = section.place
-        if (source := _source(name, section, draft)) is not None:
-            draft.sources[name] = source
-        section.done()
-
-
-def _source(name: str, section: Section, draft: Draft) -> Source | None:
-    kind, at = _origin(section)
-    sums = _sums(section, at) if section.has("sums") else None
-    source = Source(
-        name,
-        cast("model.Kind", kind),
-        at,
-        cast("Any", "deb" if kind == "deb" else section.choice("unpack", ("none", "tar", "iso", "deb"), "none")),
-        section.text("sha256", _digest),
-        sums,
-        section.flag("unverified"),
-        section.size("max_size", 1, 1 << 40, 8 << 30),
-        section.texts("redirects", _address),
-        section.text("experimental", printable) or draft.experimental,
-    )
-    if not kind or not at:
-        return None
-    _verified(source, section)
-    return source
-
-
-def _origin(section: Section) -> tuple[str, str]:
-    given = [key for key in ("deb", "url", "file", "dir") if section.has(key)]
-    if len(given) != 1:
-        section.problem("one of deb, url, file and dir says where it comes from", "write one of them")
-        for key in given:
-            section.text(key)
-        return "", ""
-    if given[0] == "url":
-        at = section.text("url", _url)
-        return at.partition(":")[0], at
-    return given[0], section.text(given[0], _package if given[0] == "deb" else forms.path)
-
-
-def _package(text: str) -> str:
-    if not _PACKAGE.fullmatch(text):
-        raise Unfit(f"{shown(text)} is not the name of a Debian package", "write a name like pxelinux")
-    return text
-
-
-def _url(text: str) -> str:
-    parts = urlsplit(text) if text.isascii() and text.isprintable() and " " not in text else urlsplit("")
-    if parts.scheme not in _SCHEMES or not parts.hostname or not parts.path.strip("/"):
-        raise Unfit(f"{shown(text)} is not the address of a file", f"write {', '.join(_SCHEMES)}://HOST/PATH")
-    if parts.username is not None or parts.fragment:
-        remedy = "write the address alone: what stands in a manifest is stored with each release"
-        raise Unfit("a user, a password or a fragment in an address", remedy)
-    return text
-
-
-def _digest(text: str) -> str:
-    if not _SHA256.fullmatch(text.lower()):
-        raise Unfit(f"{shown(text)} is not a SHA-256 digest", "write 64 hexadecimal digits, as sha256sum prints them")
-    return text.lower()
-
-
-def _sums(section: Section, at: str) -> model.Sums:
-    below = section.section("sums")
-
-    def beside(text: str) -> str:
-        return _url(urljoin(at, text))
-
-    found = model.Sums(below.text("url", beside), below.text("signature", beside), below.text("keyring", forms.path))
-    if not found.url or not found.keyring:
-        remedy = "write url, signature (unless the list itself is clear-signed) and keyring"
-        below.problem("a list of digests needs its address and the keys that sign it", remedy)
-    below.done()
-    return found
-
-
-def _verified(source: Source, section: Section) -> None:
-    """Each source is verified in exactly one way, or says that it is in none."""
-    ways = [source.kind == "deb", bool(source.sha256), source.sums is not None, source.unverified]
-    if sum(ways) == 0:
-        remedy = "write sha256, or sums with a signature and a keyring; unverified: true takes whatever comes"
-        if source.kind == "dir":
-            remedy = "write unverified: true: a folder of this machine is taken as it is"
-        section.problem("nothing says what makes it genuine", remedy)
-    if sum(ways) > 1:
-        section.problem("verified in more than one way", "keep one of deb, sha256, sums and unverified")
-    if source.kind == "dir" and (source.sha256 or source.sums or source.unpack != "none"):
-        section.problem("a folder has no digest and is not unpacked", "write dir and unverified: true alone")
-    if source.sums is not None and source.kind not in _SCHEMES:
-        section.problem("a list of digests is for what has an address", "write sha256", "sums")
 
 
 def _roots(section: Section, default: str) -> tuple[model.Root, ...]:
@@ -285,6 +145,7 @@ def _profiles(top: Section, draft: Draft) -> None:
             _answers(section),
             section.variables("vars"),
             section.text("experimental", printable) or draft.experimental,
+            section.text("confirm", _template_path),
         )
         draft.more_args[name] = section.text("more_args", printable)
         section.done()

@@ -122,6 +122,7 @@ class Profile:
     answers: tuple[Answer, ...] = ()
     vars: tuple[Var, ...] = ()
     experimental: str = ""
+    confirm: str = ""  # a template: the path that an installer of a one-shot boot fetches when it is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +256,7 @@ class Owned:
     files: tuple[File, ...]
     aliases: tuple[Alias, ...] = ()
     once: Once | None = None
+    confirm: str = ""  # the path by which a one-shot boot is confirmed
 
 
 @dataclass(frozen=True, slots=True)

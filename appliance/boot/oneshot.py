@@ -47,13 +47,17 @@ TABLE: dict[tuple[Stage, Happened], Stage] = {
 
 @dataclass(frozen=True, slots=True)
 class OneShot:
-    """One armed machine and how far it is. `client` has begun; `got` of `armed.loads`; `at`: seconds since 1970."""
+    """One armed machine and how far it is. `client` has begun; `got` of `armed.loads`; `at`: seconds since 1970.
+
+    `late`: its time is over, so that nothing of it is served, even to an installer that is still at work.
+    """
 
     armed: Armed
     stage: Stage = Stage.ARMED
     client: str = ""
     got: tuple[str, ...] = ()
     at: int = 0
+    late: bool = False
 
     def on(self, happened: Happened, now: int) -> OneShot:
         """After this has happened; itself when that changes nothing."""
@@ -80,16 +84,20 @@ class OneShot:
 
     def tick(self, now: int) -> OneShot:
         """Time passes."""
-        return self.on(Happened.TIME, now) if now >= self.armed.expires else self
+        if now < self.armed.expires or self.late:
+            return self
+        return replace(self.on(Happened.TIME, now), late=True)
 
     @property
     def serves(self) -> int:
         """How much of `once/` is served for it (published.view): ALL, ANSWERS or NOTHING."""
+        if self.late:
+            return NOTHING
         return {Stage.ARMED: ALL, Stage.LOADED: ANSWERS}.get(self.stage, NOTHING)
 
     def over(self, now: int) -> bool:
-        """Nobody needs to know of it any more."""
-        return self.serves == NOTHING and now > self.at + KEPT_S
+        """Nobody needs to know of it any more; of one that loaded and was not confirmed an operator does."""
+        return self.stage in (Stage.CONFIRMED, Stage.EXPIRED) and now > self.at + KEPT_S
 
 
 NOTHING, ANSWERS, ALL = range(3)  # ANSWERS: what an installer reads, not what a loader begins with

@@ -87,8 +87,10 @@ class Part:
             self.resume()
 
     def finish(self) -> None:
-        """It is whole: on disk, and under its final name. Raises OSError."""
-        os.fsync(self._fd)
+        """It is whole, and gets its final name. Raises OSError.
+
+        Not for the disk's sake: whoever finds it after a power cut fetches it again, and the store has its own copy.
+        """
         os.rename(f"{self._name}.part", f"{self._name}.got")
 
     def close(self) -> None:

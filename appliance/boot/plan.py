@@ -38,6 +38,7 @@ from appliance.settings.forms import Unfit
 SECRET = "secret"  # noqa: S105 (the name under which templates find them)
 _ANYBODY = Machine("")
 _MOST = 100  # problems
+_DONE = "done\n"  # whoever fetches it has said so
 _HURRIED = 5.0  # seconds a menu waits when it stands before a default that is for everybody
 
 
@@ -188,10 +189,23 @@ class _Work:
         answers: list[Answer | FileRule] = [*(profile.answers if profile else ()), *rules]
         for answer in answers:
             files += self._rendered(choice, secrets, answer, armed=once is not None)
+        confirm = self._confirmed(choice) if once is not None else None
+        files += [File("tftp", confirm, _DONE), File("ftp", confirm, _DONE)] if confirm else []
         unique = {(file.root, file.path): file for file in files}
         name = profile.name if profile else machines.MENU
         loads = _loads(profile, machine)
-        return Owned(machine.name, name, configs, loads, tuple(unique.values()), tuple(dict.fromkeys(aliases)), once)
+        own, names = tuple(unique.values()), tuple(dict.fromkeys(aliases))
+        return Owned(machine.name, name, configs, loads, own, names, once, confirm or "")
+
+    def _confirmed(self, choice: Choice) -> str | None:
+        """The path by which an installer says that it is done; None where it does not."""
+        if choice.profile is None or not choice.profile.confirm:
+            return None
+        try:
+            return _where(f"confirm of {choice.profile.name}", choice.profile.confirm, self._values(choice, {}))
+        except TemplateError as error:
+            self._complain(error, choice)
+            return None
 
     def _single(self, choice: Choice, secrets: Mapping[str, str]) -> Screen | None:
         """The configuration that boots one profile at once; None where the common files are right, or none is."""
@@ -280,8 +294,11 @@ def _loads(profile: Profile | None, machine: Machine) -> tuple[str, ...]:
 
 
 def _path(rule: Answer | FileRule, values: Mapping[str, object]) -> str:
-    where = templates.render(f"{rule.template}, its path", rule.path, values, "line")
+    return _where(rule.template, rule.path, values)
+
+
+def _where(name: str, path: str, values: Mapping[str, object]) -> str:
     try:
-        return tree_path(where)
+        return tree_path(templates.render(f"{name}, its path", path, values, "line"))
     except Unfit as error:
-        raise TemplateError(f"template {rule.template}: its path: {error.what}", error.remedy) from None
+        raise TemplateError(f"template {name}: its path: {error.what}", error.remedy) from None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from appliance.boot.model import Var
 from appliance.errors import Problem
-from appliance.settings import units
+from appliance.settings import forms, units
 from appliance.settings.forms import Unfit
 from appliance.settings.yamltext import Node, Place
 
@@ -251,6 +251,14 @@ def uuid(text: str) -> str:
     if not _UUID.fullmatch(text.lower()):
         raise Unfit(f"{units.shown(text)} is not a UUID", "write 8-4-4-4-12 hexadecimal digits, as dmidecode prints it")
     return text.lower()
+
+
+def address(text: str) -> str:
+    """The address or the name of a machine."""
+    try:
+        return forms.ipv4(text)
+    except Unfit:
+        return forms.host_name(text)
 
 
 def mac_prefix(text: str) -> str:

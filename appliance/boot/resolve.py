@@ -10,8 +10,8 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from appliance.boot.draft import Draft
 from appliance.boot.machines import covers, fits_cpu
-from appliance.boot.manifest import Draft
 from appliance.boot.model import Loader, Machine, Manifest, Menu, Profile, Source, Take, Var
 from appliance.boot.templates import names
 from appliance.errors import ConfigError, Problem
@@ -184,8 +184,8 @@ def _inherited(name: str, written: Mapping[str, tuple[Draft, str, Profile]], fou
 
 def _below(above: Profile, own: Profile) -> Profile:
     """What a profile does not say is said by the one it inherits."""
-    fields = ("title", "action", "arch", "kernel", "initrd", "args", "chain", "fdt", "files", "memory", "experimental")
-    taken = {name: getattr(own, name) or getattr(above, name) for name in fields}
+    plain = "title action arch kernel initrd args chain fdt files memory experimental confirm"
+    taken = {name: getattr(own, name) or getattr(above, name) for name in plain.split()}
     answers = {answer.path: answer for answer in (*above.answers, *own.answers)}
     return Profile(own.name, answers=tuple(answers.values()), vars=merged(above.vars, own.vars), **taken)
 
@@ -196,6 +196,9 @@ def _complete(profile: Profile, draft: Draft, found: _Findings) -> None:
         found.add(place, "nothing to boot", "write kernel: PATH, chain:, or action: local or none", key)
     if profile.action == "chain" and not profile.chain:
         found.add(place, "nothing to load", "write chain: {bios: PATH, x64-efi: PATH}", key)
+    if profile.confirm and "machine" not in names(profile.confirm):
+        what = "every machine would fetch the same file, and nobody could tell which of them is done"
+        found.add(place, what, 'write confirm: "done/{{ machine.name }}"', f"{key}.confirm")
 
 
 def _near(name: str, known: Mapping[str, object]) -> str:

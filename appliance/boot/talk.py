@@ -30,6 +30,13 @@ class Talk:
         """The descriptor to poll for reading."""
         return self._sock.fileno()
 
+    def offer(self, value: dict[str, Any]) -> None:
+        """Send one value if the other side has room for it now, else nobody hears it. Raises OSError."""
+        try:
+            self._sock.sendmsg([json.dumps(value).encode()], [], socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
+
     def send(self, value: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         """Send one value. Raises OSError when the other side is gone, BootError when it is too large."""
         text = json.dumps(value).encode()

@@ -91,8 +91,8 @@ def rendered(rooms: Rooms, release: Release) -> tuple[Overlay, tuple[Given, ...]
         output.remark(f"the manifest of today cannot be used, so machines are those of then:\n{error}")
         hosts, secrets = (), {}
     try:
-        manifest = decode(model.Manifest, release.plan["manifest"])
-    except (TypeError, KeyError, StopIteration) as error:
+        manifest = decode(model.Manifest, release.plan["manifest"], older=True)
+    except (TypeError, KeyError, AttributeError, StopIteration) as error:
         raise BootError(
             f"release {release.id} was made by another build, and cannot be rendered by this one"
         ) from error

@@ -318,8 +318,9 @@ def _pairs(old: Sequence[Var], given: Iterable[str], option: str) -> tuple[Var, 
 
 def _checked(machine: Machine) -> Machine:
     """The machine as its file would be read. Raises ConfigError with what is wrong with it."""
+    from appliance.boot.draft import Unreadable
     from appliance.boot.hosts import written
-    from appliance.boot.manifest import Unreadable, read
+    from appliance.boot.manifest import read
     from appliance.errors import ConfigError, Problem
 
     def no_texts(name: str) -> str:

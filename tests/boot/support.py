@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from appliance.boot import folder, plan
-from appliance.boot.manifest import Draft, Unreadable, read
+from appliance.boot.draft import Draft, Unreadable
+from appliance.boot.manifest import read
 from appliance.boot.model import Overlay, Plan
 from appliance.boot.resolve import Resolved, resolve
 from appliance.errors import ConfigError

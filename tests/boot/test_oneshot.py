@@ -53,11 +53,14 @@ def test_the_installer_confirms_before_and_after() -> None:
     assert after(("z", DONE), shot=loaded).serves == NOTHING
 
 
-def test_time_ends_what_never_began_and_what_was_loaded_stays_unconfirmed() -> None:
+def test_time_ends_what_never_began_and_what_was_loaded_stays_unconfirmed_and_is_served_nothing() -> None:
     assert SHOT.tick(999) == SHOT
     assert (SHOT.tick(1000).stage, SHOT.tick(1000).serves) == (Stage.EXPIRED, NOTHING)
     loaded = after(("a", CONFIG), ("a", KERNEL), ("a", INITRD))
-    assert loaded.tick(2000) == loaded
+    late = loaded.tick(2000)
+    assert loaded.tick(999) is loaded and late.tick(3000) is late
+    assert (late.stage, late.at, late.serves) == (Stage.LOADED, 5, NOTHING)  # an answer file may hold secrets
+    assert not late.over(1 << 40) and late.fetched("z", DONE, "once", 2001).stage is Stage.CONFIRMED
 
 
 def test_a_gap_ends_what_had_begun_and_nothing_else() -> None:

@@ -103,6 +103,19 @@ def test_a_secret_is_rendered_only_while_the_machine_is_armed() -> None:
     assert "geheim" not in without
 
 
+def test_an_armed_machine_has_a_file_by_which_its_installer_says_that_it_is_done() -> None:
+    text = ALL + ANSWERS.replace("inherit: linux", 'inherit: linux\n    confirm: "done/{{ machine.name }}"')
+    host = machine("h", profile="linux", once="{profile: install, until: 2000, id: x}")
+    done = planned(text, host, secrets={"root": "x"})
+    (armed,) = done.overlay.once
+    assert armed.confirm == "done/h"
+    files = rendered(done.overlay, once=True)
+    assert files["tftp:done/h"] == files["ftp:done/h"] == "done\n"
+    assert done.overlay.machines[0].confirm == "" and "tftp:done/h" not in rendered(done.overlay)
+    wrong = text.replace("done/{{ machine.name }}", "{{ nothing }}/{{ machine.name }}")
+    assert "template confirm of install, its path: 'nothing' is undefined" in unplanned(wrong, host, secrets={"root": "x"})[0]
+
+
 def test_an_arming_ends_with_its_time() -> None:
     host = machine("h", profile="linux", once="{profile: install, until: 2000, id: x}")
     assert planned(ALL + ANSWERS, host, secrets={"root": "x"}, now=2000).overlay.once == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.boot.manifest import Draft
+from appliance.boot.draft import Draft
 from tests.boot.support import ALL, LINUX, MAC, draft, problems, resolved
 
 
@@ -89,6 +89,7 @@ def test_a_profile_inherits_what_it_does_not_say() -> None:
         ("menu: {default: x}\n" + LINUX, "menu.default: no profile x"),
         ("menu: {entries: [x]}\n" + LINUX, "menu.entries: no profile x"),
         ("profiles: {a: {kernel: k, answers: {x: {template: t}}}}", "profiles.a.answers: no template t"),
+        ("profiles: {a: {kernel: k, confirm: done}}", "profiles.a.confirm: every machine would fetch the same file"),
         ("files: [{path: a, template: t}]", "files: no template t"),
         ("groups: [{name: g, match: {mac: '52:54'}, profile: x}]", "groups.g.profile: no profile x"),
     ],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.boot import records
 from appliance.cli.main import main
 from tests.boot.homes import leftovers
 
@@ -113,6 +115,27 @@ def test_a_rollback_works_although_the_manifest_is_broken(lab: Lab) -> None:
     assert code == 0 and f"{first} is served" in out and "machines are those of then" in err
     assert lab.served("tftp", "linux/kernel") == "kernel one"
     assert "linux/kernel" in lab.served("tftp", "pxelinux.cfg/01-52-54-00-12-34-56")
+
+
+def test_a_release_of_an_older_build_is_rendered_and_one_of_a_newer_build_is_refused(lab: Lab) -> None:
+    lab.run("fetch")
+    first = lab.json("publish")["id"]
+    place = lab.place / "state/boot/releases" / f"{first}.json"
+    release = records.decode(place.read_bytes())
+
+    def remade(change: Callable[[dict[str, Any]], None]) -> str:
+        plan = json.loads(json.dumps(release.plan))
+        change(plan["manifest"])
+        made = records.make(release.created, release.note, list(release.files), plan)
+        (place.parent / f"{made.id}.json").write_bytes(records.encode(made))
+        return made.id
+
+    older = remade(lambda manifest: manifest["profiles"][0].pop("confirm"))
+    assert lab.json("rollback", older)["id"] == older
+    newer = remade(lambda manifest: manifest["profiles"][0].update(flavour="x"))
+    code, _, err = lab.run("rollback", newer)
+    assert code == 1 and "was made by another build" in err
+    assert lab.json("releases")["overlay"] == 2
 
 
 def test_what_machines_would_not_boot_from_is_not_published(lab: Lab) -> None:

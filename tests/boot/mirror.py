@@ -187,9 +187,9 @@ class Keys:
         """A detached signature."""
         return self._run(*more, "--detach-sign", "--output", "-", data=text)
 
-    def clear(self, text: bytes) -> bytes:
+    def clear(self, text: bytes, *more: str) -> bytes:
         """The text with its signature."""
-        return self._run("--clear-sign", "--output", "-", data=text)
+        return self._run(*more, "--clear-sign", "--output", "-", data=text)
 
     def close(self) -> None:
         subprocess.run(["gpgconf", "--homedir", str(self.home), "--kill", "all"], check=False, capture_output=True)

@@ -268,8 +268,12 @@ def test_a_proxy_of_the_environment_is_used(rooms: House, mirror: Mirror, monkey
 def test_a_list_of_digests_counts_when_it_is_signed(rooms: House, mirror: Mirror, tmp_path: Path) -> None:
     text = f"{sha(BIG)}  ./dir/big\n{sha(b'small')} *small\n".encode()
     with keys(tmp_path / "k") as good, keys(tmp_path / "o", "other") as other:
-        mirror.files |= {"/dir/big": BIG, "/SUMS": text, "/SUMS.gpg": good.sign(text), "/SUMS.bad": other.sign(text)}
-        mirror.files |= {"/SUMS.asc": good.clear(text), "/SUMS.changed": good.clear(text).replace(b"small", b"smell")}
+        # all of one second: of two lists the older one is refused
+        at = ("--faked-system-time", time.strftime("%Y%m%dT%H%M%S!", time.gmtime()))
+        clear = good.clear(text, *at)
+        mirror.files |= {"/dir/big": BIG, "/SUMS": text, "/SUMS.gpg": good.sign(text, *at)}
+        mirror.files |= {"/SUMS.asc": clear, "/SUMS.changed": clear.replace(b"small", b"smell")}
+        mirror.files["/SUMS.bad"] = other.sign(text, *at)
 
         def listed(signature: str, at: str = "/SUMS", path: str = "/dir/big", keyring: Path = good.public) -> Any:
             sums = model.Sums(f"{mirror.base}{at}", f"{mirror.base}{signature}" if signature else "", str(keyring))

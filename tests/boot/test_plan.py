@@ -113,7 +113,10 @@ def test_an_armed_machine_has_a_file_by_which_its_installer_says_that_it_is_done
     assert files["tftp:done/h"] == files["ftp:done/h"] == "done\n"
     assert done.overlay.machines[0].confirm == "" and "tftp:done/h" not in rendered(done.overlay)
     wrong = text.replace("done/{{ machine.name }}", "{{ nothing }}/{{ machine.name }}")
-    assert "template confirm of install, its path: 'nothing' is undefined" in unplanned(wrong, host, secrets={"root": "x"})[0]
+    assert (
+        "template confirm of install, its path: 'nothing' is undefined"
+        in unplanned(wrong, host, secrets={"root": "x"})[0]
+    )
 
 
 def test_an_arming_ends_with_its_time() -> None:

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LEFT_OUT := -m 'not exhaustive'
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir
 
-.PHONY: help run test test-all check fuzz lint format deb man machine clean
+.PHONY: help run test test-all check fuzz soak lint format deb man machine clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ check: $(VENV)/dev.stamp lint ## format, lint, types, layers and the fast tests,
 
 fuzz: $(VENV)/dev.stamp ## a million mutated TFTP datagrams and 100,000 FTP sessions, some minutes; FUZZ="--seed 7 --datagrams 50000"
 	@$(BIN)/python -m tests.fuzz $(FUZZ)
+
+soak: $(VENV)/dev.stamp ## as root, ten minutes: the whole appliance under load and faults; SOAK="--minutes 60 --seed 7"
+	@$(BIN)/python -m bench.soak $(SOAK)
 
 deb: $(VENV)/run.stamp ## build/appliance_*.deb for Debian 12 and 13, the same bytes each time
 	@$(BIN)/python deb/build.py

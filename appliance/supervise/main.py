@@ -45,7 +45,8 @@ def main(arguments: list[str]) -> int:
         folders.make(wiring.state_dir)
         folders.empty_jail(wiring.run_dir)
         source = (path, options.get("--name") or path)
-        banner = _Banner(options.get("--banner", ""))
+        # whoever asks for objects reads them with a program, and standard output goes to the journal as well
+        banner = _Banner(options.get("--banner", "") if wiring.log != "json" else "")
         gc.freeze()
         code = Supervisor(
             wiring, source=source, log=log, notify=notify, inherited=inherited, announce=banner.show
@@ -86,7 +87,7 @@ def _tidy_descriptors() -> None:
 
 
 class _Banner:
-    """Printed once, when everything serves."""
+    """Printed once, when everything serves; told as an event of the log when there is no text."""
 
     def __init__(self, text: str) -> None:
         self._text = text

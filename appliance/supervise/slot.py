@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ START_S = 20.0  # from spawn to READY
 KILL_S = 5.0  # a killed process that is not reaped by then is killed again
 FRESH_S = 3.0  # a worker's loop turns once a second; standing still for longer withholds the watchdog's sign of life
 HANG_S = 10.0  # and for so long, the worker is replaced
+_ENDED = (errno.EPIPE, errno.ECONNRESET)  # of a channel whose other end is gone with its process
 MUTE_S = 0.1  # a worker that talks more than its budget is not listened to for so long
 
 
@@ -158,7 +160,7 @@ class WorkerSlot:
         try:
             self._channel.sendmsg([wire.pack(message)], ancillary)
         except OSError as error:
-            if not self._deaf:
+            if not self._deaf and error.errno not in _ENDED:  # how it died the reaper tells, at once
                 self._deaf = True
                 self._host.log.warning(
                     "worker does not listen", service=self.service.name, pid=self.pid, why=str(error)

@@ -127,6 +127,16 @@ def test_a_child_that_does_not_read_its_answers_fills_no_log(talk: Talk) -> None
     assert talk.log.read_text().count("worker does not listen") == 1
 
 
+@pytest.mark.parametrize("unread", [b"", b"f"])  # the kernel says EPIPE, or ECONNRESET
+def test_a_child_that_is_dead_and_not_reaped_yet_is_not_called_deaf(talk: Talk, unread: bytes) -> None:
+    if unread:
+        assert talk.slot.send(wire.Facts(unread))
+    talk.child.close()
+    assert not talk.slot.send(wire.Facts(b"x"))
+    assert not talk.slot.send(wire.Facts(b"x"))
+    assert talk.log.read_text() == ""
+
+
 def test_after_a_broken_message_nothing_more_is_read(talk: Talk) -> None:
     for _ in range(20):
         talk.child.send(b"?nonsense")

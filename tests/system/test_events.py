@@ -32,6 +32,19 @@ def events(running: Appliance, room: str, event: str) -> list[dict[str, Any]]:
     return [found for found in map(json.loads, lines) if (found["room"], found["event"]) == (room, event)]
 
 
+def test_with_json_every_line_of_the_program_is_an_object_the_first_one_too(tmp_path: Path) -> None:
+    """Standard output and error both go to the journal, where the example of docs/EVENTS.md reads them with jq."""
+    running = Appliance(tmp_path)
+    running.write(running.config.read_text().replace("log: text", "log: json"))
+    try:
+        running.start()
+        running.said('"event": "serving"')
+    finally:
+        running.stop()
+    lines = [json.loads(line) for line in running.log.read_text().splitlines()]
+    assert [line["confinement"] for line in lines if line["event"] == "serving"] in (["full"], ["user"], ["partial"])
+
+
 def test_downloads_and_uploads_leave_events_with_the_documented_fields(tmp_path: Path) -> None:
     with appliance(tmp_path) as running:
         text = running.config.read_text().replace("log: text", "log: json")

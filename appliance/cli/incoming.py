@@ -86,11 +86,11 @@ def list_(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    r"""List the uploads that wait in the drop box, the oldest first.
+    """List the uploads that wait in the drop box, the oldest first.
 
     When each was complete (UTC), its size, who sent it, what the scanner of ftp.incoming.scan said (- as long as nobody
-    asked it), its name. A byte of a name that is not printable ASCII is shown as \xNN; the other verbs take the name as
-    it is shown.
+    asked it), its name. A byte of a name that is not printable ASCII is shown as \\xNN; the other verbs take the name
+    as it is shown.
 
     \b
     Examples:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from appliance.boot import armed
 from appliance.boot.armed import Armed
 from appliance.boot.model import Owned
 from appliance.boot.oneshot import Stage
+from appliance.confine import libc
 
 FOLDER = "armed"  # in state_dir
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -27,16 +29,30 @@ def hand_over(state_dir: str, once: Iterable[Owned], overlay: int) -> int:
 
     Raises OSError, FileNotFoundError where no keeper has ever run.
     """
-    folder = os.open(f"{state_dir}/{FOLDER}", _FOLDER)
-    try:
-        known = set(os.listdir(folder))
-        given = [shot for owned in once if (shot := _shot(owned, overlay)) and armed.file_of(shot.key) not in known]
-        for shot in given:
-            _put(folder, shot)
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with _as_its_owner(f"{state_dir}/{FOLDER}"):
+        folder = os.open(f"{state_dir}/{FOLDER}", _FOLDER)
+        try:
+            known = set(os.listdir(folder))
+            given = [shot for owned in once if (shot := _shot(owned, overlay)) and armed.file_of(shot.key) not in known]
+            for shot in given:
+                _put(folder, shot)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     return len(given)
+
+
+@contextmanager
+def _as_its_owner(folder: str) -> Iterator[None]:
+    """Root goes into the keeper's folder with the keeper's rights: it may lack the one to pass by all permissions."""
+    found = os.stat(folder, follow_symlinks=False)
+    if os.geteuid() == 0:
+        libc.look_as(found.st_uid, found.st_gid)
+    try:
+        yield
+    finally:
+        if os.geteuid() == 0:
+            libc.look_as(0, os.getegid())
 
 
 def _shot(owned: Owned, overlay: int) -> Armed | None:

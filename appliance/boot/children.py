@@ -44,13 +44,20 @@ FETCHER = Kind("fetcher", "appliance.boot.fetcher:prepare", nofile=1024, writes=
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where it lives: its account, its jail, and the open folders it keeps (descriptor, may write)."""
+    """Where it lives: its account, its jail, and the open folders it keeps (descriptor, may write).
+
+    `landlock`: that alone locks it in, because who starts it may neither change accounts nor make a namespace.
+    """
 
     uid: int
     gid: int
     jail: str
     required: bool
     folders: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
+    landlock: bool = False
+
+
+_ALONE = Layer.LANDLOCK | Layer.SECCOMP | Layer.CAPABILITIES | Layer.NO_NEW_PRIVS  # what takes the place of a chroot
 
 
 class Child:
@@ -68,7 +75,7 @@ class Child:
                 failed.callback(self._end)
                 self._pid = os.pidfd_open(self._child.pid)
                 self._start(place, settings, theirs)
-            self.report = self._ready()
+            self.report = self._ready(place)
             self._talk = Talk(ours)
             self._open = failed.pop_all()
 
@@ -94,7 +101,7 @@ class Child:
             nofile=self._kind.nofile,
             fsize=-1,
             parent=os.getpid(),
-            required=place.required,
+            required=place.required and not place.landlock,
             connect_tcp=self._kind.connect_tcp,
         )
         roles = ["table", "document:talk"]
@@ -109,7 +116,7 @@ class Child:
         finally:
             os.close(table)
 
-    def _ready(self) -> Report:
+    def _ready(self, place: Place) -> Report:
         poll = select.poll()
         poll.register(self._child.channel, select.POLLIN)
         deadline = time.monotonic() + _START_S
@@ -122,7 +129,12 @@ class Child:
             message = None
         if not isinstance(message, wire.Ready):
             raise BootError(f"the {self._kind.name} does not start; its last words are above")
-        return Report(Layer(message.layers), message.landlock_abi, message.syscalls)
+        report = Report(Layer(message.layers), message.landlock_abi, message.syscalls)
+        if place.landlock and report.layers & _ALONE != _ALONE:
+            raise BootError(
+                f"the {self._kind.name} cannot be locked in by Landlock, which this kernel lacks (leave out --landlock)"
+            )
+        return report
 
     def hear(self, seconds: float | None = None) -> dict[str, Any]:
         """What it says next. Raises BootError for a refusal, for silence, and when it is gone."""

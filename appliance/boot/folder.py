@@ -31,16 +31,17 @@ class Loaded:
     secrets: dict[str, str]
 
 
-def load(manifest: str, state_dir: str, *, instead: Sequence[Machine] = ()) -> Loaded:
+def load(manifest: str, state_dir: str, *, instead: Sequence[Machine] = (), secrets: bool = True) -> Loaded:
     """The manifest at a path with everything it refers to. Raises ConfigError with all that is wrong.
 
-    `instead` are machines that are about to be written: they take the place of their files.
+    `instead` are machines that are about to be written: they take the place of their files. Without `secrets` their
+    file is not opened: enough to fetch, and for whoever may not read it.
     """
     folder = os.path.dirname(manifest)
     draft = read(manifest, _content(manifest), _texts(folder))
     known: dict[str, str] = {}
     wrong: list[Problem] = []
-    if draft.secrets:
+    if draft.secrets and secrets:
         known, wrong = _secrets(draft.secrets)
     recipes = catalog()
     try:

@@ -1,10 +1,12 @@
 """The folders of boot provisioning: made, judged and opened by the command line, and handed to its children.
 
 state_dir/boot          the publisher's      store, releases, sources, `current`
-state_dir/boot-spool    the fetcher's        downloads
-state_dir/boot-unpack   the unpacker's       members of archives
-state_dir/boot-apt      the fetcher's        what APT keeps, out of the reach of the child that talks to mirrors
+work/boot-spool         the fetcher's        downloads
+work/boot-unpack        the unpacker's       members of archives
+work/boot-apt           the fetcher's        what APT keeps, out of the reach of the child that talks to mirrors
 <root>/.releases        the publisher's      in the root of each service that is on
+
+`work` is state_dir, or a folder of whoever fetches without being root.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ class House:
     accounts: Accounts
     empty: str  # a folder with nothing in it, where nobody may write: the publisher's jail
     required: bool
+    landlock: bool = False  # that alone locks the children in
+    work: str = ""  # instead of state_dir, for what is fetched and not yet in the store
 
     @contextmanager
     def publisher(self) -> Iterator[Child]:
@@ -54,7 +58,7 @@ class House:
                 opened.callback(os.close, fd)
                 folders[name] = fd, True
             jail = opened.enter_context(self.jail())
-            place = Place(*self.accounts.boot, jail, self.required, folders)
+            place = Place(*self.accounts.boot, jail, self.required, folders, self.landlock)
             child = opened.enter_context(Child(PUBLISHER, place, {}))
             child.hear()
             yield child
@@ -66,11 +70,11 @@ class House:
         Raises BootError.
         """
         with ExitStack() as opened:
-            fd = self._own(UNPACK, self.accounts.unpack, 0o700, opened)
+            fd = self._own(UNPACK, self.accounts.unpack, 0o700, opened, self._work)
             _empty(fd)
             opened.callback(_empty, fd)
             folders = {} if source is None else {"source": (source, False)}
-            place = Place(*self.accounts.unpack, f"{self.state_dir}/{UNPACK}", self.required, folders)
+            place = Place(*self.accounts.unpack, f"{self._work}/{UNPACK}", self.required, folders, self.landlock)
             child = opened.enter_context(Child(UNPACKER, place, {}))
             child.hear()
             yield child, fd
@@ -79,9 +83,10 @@ class House:
     def fetcher(self, settings: Mapping[str, object]) -> Iterator[tuple[Child, int]]:
         """A fetcher and its open spool. Raises BootError."""
         with ExitStack() as opened:
-            fd = self._own(SPOOL, self.accounts.fetch, 0o700, opened)
+            fd = self._own(SPOOL, self.accounts.fetch, 0o700, opened, self._work)
             _name_service(fd)
-            place = Place(*self.accounts.fetch, f"{self.state_dir}/{SPOOL}", self.required)
+            folders = _names_outside(opened) if self.landlock else {}
+            place = Place(*self.accounts.fetch, f"{self._work}/{SPOOL}", self.required, folders, self.landlock)
             child = opened.enter_context(Child(FETCHER, place, settings))
             child.hear()
             yield child, fd
@@ -89,8 +94,12 @@ class House:
     def work_of_apt(self) -> str:
         """The folder of APT's own state. Raises BootError."""
         with ExitStack() as opened:
-            self._own(APT, self.accounts.fetch, 0o700, opened)
-        return f"{self.state_dir}/{APT}"
+            self._own(APT, self.accounts.fetch, 0o700, opened, self._work)
+        return f"{self._work}/{APT}"
+
+    @property
+    def _work(self) -> str:
+        return self.work or self.state_dir
 
     @contextmanager
     def jail(self) -> Iterator[str]:
@@ -101,12 +110,13 @@ class House:
             raise BootError(f"cannot make {self.empty}: {error.strerror}") from error
         yield self.empty
 
-    def _own(self, name: str, account: tuple[int, int], mode: int, opened: ExitStack) -> int:
+    def _own(self, name: str, account: tuple[int, int], mode: int, opened: ExitStack, above: str = "") -> int:
+        above = above or self.state_dir
         try:
-            os.makedirs(self.state_dir, 0o755, exist_ok=True)
+            os.makedirs(above, 0o755, exist_ok=True)
         except OSError as error:
-            raise BootError(f"cannot make {self.state_dir}: {error.strerror} (name another state_dir)") from error
-        fd = own(f"{self.state_dir}/{name}", account, mode)
+            raise BootError(f"cannot make {above}: {error.strerror} (name another state_dir)") from error
+        fd = own(f"{above}/{name}", account, mode)
         opened.callback(os.close, fd)
         return fd
 
@@ -182,6 +192,19 @@ def _name_service(fd: int) -> None:
                 disk.write_new(name, etc, [text])
     except OSError as error:
         raise BootError(f"cannot write into the fetcher's folder: {error.strerror}") from error
+
+
+def _names_outside(opened: ExitStack) -> dict[str, tuple[int, bool]]:
+    """The same files where they are, for a fetcher that keeps its view of the file system: Landlock leaves it these."""
+    found = {}
+    for name in ("hosts", "resolv.conf", "nsswitch.conf"):
+        try:
+            fd = os.open(f"/etc/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        opened.callback(os.close, fd)
+        found[name] = fd, False
+    return found
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from appliance.boot.model import (
     Owned,
     Plan,
     Profile,
+    Source,
 )
 from appliance.boot.reading import tree_path
 from appliance.boot.templates import TemplateError
@@ -51,9 +52,13 @@ def plan(manifest: Manifest, hosts: Iterable[Machine], secrets: Mapping[str, str
     files = tuple(work.common())
     made = work.overlay(hosts, secrets, now)
     work.end()
+    return Plan(manifest, sources(manifest), manifest.takes, files, made)
+
+
+def sources(manifest: Manifest) -> tuple[Source, ...]:
+    """What there is to fetch: the sources that something is taken from."""
     used = {take.source for take in manifest.takes}
-    sources = tuple(source for source in manifest.sources if source.name in used)
-    return Plan(manifest, sources, manifest.takes, files, made)
+    return tuple(source for source in manifest.sources if source.name in used)
 
 
 def overlay(manifest: Manifest, hosts: Iterable[Machine], secrets: Mapping[str, str], now: int) -> Overlay:

@@ -22,40 +22,54 @@ def fetch(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Sources of the manifest; all without any.")
     ] = None,
     *,
+    landlock: Annotated[
+        bool,
+        typer.Option("--landlock", help="Lock the children in by Landlock alone: without root and without namespaces."),
+    ] = False,
+    work: Annotated[
+        str, typer.Option(metavar="DIR", help="A folder of yours for what is under way, instead of state_dir.")
+    ] = "",
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Download what the manifest names, show that it is genuine, and take it into the store.
 
     Nothing that is served changes. What is in the store already is not fetched again; what was cut off goes on where it
-    stopped. A source that fails hinders no other, and the exit code is then 1.
+    stopped. A source that fails hinders no other, and the exit code is then 1. Secrets are not read.
+
+    The unit appliance-boot-fetch.service does this as the account appliance-boot.
 
     \b
     Examples:
       appliance boot fetch
       appliance boot fetch debian-12 && appliance boot publish
     """
+    from dataclasses import replace
+
     from appliance.boot import plan
     from appliance.boot.fetching import Fetching
     from appliance.boot.records import BootError
 
     here = rooms(config, quiet=as_json)
-    loaded = here.load()
-    done = plan.plan(loaded.resolved.manifest, loaded.resolved.hosts, loaded.secrets, now())
-    known = {source.name: source for source in done.sources}
+    manifest = here.load(secrets=False).resolved.manifest
+    sources = plan.sources(manifest)
+    known = {source.name for source in sources}
     unknown = sorted(set(names or ()) - set(known))
     if unknown:
         raise BootError(f"the manifest takes nothing from {', '.join(unknown)} (it has: {', '.join(known) or 'none'})")
     wanted: dict[str, list[str]] = {}
-    for take in done.takes:
+    for take in manifest.takes:
         wanted.setdefault(take.source, []).append(take.member)
-    chosen = [source for source in done.sources if not names or source.name in names]
+    chosen = [source for source in sources if not names or source.name in names]
     with ExitStack() as opened:
         report = opened.enter_context(_Bars()) if sys.stderr.isatty() and not as_json else _Lines(quiet=as_json)
-        publisher = opened.enter_context(here.house.publisher())
-        if not as_json:
+        house = replace(here.house, landlock=landlock, work=work, roots={})
+        if work:
+            house = replace(house, empty=f"{work}/boot-empty")
+        publisher = opened.enter_context(house.publisher())
+        if not as_json and not landlock:
             confined(publisher)
-        outcomes = Fetching(here.house, publisher, here.settings.boot.fetch, report, wanted).run(chosen, now())
+        outcomes = Fetching(house, publisher, here.settings.boot.fetch, report, wanted).run(chosen, now())
     if as_json:
         output.document({"config": here.config, "sources": [_plain(outcome) for outcome in outcomes]})
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]

@@ -31,11 +31,11 @@ class Rooms:
     settings: Settings
     house: House
 
-    def load(self) -> Loaded:
+    def load(self, *, secrets: bool = True) -> Loaded:
         """The manifest and the machines. Raises ConfigError."""
         from appliance.boot import folder
 
-        return folder.load(self.settings.boot.manifest, self.settings.state_dir)
+        return folder.load(self.settings.boot.manifest, self.settings.state_dir, secrets=secrets)
 
     def keep(self, releases: int | None = None) -> Keep:
         """What stays of what was published."""

@@ -45,9 +45,9 @@ def restrict(
 ) -> None:
     """Allow reading beneath `directory` (writing regular files, if `writes`), binding these TCP ports, nothing else.
 
-    `folders`: more of them by descriptor, each to be read, or with True to have trees made and removed in it. Without
-    ABI 2 no file can be linked from one folder into another. UDP is not covered by any ABI yet; seccomp is what holds
-    there. Needs no_new_privs. Raises OSError.
+    `folders`: more of them by descriptor, each to be read, or with True to have trees made and removed in it; a file
+    may be among them. Without ABI 2 no file can be linked from one folder into another. UDP is not covered by any ABI
+    yet; seccomp is what holds there. Needs no_new_privs. Raises OSError.
     """
     handled = _HANDLED_BY_ABI.get(version, _HANDLED)
     ruleset = _create(handled, version, connect_tcp=connect_tcp)
@@ -55,7 +55,8 @@ def restrict(
         allowed = (_READ | _WRITE if writes else _READ) & handled
         _add(ruleset, _PATH_BENEATH, struct.pack("=Qi", allowed, directory))
         for folder, whole in (folders or {}).items():
-            _add(ruleset, _PATH_BENEATH, struct.pack("=Qi", (_READ | TREE if whole else _READ) & handled, folder))
+            rights = (_READ | TREE if whole else _READ) & handled
+            _add(ruleset, _PATH_BENEATH, struct.pack("=Qi", _fitting(folder, rights), folder))
         if bind_tcp and version >= 4:
             for port in range(bind_tcp[0], bind_tcp[1] + 1):
                 _add(ruleset, _NET_PORT, struct.pack("=QQ", _BIND_TCP, port))
@@ -111,7 +112,11 @@ def _add_path(ruleset: int, path: str, rights: int) -> None:
     except FileNotFoundError:
         return
     try:
-        allowed = rights if stat.S_ISDIR(os.fstat(descriptor).st_mode) else rights & _OF_FILES
-        _add(ruleset, _PATH_BENEATH, struct.pack("=Qi", allowed, descriptor))
+        _add(ruleset, _PATH_BENEATH, struct.pack("=Qi", _fitting(descriptor, rights), descriptor))
     finally:
         os.close(descriptor)
+
+
+def _fitting(descriptor: int, rights: int) -> int:
+    """Without those that only a folder can have, if it is none."""
+    return rights if stat.S_ISDIR(os.fstat(descriptor).st_mode) else rights & _OF_FILES

@@ -6,13 +6,15 @@ way to gain any, all writing outside of one folder, and the network unless it is
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
 import signal
+import socket
 import sys
 
-from appliance.confine import landlock, libc
+from appliance.confine import landlock, libc, proof, seccomp
 from appliance.errors import ConfinementError
 
 _EXECUTE, _MAKE_SYM, _MAKE_SOCK, _MAKE_FIFO = 1, 1 << 12, 1 << 9, 1 << 10
@@ -35,9 +37,7 @@ def become(order: dict[str, object]) -> None:
     work = str(order["work"])
     os.chdir(work)
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # its path may lead through what only root may pass
-    if not order["network"]:
-        # an ordinary user may have a network namespace of his own only inside a user namespace
-        libc.unshare(_ALONE if root else _ALONE | libc.CLONE_NEWUSER)
+    alone = bool(order["network"]) or _alone(root=root)
     for kind, value in (
         (resource.RLIMIT_CPU, int(str(order["cpu_s"]))),
         (resource.RLIMIT_FSIZE, int(str(order["fsize"]))),
@@ -57,9 +57,24 @@ def become(order: dict[str, object]) -> None:
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
     _only_here(here, network=bool(order["network"]))
+    if not alone:
+        seccomp.load(seccomp.without_sockets(seccomp.machine()))
+        proof.must_fail("make a socket", errno.EPERM, socket.socket)
     command = [str(part) for part in order["command"]]  # type: ignore[attr-defined]
     environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", "HOME": work, "TMPDIR": work}
     os.execve(command[0], command, {**environment, **order["environment"]})  # type: ignore[dict-item]  # noqa: S606
+
+
+def _alone(*, root: bool) -> bool:
+    """Leave the network behind. False where an ordinary user may have no namespace, as in a unit of systemd."""
+    try:
+        # an ordinary user may have a network namespace of his own only inside a user namespace
+        libc.unshare(_ALONE if root else _ALONE | libc.CLONE_NEWUSER)
+    except PermissionError:
+        if root:
+            raise
+        return False
+    return True
 
 
 def _only_here(here: int, *, network: bool) -> None:

@@ -21,6 +21,7 @@ KILL, ERRNO, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 _X32 = 0x40000000
 LOAD, AND, EQUAL, AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _NR, _ARCH, _ARGS = 0, 4, 16
+_IO_URING_SETUP = 425  # the same on every architecture
 _SET_FILTER, _ALL_THREADS = 1, 1  # SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC
 
 Instruction = tuple[int, int, int, int]
@@ -72,6 +73,22 @@ def closing(machine: str) -> list[Instruction]:
     program: list[Instruction] = [(LOAD, 0, 0, _NR)]
     for name in CLOSED:
         program += [(EQUAL, 0, 1, NUMBERS[machine][name]), (RETURN, 0, 0, ERRNO | errno.EPERM)]
+    return [*program, (RETURN, 0, 0, ALLOW)]
+
+
+def without_sockets(machine: str) -> list[Instruction]:
+    """A program that takes away making sockets, and what could make them unseen; everything else stays."""
+    numbers = NUMBERS[machine]
+    program: list[Instruction] = [
+        (LOAD, 0, 0, _ARCH),
+        (EQUAL, 1, 0, AUDIT_ARCH[machine]),
+        (RETURN, 0, 0, KILL),
+        (LOAD, 0, 0, _NR),
+        (AT_LEAST, 0, 1, _X32),
+        (RETURN, 0, 0, ERRNO | errno.ENOSYS),
+    ]
+    for number in (numbers["socket"], _IO_URING_SETUP):
+        program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ERRNO | errno.EPERM)]
     return [*program, (RETURN, 0, 0, ALLOW)]
 
 

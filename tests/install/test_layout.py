@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.boot.judge import judge
 from appliance.install import layout
 from appliance.settings import describe
 from appliance.settings.main import Settings
@@ -58,11 +59,20 @@ def test_systemd_makes_the_accounts_and_folders_in_an_empty_root(tmp_path: Path)
     found = (tmp_path / "srv/appliance/ftp/incoming").stat()
     assert (found.st_uid, found.st_mode & 0o7777) == (FIXED_UIDS["appliance-custody"], 0o700)
     assert (tmp_path / "srv/appliance/tftp").stat().st_uid == 0
+    owners = {"boot": "boot", "boot-spool": "fetch", "boot-apt": "fetch", "boot-unpack": "unpack"}
+    found_there = {f"var/lib/appliance/{name}": account for name, account in owners.items()}
+    for path, account in {**found_there, "srv/appliance/tftp/.releases": "boot"}.items():
+        assert (tmp_path / path).stat().st_uid == FIXED_UIDS[f"appliance-{account}"], path
     assert re.search(r"^appliance-tftp:!?\*?:\d", (tmp_path / "etc/shadow").read_text(), re.M), "no password"
 
 
 def test_the_configuration_that_is_laid_says_the_defaults_explained() -> None:
     assert ITEMS["/etc/appliance/appliance.yaml"].content.decode() == describe.commented(Settings())
+
+
+def test_the_manifest_that_is_laid_is_the_example_that_has_no_finding() -> None:
+    assert ITEMS["/etc/appliance/boot.yaml"].content == (TOP / "config/boot.yaml").read_bytes()
+    assert judge(str(TOP / "config/boot.yaml"), "/nonexistent", "/nonexistent", 1) == []
 
 
 def test_only_what_lies_under_etc_is_the_operators() -> None:

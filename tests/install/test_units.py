@@ -19,6 +19,7 @@ EXAMPLES = TOP / "rootfs/usr/share/appliance/examples"
 pytestmark = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 # what `systemd-analyze security` of systemd 252 says; vsftpd, proftpd, dnsmasq and tftpd-hpa: 9.6, atftpd: 8.4
 EXPOSURE = {"appliance.service": 2.5, "unprivileged": 1.4, "socket-activated": 1.1, "dhcp": 2.7}
+PROVISIONING = {"appliance-boot.service": 1.5, "appliance-boot-fetch.service": 1.1}
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def units(tmp_path: Path) -> Path:
 
 def test_systemd_knows_every_line(units: Path) -> None:
     found = sorted(str(path) for path in units.iterdir() if path.suffix in {".service", ".socket", ".timer"})
-    assert len(found) >= 4
+    assert len(found) >= 7
     said = subprocess.run(["systemd-analyze", "verify", "--man=no", *found], capture_output=True, text=True, timeout=60)
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
 
@@ -64,6 +65,17 @@ def test_the_exposure_of_a_unit_does_not_grow(tmp_path: Path, variant: str) -> N
     unit = tmp_path / f"{variant.removesuffix('.service')}.service"
     unit.write_text(SERVICE.read_text() + (more.read_text() if more.exists() else ""))
     assert exposure(unit) <= EXPOSURE[variant]
+
+
+@pytest.mark.parametrize("name", PROVISIONING)
+def test_the_exposure_of_provisioning_does_not_grow(name: str) -> None:
+    assert exposure(SERVICE.with_name(name)) <= PROVISIONING[name]
+
+
+def test_of_provisioning_one_half_has_the_network_and_the_other_one_root() -> None:
+    fetch, publish = (SERVICE.with_name(name).read_text().splitlines() for name in sorted(PROVISIONING))
+    assert {"User=appliance-boot", "CapabilityBoundingSet=", "RestrictNamespaces=yes"} <= set(fetch)
+    assert {"PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX"} <= set(publish)
 
 
 def test_the_template_differs_from_the_service_in_names_only() -> None:

@@ -69,6 +69,13 @@ class Machine:
                     return f"{self.text(f'{pid}/comm') or 'a process'} (pid {pid})"
         return ""
 
+    def unit(self, pid: str) -> str:
+        """The unit of systemd that a process belongs to, "" when it is no service (systemd.unit(5))."""
+        lines = self.text(f"{pid}/cgroup").splitlines()
+        names = [name for line in lines for name in line.rpartition(":")[2].split("/")]
+        services = [name for name in names if name.endswith(".service") and not name.startswith("user@")]
+        return services[-1] if services and "/user.slice/" not in self.text(f"{pid}/cgroup") else ""
+
     def _inodes(self, kind: str, address: str, port: int) -> list[str]:
         """Inodes of the sockets in the way of an address."""
         found = []

@@ -10,6 +10,7 @@ import errno
 import itertools
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -198,6 +199,19 @@ def xferlog(settings: Settings, machine: Machine) -> Findings:
         yield fault(key, f"{path} is no plain file", "name another file, or move that one away")
 
 
+def clock(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (the judgements share one signature)
+    """A clock that is behind our own files: certificates, retention and times of listings depend on it."""
+    if what := behind(time.time()):
+        yield caution("clock", what, "timedatectl set-ntp true, or date -s")
+
+
+def behind(now: float) -> str:
+    """What is wrong with a clock that says `now`, seconds since the epoch; "" when it may be right."""
+    if now >= os.stat(__file__).st_mtime - 86400:
+        return ""
+    return f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(now))}, before this program was made"
+
+
 def disk(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (the judgements share one signature)
     """Room for the state and for what may be uploaded."""
     free = free_bytes(settings.state_dir)
@@ -257,7 +271,19 @@ def _taken(key: str, kind: str, address: str, port: int, machine: Machine) -> Pr
         remedy = f"as root: ss -l{kind[0]}np sport = :{port}"
         return fault(key, f"{kind} port {port} is taken", f"{remedy} shows by whom; stop it, or write another port")
     pid = holder.rpartition(" ")[2].rstrip(")")
-    return fault(key, f"{kind} port {port} is taken by {holder}", f"kill {pid}, or write another port")
+    return fault(
+        key, f"{kind} port {port} is taken by {holder}", f"{_freed(holder, pid, machine)}, or write another port"
+    )
+
+
+def _freed(holder: str, pid: str, machine: Machine) -> str:
+    """The command after which a port is free, and stays so."""
+    if pid == "1":
+        return "systemctl list-sockets shows the .socket that holds it: systemctl disable --now NAME.socket"
+    unit = machine.unit(pid)
+    if unit and holder.startswith("dnsmasq "):  # which may well be wanted for DHCP and DNS
+        return f"take enable-tftp out of its configuration and restart {unit}, or systemctl disable --now {unit}"
+    return f"systemctl disable --now {unit}" if unit else f"kill {pid}"
 
 
 def addresses(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (judgements share one signature)
@@ -311,6 +337,19 @@ def _certificate(where: str, tls: TlsSettings | FtpSite) -> Findings:
     if readable := tlsfiles.key_is_open(tls):
         what = f"{readable} holds the private key, and every user of this machine can read or write it"
         yield fault(f"{where}.key" if tls.key else key, what, f"chmod o-rwx {readable}")
+
+
+def validity(settings: Settings) -> Iterator[tuple[str, int]]:
+    """Path, and days left, of every certificate that can be used and does not end soon."""
+    from appliance.ftp import tlsfiles
+
+    for where, tls in certificates(settings.ftp) if settings.ftp.enabled else ():
+        try:
+            loaded = tlsfiles.load(tls, where)
+        except tlsfiles.Unusable:
+            continue
+        if not loaded.outdated() and (left := tlsfiles.days_left(loaded.valid)) >= EXPIRES_SOON:
+            yield str(tls.certificate), int(left)
 
 
 def source_port(settings: Settings, machine: Machine) -> Findings:
@@ -411,6 +450,7 @@ _JUDGEMENTS: tuple[Judgement, ...] = (
     scanner,
     uploads,
     xferlog,
+    clock,
     addresses,
     certificate,
     source_port,

@@ -75,6 +75,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"cli", "settings", "world", "wiring", "observe.log", "observe.text", "supervise.spawn", "__init__"},
     "cli.papers": {"cli", "install"},
     "cli.doctor": {"cli", "install", "settings", "world", "__init__"},
+    "cli.answers": {"cli", "dhcp", "observe.text"},
     "cli.install": {"cli", "install"},
     "cli.migrate": {"cli", "migrate", "settings"},
     "cli.boot": {"cli", "settings", "boot"},

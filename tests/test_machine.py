@@ -98,6 +98,21 @@ def test_the_holder_of_a_port_is_found(tmp_path: Path, kind: str, address: str, 
     assert machine.holder(kind, address, port) == expected
 
 
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("0::/system.slice/vsftpd.service\n", "vsftpd.service"),
+        ("1:name=systemd:/system.slice/system-appliance.slice/appliance@b.service\n0::/\n", "appliance@b.service"),
+        ("0::/machine.slice/a.service/payload/system.slice/b.service\n", "b.service"),
+        ("0::/user.slice/user-0.slice/user@0.service/app.slice/x.service\n", ""),
+        ("0::/init.scope\n", ""),
+    ],
+)
+def test_the_unit_of_a_process_is_told(tmp_path: Path, cgroup: str, unit: str) -> None:
+    assert proc(tmp_path, {"7/cgroup": cgroup}).unit("7") == unit
+    assert proc(tmp_path, {}).unit("8") == ""
+
+
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as sock:

@@ -562,7 +562,8 @@ def test_little_room_for_the_drop_box_is_a_warning(tree: Path, monkeypatch: pyte
 # --- ports
 
 
-def test_a_taken_port_names_its_holder(tree: Path) -> None:
+def test_a_taken_port_names_its_holder(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "unit", lambda *_args: "")
     name = Path("/proc/self/comm").read_text().strip()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
@@ -571,6 +572,28 @@ def test_a_taken_port_names_its_holder(tree: Path) -> None:
             f"tftp.listen[1]: udp port {port} is taken by {name} (pid {os.getpid()}) "
             f"(kill {os.getpid()}, or write another port)"
         ]
+
+
+@pytest.mark.parametrize(
+    ("holder", "unit", "remedy"),
+    [
+        ("vsftpd (pid 7)", "vsftpd.service", "systemctl disable --now vsftpd.service"),
+        ("in.tftpd (pid 7)", "tftpd-hpa.service", "systemctl disable --now tftpd-hpa.service"),
+        ("dnsmasq (pid 7)", "dnsmasq.service", "take enable-tftp out of its configuration and restart dnsmasq.service, "
+         "or systemctl disable --now dnsmasq.service"),
+        ("dnsmasq (pid 7)", "", "kill 7"),
+        ("systemd (pid 1)", "init.scope", "systemctl list-sockets shows the .socket that holds it: "
+         "systemctl disable --now NAME.socket"),
+    ],
+)  # fmt: skip
+def test_a_taken_port_is_freed_by_the_unit_that_holds_it(
+    monkeypatch: pytest.MonkeyPatch, holder: str, unit: str, remedy: str
+) -> None:
+    monkeypatch.setattr(Machine, "holder", lambda *_args: holder)
+    monkeypatch.setattr(Machine, "unit", lambda *_args: unit)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        (line,) = found(world.ports, ftp_only(listen=(f"127.0.0.1:{taken.getsockname()[1]}",)), Machine())
+    assert line.endswith(f" is taken by {holder} ({remedy}, or write another port)")
 
 
 def test_a_taken_port_of_someone_unseen_says_how_to_see(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -807,3 +830,16 @@ def test_listeners_for_ftps_are_tried_like_the_others(tmp_path: Path) -> None:
     absent = tls(pair, implicit_listen=("192.0.2.7:990",))
     told = [line for line in found(world.addresses, absent) if "implicit" in line]
     assert told[0].startswith("warning: ftp.tls.implicit_listen[0]: 192.0.2.7 is not an address of this machine")
+
+
+# --- the clock
+
+
+def test_a_clock_before_the_program_was_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(world.clock, Settings(), Machine()) == []
+    made = int(os.stat(world.__file__).st_mtime)
+    assert world.behind(made - 86399) == "" and world.behind(made - 86401)
+    monkeypatch.setattr("appliance.world.time.time", lambda: 60.0)
+    assert found(world.clock, Settings(), Machine()) == [
+        "warning: clock: the clock says 1970-01-01, before this program was made (timedatectl set-ntp true, or date -s)"
+    ]

@@ -2,59 +2,81 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import platform
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from appliance import __version__
-from appliance.cli import configuration, control, output
+from appliance.cli import configuration, control, output, reach
 from appliance.cli.options import Config, Json
-from appliance.errors import ExitCode
+from appliance.cli.reach import Finding
+from appliance.errors import ApplianceError, ExitCode
 
 if TYPE_CHECKING:
     from appliance.settings.main import Settings
 
 _PATIENCE_S = 5.0
-_ELSEWHERE = (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6))  # RFC 5737, RFC 3849: nothing is sent
-_ABSENT = b"\0\1.appliance-doctor\0octet\0"  # a read request for a name that nobody has
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`state` is ok, warning or error; `remedy` is the command that mends it, "" where nothing is wrong."""
-
-    check: str
-    state: str
-    what: str
-    remedy: str = ""
-
-
-def doctor(*, config: Config = None, as_json: Json = False) -> None:
+def doctor(
+    *,
+    config: Config = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="ADDRESS",
+            help="As root: ask as a client with this address as well, which nobody has, in a network that is served.",
+            show_default=False,
+        ),
+    ] = None,
+    dhcp: Annotated[
+        str | None,
+        typer.Option(
+            "--dhcp",
+            metavar="INTERFACE",
+            help="As root: ask what machines on this interface are told to boot (one DHCPDISCOVER for each kind).",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Examine the installed appliance, and tell for each finding the command that mends it.
 
     Looks at the configuration and what it meets (as `check` does), at the running supervisor, at whether TFTP
     and FTP answer at the addresses of this machine and passive connections come through, at a firewall
-    that drops, at the clock, and at the version that runs. Changes nothing. A firewall between this
-    machine and its clients cannot be seen from here.
+    that drops, at certificates, at the clock, and at versions. Changes nothing. With --as there is a client
+    in a network namespace for some seconds, so that the firewall of this machine is met as clients meet it,
+    at the service ports and at samples of the passive range. A firewall between this machine and its
+    clients cannot be seen from here.
 
     \b
     Examples:
       appliance doctor
+      appliance doctor --as 192.0.2.77 --dhcp eth0
       appliance doctor --json
     """
     found = configuration.find(config, quiet=as_json)
     settings, warnings = found.load()
-    findings = [*_world(settings, [str(one) for one in warnings]), *_clock(), *_firewall(settings)]
+    findings = [*_world(settings, [str(one) for one in warnings]), *_certificates(settings), *_clock()]
+    findings += _firewall(settings)
     facts = _facts(settings.run_dir)
-    findings += [*_running(facts), *_reach(facts)]
+    findings += [*_running(facts), *_versions(settings), *reach.ask(reach.targets(facts))]
+    if source is not None:
+        findings += _from(_address(source), settings, facts)
+    if dhcp is not None:
+        from appliance.cli import answers
+
+        findings += answers.findings(dhcp)
     bad = any(one.state == "error" for one in findings)
     if as_json:
         output.document({"config": found.name, "ok": not bad, "findings": [asdict(one) for one in findings]})
@@ -64,6 +86,46 @@ def doctor(*, config: Config = None, as_json: Json = False) -> None:
     raise typer.Exit(ExitCode.FAILED if bad else ExitCode.DONE)
 
 
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text} is no address", param_hint="--as") from error
+
+
+def _from(source: str, settings: Settings, facts: dict[str, Any]) -> Iterator[Finding]:
+    """What a client with this address finds."""
+    from appliance.cli import outpost
+    from appliance.settings.forms import port_range_parts
+
+    try:
+        yield from outpost.findings(source, reach.targets(facts), port_range_parts(settings.ftp.passive_ports))
+    except ApplianceError as error:
+        what, _, remedy = str(error).rpartition(" (")
+        yield Finding("network", "error", what or str(error), remedy.rstrip(")"))
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    """How long each certificate is still valid; one that cannot be used, or ends soon, is told by the configuration."""
+    from appliance import world
+
+    for path, days in world.validity(settings):
+        yield Finding("tls", "ok", f"{path} is valid for {days} more days")
+
+
+def _versions(settings: Settings) -> Iterator[Finding]:
+    """Of what runs here, as a report of a defect would name it."""
+    parts = [f"appliance {__version__}", f"Python {platform.python_version()}", f"Linux {platform.release()}"]
+    programs = {"systemctl": ("--version",)} | ({"dnsmasq": ("--version",)} if settings.boot.dhcp != "off" else {})
+    for program, words in programs.items():
+        if where := shutil.which(program):
+            said = subprocess.run([where, *words], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+            parts.append(" ".join(said.stdout.split("\n", maxsplit=1)[0].split()[:3]))
+        elif program == "dnsmasq":
+            yield Finding("version", "error", "boot.dhcp needs dnsmasq", "apt-get install dnsmasq-base")
+    yield Finding("version", "ok", ", ".join(parts))
+
+
 def _world(settings: Settings, warnings: list[str]) -> Iterator[Finding]:
     from appliance import world
 
@@ -71,7 +133,8 @@ def _world(settings: Settings, warnings: list[str]) -> Iterator[Finding]:
     kinds = {"tftp": "udp", "ftp": "tcp"}
     services = facts.get("services", {})
     held = {f"{kind} {text}" for name, kind in kinds.items() for text in services.get(name, {}).get("listen", ())}
-    problems = world.judge(settings, ours=frozenset(held))
+    judged = world.judge(settings, ours=frozenset(held))
+    problems = [one for one in judged if one.key != "clock"]  # judged by itself
     for line in warnings:
         yield Finding("configuration", "warning", line, "appliance check")
     for one in problems:
@@ -103,14 +166,26 @@ def _running(facts: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _clock(now: float | None = None) -> Iterator[Finding]:
-    """A clock that is behind our own files is wrong: certificates, retention and times of listings depend on it."""
-    made = os.stat(__file__).st_mtime
+    """Whether the clock can be right, and whether anybody keeps it so."""
+    from appliance import world
+
     current = time.time() if now is None else now
-    if current < made - 86400:
-        what = f"it says {time.strftime('%Y-%m-%d', time.gmtime(current))}, before this program was made"
+    if what := world.behind(current):
         yield Finding("clock", "error", what, "timedatectl set-ntp true, or date -s")
-    else:
-        yield Finding("clock", "ok", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(current)))
+        return
+    yield Finding("clock", "ok", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(current)))
+    if _unsynchronised():
+        yield Finding("clock", "warning", "no time server keeps it right", "timedatectl set-ntp true")
+
+
+def _unsynchronised() -> bool:
+    """What timedatectl(1) says of this machine; where nobody can say, nothing is held against it."""
+    program = shutil.which("timedatectl")
+    if program is None or not os.path.isdir("/run/systemd/system"):
+        return False
+    argv = [program, "show", "--property=NTPSynchronized", "--value"]
+    said = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+    return said.stdout.strip() == "no"
 
 
 def _firewall(settings: Settings) -> Iterator[Finding]:
@@ -154,54 +229,3 @@ def _ports(expressions: Iterable[dict[str, Any]]) -> Iterator[tuple[int, int]]:
                 yield value, value
             elif isinstance(value, dict) and "range" in value:
                 yield value["range"][0], value["range"][1]
-
-
-def _reach(facts: dict[str, Any]) -> Iterator[Finding]:
-    """Each address on the network at which a service listens answers, by the protocol."""
-    import ftplib  # `--help` is quick
-
-    for name, probe in (("tftp", _tftp), ("ftp", _ftp)):
-        for text in facts.get("services", {}).get(name, {}).get("listen", ()):
-            host, _, port = text.rpartition(":")
-            address = _outward(host.strip("[]"))
-            if address is None:
-                continue
-            try:
-                yield Finding(name, "ok", probe(address, int(port)))
-            except (OSError, EOFError, ftplib.Error) as error:
-                remedy = "appliance firewall nft, ss -lnup" if name == "tftp" else "appliance firewall nft, ss -lntp"
-                yield Finding(name, "error", f"no answer at {address} port {port}: {error or 'closed'}", remedy)
-
-
-def _outward(host: str) -> str | None:
-    """The address of this machine that its network sees for a listener; None when there is none of that family."""
-    if host not in {"0.0.0.0", "::"}:
-        return host
-    for elsewhere, family in _ELSEWHERE:
-        if (":" in host) == (family == socket.AF_INET6):
-            with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                try:
-                    sock.connect((elsewhere, 9))
-                    return str(sock.getsockname()[0])
-                except OSError:
-                    return None
-    return None
-
-
-def _tftp(address: str, port: int) -> str:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(_PATIENCE_S)
-        sock.sendto(_ABSENT, (address, port))
-        sock.recvfrom(2048)
-    return f"answers at {address} port {port}"
-
-
-def _ftp(address: str, port: int) -> str:
-    import ftplib
-
-    with ftplib.FTP(timeout=_PATIENCE_S) as client:  # noqa: S321 (it is what this server speaks)
-        client.connect(address, port)
-        client.login()
-        count = len(client.nlst())
-    return f"answers at {address} port {port}, and a passive connection came through ({count} entries)"

@@ -28,6 +28,7 @@ _KEEP_FREE = 64 << 20  # bytes of the disk that uploads never take, or a twentie
 _TRIES = 4
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO that lies there does not hold us up
+_UNDATED = 1735689600  # 2025-01-01: no clock that says less was right while this program ran
 _SETTLED_S = 60.0  # a name that was given this long ago is not in the middle of anything
 
 
@@ -249,6 +250,8 @@ def sweep(
 ) -> Found:
     """Remove uploads changed before `oldest` (seconds since the epoch) and tell what is there.
 
+    One that came while the clock said a year before this program existed is of unknown age, and stays: the first right
+    time after a start without a clock must not be the end of it.
     `own` are the hidden names of our uploads under way: those of others are bytes that the disk and the quota lose.
     Of a `known` file to which nothing has happened `since` (seconds since the epoch) the client is taken from there:
     reading the marks would double the time that a large box takes.
@@ -263,7 +266,7 @@ def sweep(
                     continue
                 if entry.name.startswith(_PARTIAL):
                     found.strangers += status.st_size if entry.name not in own else 0
-                elif status.st_mtime < oldest:
+                elif _UNDATED <= status.st_mtime < oldest:
                     os.unlink(entry.name)
                     found.removed.append(entry.name)
                 else:

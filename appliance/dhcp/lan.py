@@ -8,15 +8,16 @@ import select
 import socket
 import struct
 import time
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 
 from appliance.dhcp import discover
 from appliance.errors import StartError
 
 _ADDRESS, _NETMASK, _NAME_MAX = 0x8915, 0x891B, 15  # SIOCGIFADDR, SIOCGIFNETMASK
-_SERVER_PORT, _CLIENT_PORT = 67, 68
+_SERVER_PORT, _CLIENT_PORT, _PROXY_PORT = 67, 68, 4011
 ASKED_S = 5.0  # a server may see first whether the address is free: dnsmasq takes 3 s for it, ISC's 1 s
-_AGAIN_S = 1.0
+_AGAIN_S, _PROXY_S = 1.0, 3.0
 
 
 def address(interface: str) -> IPv4Interface:
@@ -43,6 +44,57 @@ def others(interface: str, here: IPv4Interface, seconds: float = ASKED_S) -> lis
             return _hear(sock, packets, xid, here.ip, seconds)
     except OSError as error:
         raise StartError(f"cannot ask who else answers DHCP on {interface}: {error.strerror}") from error
+
+
+def boots(
+    interface: str, here: IPv4Interface, arches: tuple[int, ...], seconds: float = ASKED_S
+) -> dict[int, list[discover.Offer]]:
+    """Architecture (RFC 4578) -> what its boot ROM is told here, ourselves included. Raises StartError.
+
+    A proxy that names no file is asked for it at port 4011, as a ROM would.
+    """
+    mac = b"\x02" + os.urandom(5)  # of nobody
+    first = int.from_bytes(os.urandom(3), "big") << 8
+    asked = {first + index: arch for index, arch in enumerate(arches)}
+    try:
+        with _client(interface) as sock:
+            packets = tuple(discover.boot(mac, xid, arch) for xid, arch in asked.items())
+            found = _all(sock, packets, asked, ("255.255.255.255", _SERVER_PORT), seconds)
+        return {arch: [_complete(one, arch, mac, here) for one in offers] for arch, offers in found.items()}
+    except OSError as error:
+        raise StartError(f"cannot ask what machines are told on {interface}: {error.strerror}") from error
+
+
+def _complete(found: discover.Offer, arch: int, mac: bytes, here: IPv4Interface) -> discover.Offer:
+    if found.file or int(found.address):
+        return found
+    xid = int.from_bytes(os.urandom(4), "big")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        packet = discover.boot_request(mac, xid, arch, here.ip, found.item)
+        answers = _all(sock, (packet,), {xid: arch}, (str(found.server), _PROXY_PORT), _PROXY_S)[arch]
+    told = next((one for one in answers if one.file), found)
+    return replace(found, next_server=told.next_server, file=told.file)
+
+
+def _all(
+    sock: socket.socket, packets: tuple[bytes, ...], asked: dict[int, int], where: tuple[str, int], seconds: float
+) -> dict[int, list[discover.Offer]]:
+    """Everybody who answers until the time is over; asked again each second, because datagrams are lost."""
+    found: dict[int, dict[IPv4Address, discover.Offer]] = {arch: {} for arch in asked.values()}
+    deadline, again = time.monotonic() + seconds, 0.0
+    while (now := time.monotonic()) < deadline:
+        if now >= again:
+            for packet in packets:
+                sock.sendto(packet, where)
+            again = now + _AGAIN_S
+        if select.select([sock], [], [], max(0.0, min(deadline, again) - now))[0]:
+            data = sock.recv(2048)
+            for xid, arch in asked.items():
+                if made := discover.offer(data, xid):
+                    found[arch].setdefault(made.server, made)
+        if where[1] == _PROXY_PORT and all(found.values()):
+            break  # one server was asked, and it has answered
+    return {arch: list(offers.values()) for arch, offers in found.items()}
 
 
 def _client(interface: str) -> socket.socket:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 
 from appliance.migrate.common import Imported, Left, listens
+from appliance.migrate.mapfile import remap
 
 _VARIABLE = re.compile(r"\s*(?:export\s+)?([A-Z_]+)=(.*)")
 _WITH_VALUE = {
@@ -157,58 +158,3 @@ def _options(words: list[str]) -> list[tuple[str, str]]:
                     break
                 found.append((_SWITCHES.get(letter, letter), ""))
     return found
-
-
-def remap(name: str, text: str) -> tuple[list[dict[str, object]], list[Left]]:
-    """The rules of a map file, and those that have no counterpart."""
-    rules: list[dict[str, object]] = []
-    left: list[Left] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = _fields(line)
-        if not words:
-            continue
-        flags, match, to = words[0], words[1] if len(words) > 1 else "", words[2] if len(words) > 2 else ""
-        why = _unfit(flags, to)
-        if why:
-            left.append(Left(name, number, line.strip(), why))
-            continue
-        if match.startswith("^/"):
-            match = "^" + match[2:]  # our names have no leading slash
-        pattern = f"(?i){match}" if "i" in flags else match
-        rule: dict[str, object] = {"match": pattern, "to": to.removeprefix("/") if match.startswith("^") else to}
-        if "e" not in flags:
-            rule["then"] = "continue"
-        rules.append(rule)
-    return rules, left
-
-
-def _unfit(flags: str, to: str) -> str:
-    if set(flags) & set("aGP46~s"):
-        what = "".join(sorted(set(flags) & set("aGP46~s")))
-        return f"operation {what} has no counterpart: deny by tftp.deny or by permissions, split by tftp.networks"
-    if "r" not in flags:
-        return "it changes no name; to end there, give the rule before it no `then: continue`"
-    if "g" in flags:
-        return "a rule is applied once; backslashes become slashes, and .. is refused, without any rule"
-    if re.search(r"\\[ULE]", to):
-        return "case is not changed by a rule: tftp.case_insensitive finds the name in any case"
-    return ""
-
-
-def _fields(line: str) -> list[str]:
-    """Words of a rule; a backslash keeps white space and # (in.tftpd(8))."""
-    words, word, escaped = [], "", False
-    for letter in line:
-        if escaped:
-            word += letter if letter in " \t#" else f"\\{letter}"
-            escaped = False
-        elif letter == "\\":
-            escaped = True
-        elif letter == "#":
-            break
-        elif letter.isspace():
-            words += [word] if word else []
-            word = ""
-        else:
-            word += letter
-    return [*words, *([word] if word else [])]

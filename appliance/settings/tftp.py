@@ -91,13 +91,15 @@ class TftpRemap:
         Help(
             r"takes the place of the part that matched: \0 that part, \1 or \g<name> a group, \i the client, \x in hex"
         ),
-    ]
+    ] = r"\0"
     networks: Annotated[
         tuple[Network, ...], MinLen(0), MaxLen(16), Help("clients that the rule is for; empty is everyone")
     ] = ()
     then: Annotated[
-        Literal["stop", "continue"], Help("after a hit: stop, or continue with the next rule and the new name")
+        Literal["stop", "continue", "refuse"],
+        Help("after a hit: stop, continue with the next rule and the new name, or refuse the request"),
     ] = "stop"
+    requests: Annotated[Literal["all", "read", "write"], Help("requests that the rule is for")] = "all"
 
 
 @dataclass(frozen=True, slots=True)

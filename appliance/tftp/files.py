@@ -73,7 +73,8 @@ def _missing(cause: str) -> Refusal:
     return Refusal(ErrorCode.NOT_FOUND, "File not found", cause)
 
 
-def _forbidden(cause: str) -> Refusal:
+def forbidden(cause: str) -> Refusal:
+    """What is not for this client."""
     return Refusal(ErrorCode.ACCESS, "Access violation", cause)
 
 
@@ -85,7 +86,7 @@ def clean(name: bytes) -> bytes | Refusal:
         return name
     parts = [part for part in name.replace(b"\\", b"/").split(b"/") if part not in (b"", b".")]
     if b".." in parts:
-        return _forbidden("name goes upwards")
+        return forbidden("name goes upwards")
     if not parts or b"\0" in name:
         return _missing("no name")
     return b"/".join(parts)
@@ -139,7 +140,7 @@ def _refusal(error: OSError) -> Refusal:
     if error.errno in _MISSING:
         return _missing(cause)
     if error.errno in _FORBIDDEN:
-        return _forbidden(cause)
+        return forbidden(cause)
     return Refusal(ErrorCode.UNDEFINED, "Read error", cause)
 
 
@@ -148,9 +149,9 @@ def _judge(descriptor: int, world_readable_only: bool) -> OpenFile | Refusal:
     try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
-            refusal = _forbidden("not a regular file")
+            refusal = forbidden("not a regular file")
         elif world_readable_only and not facts.st_mode & stat.S_IROTH:
-            refusal = _forbidden("not readable by everyone")
+            refusal = forbidden("not readable by everyone")
     except OSError as error:
         refusal = _refusal(error)
     if refusal is not None:

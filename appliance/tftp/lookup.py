@@ -122,7 +122,7 @@ class Lookup:
             return NO_UPLOADS
         path = clean(name)
         if not isinstance(path, Refusal):
-            path, _hits = self._remap.rename(path, host)
+            path, _hits = self._remap.rename(path, host, write=True)
         if isinstance(path, Refusal):
             return path
         if hidden(path):

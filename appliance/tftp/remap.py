@@ -1,8 +1,8 @@
 """Rules that turn the name a client asks for into another.
 
 A rule searches the clean name (no leading slash, "/" only); what it found is replaced, the rest stays, as the `r` rules
-of tftpd-hpa do. The first hit ends it unless the rule says continue. What a rule makes is a name like any other: it is
-cleaned again, and one that is too long or goes upwards is refused.
+of tftpd-hpa do. The first hit ends it unless the rule says continue; one that says refuse is the answer. What a rule
+makes is a name like any other: it is cleaned again, and one that is too long or goes upwards is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from appliance.settings import patterns
 from appliance.settings.tftp import TftpRemap
 from appliance.tftp.admission import Networks
-from appliance.tftp.files import Refusal, clean
+from appliance.tftp.files import Refusal, clean, forbidden
 
 
 class Hit(NamedTuple):
@@ -31,10 +31,13 @@ class _Rule:
         self._pattern = re.compile(setting.match.encode())
         self._parts = patterns.parts(setting.to)
         self._networks = Networks(setting.networks)
-        self.stops = setting.then == "stop"
+        self.stops, self.refuses = setting.then == "stop", setting.then == "refuse"
+        self._not_for = {"all": None, "read": True, "write": False}[setting.requests]
 
-    def apply(self, name: bytes, host: str) -> bytes | None:
-        """The new name; None when the rule is not for this client or this name."""
+    def apply(self, name: bytes, host: str, write: bool) -> bytes | None:
+        """The new name; None when the rule is not for this request, this client or this name."""
+        if write is self._not_for:
+            return None
         if self._networks and host not in self._networks:
             return None
         found = self._pattern.search(name)
@@ -65,14 +68,16 @@ class Remap:
         """Raises ValueError or re.error for rules that the settings reader cannot have let through."""
         self._rules = [_Rule(setting) for setting in settings]
 
-    def rename(self, name: bytes, host: str) -> tuple[bytes | Refusal, list[Hit]]:
+    def rename(self, name: bytes, host: str, *, write: bool = False) -> tuple[bytes | Refusal, list[Hit]]:
         """The name that a clean name of a client becomes, and the rules that did it."""
         hits: list[Hit] = []
         for number, rule in enumerate(self._rules):
-            made = rule.apply(name, host)
+            made = rule.apply(name, host, write)
             if made is None:
                 continue
             hits.append(Hit(number, name, made))
+            if rule.refuses:
+                return forbidden(f"tftp.remap[{number}] refuses it"), hits
             cleaned = clean(made)
             if isinstance(cleaned, Refusal) or rule.stops:
                 return cleaned, hits

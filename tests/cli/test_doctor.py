@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from appliance.cli import doctor
+from appliance.cli import doctor, reach
 from appliance.settings.main import Settings
 from appliance.settings.tftp import TftpSettings
 from tests.cli.conftest import Call
+from tests.ftp.tlskit import certificate
 
 
 def chain(policy: str) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def test_a_firewall_that_drops_is_held_against_the_ports() -> None:
 
 def test_a_clock_before_the_program_was_made_is_told() -> None:
     (wrong,) = doctor._clock(0.0)
-    assert (wrong.state, wrong.what) == ("error", "it says 1970-01-01, before this program was made")
+    assert (wrong.state, wrong.what) == ("error", "the clock says 1970-01-01, before this program was made")
     assert "timedatectl" in wrong.remedy
     (right,) = doctor._clock()
     assert right.state == "ok"
@@ -67,8 +68,8 @@ def test_what_does_not_run_is_an_error_with_its_remedy(call: Call, tmp_path: Pat
 
 
 def test_the_address_of_the_network_is_asked_for_a_listener_on_all() -> None:
-    assert doctor._outward("127.0.0.1") == "127.0.0.1"
-    assert doctor._outward("0.0.0.0") is None or "." in str(doctor._outward("0.0.0.0"))
+    assert reach.outward("127.0.0.1") == "127.0.0.1"
+    assert reach.outward("0.0.0.0") is None or "." in str(reach.outward("0.0.0.0"))
 
 
 def test_an_older_build_that_runs_is_told() -> None:
@@ -86,3 +87,34 @@ def test_a_running_appliance_is_well_and_answers(tmp_path: Path) -> None:
     states = {one["check"]: one["state"] for one in said["findings"]}
     assert (states["running"], states["tftp"], states["ftp"], states["clock"]) == ("ok",) * 4
     assert any("a passive connection came through" in one["what"] for one in said["findings"]), os.environ
+
+
+def with_tls(pair: tuple[Path, Path]) -> Settings:
+    settings = Settings()
+    tls = dataclasses.replace(settings.ftp.tls, mode="optional", certificate=str(pair[0]), key=str(pair[1]))
+    return dataclasses.replace(settings, ftp=dataclasses.replace(settings.ftp, tls=tls))
+
+
+def test_how_long_a_certificate_is_valid_is_told_and_one_that_ends_soon_by_the_configuration(tmp_path: Path) -> None:
+    good, soon = certificate(tmp_path, "good", days=100), certificate(tmp_path, "soon", days=3)
+    (one,) = doctor._certificates(with_tls(good))
+    assert (one.check, one.state) == ("tls", "ok") and "good.crt is valid for " in one.what
+    assert list(doctor._certificates(with_tls(soon))) == []
+    (told,) = [one for one in doctor._world(with_tls(soon), []) if one.check == "ftp.tls.certificate"]
+    assert told.state == "warning" and "renew it" in told.remedy
+    assert list(doctor._certificates(with_tls((tmp_path / "gone", tmp_path / "gone")))) == []
+
+
+def test_versions_name_what_a_report_of_a_defect_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,) = doctor._versions(Settings())
+    assert one.state == "ok" and "appliance " in one.what and "Python 3." in one.what and "Linux " in one.what
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    settings = Settings()
+    proxy = dataclasses.replace(settings, boot=dataclasses.replace(settings.boot, dhcp="proxy"))
+    missing, _versions = doctor._versions(proxy)
+    assert (missing.state, missing.remedy) == ("error", "apt-get install dnsmasq-base")
+
+
+def test_an_address_that_is_none_is_refused_before_anything_is_asked(call: Call) -> None:
+    done = call("doctor", "--as", "eth0")
+    assert done.code == 2 and "eth0 is no address" in done.err

@@ -137,6 +137,15 @@ def test_the_sweep_removes_what_is_old_and_tells_what_is_there(box: Path) -> Non
     under_way.close()
 
 
+def test_an_upload_that_came_while_the_clock_was_wrong_outlives_the_moment_it_is_right(box: Path) -> None:
+    (box / "early").write_bytes(b"12345")
+    for when in (0, 86400 * 30, time.mktime((2024, 12, 30, 0, 0, 0, 0, 0, 0))):
+        os.utime(box / "early", (when, when))
+        assert store.sweep(time.time() - 50).files == {b"early": (5, "")}
+    os.utime(box / "early", (store._UNDATED, store._UNDATED))
+    assert store.sweep(time.time() - 50).removed == [b"early"]
+
+
 def test_some_of_the_disk_is_never_given_away(box: Path) -> None:
     disk = os.statvfs(box)
     assert 0 <= store.free() < disk.f_bavail * disk.f_frsize

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from appliance.migrate import dnsmasq, tftpdhpa, vsftpd, write
+from appliance.migrate import dnsmasq, mapfile, tftpdhpa, vsftpd, write
 from appliance.migrate.common import Imported
 from appliance.settings import load
 from appliance.settings.main import Settings
+from appliance.tftp.files import Refusal
+from appliance.tftp.remap import Remap
 from tests.cli.conftest import Call
 
 HPA = """\
@@ -133,12 +135,14 @@ def test_a_rich_tftpd_hpa_with_a_map_file() -> None:
         ("(?i)^[a-z]:", "", "continue"),
         ("^[^/]", r"tftpboot/\0", "continue"),
         ("^ppc/(.*)", r"ppc64/\1", "stop"),
+        ("^ok/", r"\0", "stop"),
+        (r"\.pvt$", r"\0", "refuse"),
     ]
     said = left(made)
-    for words in ("/srv/more", "--umask 022", "--create", "tftpd.map:2: rg", "applied once", "tftpd.map:5"):
+    for words in ("/srv/more", "--umask 022", "--create", "tftpd.map:2: rg", "without any rule"):
         assert words in said
-    for words in ("it changes no name", "operation a has no counterpart", "case is not changed"):
-        assert words in said
+    assert "tftpd.map:7" in said and "case is not changed" in said
+    assert "tftpd.map:5" not in said and "tftpd.map:6" not in said
 
 
 def test_without_secure_a_rule_takes_the_folder_off_the_names() -> None:
@@ -165,6 +169,77 @@ def test_addresses_of_tftpd_hpa(address: str, options: str, listen: list[str]) -
 def test_a_map_file_that_cannot_be_read_is_told() -> None:
     made = tftpdhpa.convert("old", HPA.replace("--secure", "--secure --map-file=/gone"), lambda _: None)
     assert "/gone: the file cannot be read" in left(made)
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("r ^a b", {"match": "^a", "to": "b", "then": "continue"}),
+        ("rie ^A b", {"match": "(?i)^A", "to": "b"}),
+        ("r4 ^ v4/", {"match": "^", "to": "v4/", "networks": ["0.0.0.0/0"], "then": "continue"}),
+        ("re6 ^ v6/", {"match": "^", "to": "v6/", "networks": ["::/0"]}),
+        ("aP .", {"match": ".", "requests": "write", "then": "refuse"}),
+        ("aG [.]key$", {"match": "[.]key$", "requests": "read", "then": "refuse"}),
+        ("ra ^x y", {"match": "^x", "then": "refuse"}),
+        ("e ^/ok/", {"match": "^ok/"}),
+        ("r ^[[:alpha:]]: x", {"match": "^[A-Za-z]:", "to": "x", "then": "continue"}),
+        (r"r [\]\.[]x] y", {"match": r"[\\]\.[\]x]", "to": "y", "then": "continue"}),
+        ("r [^[:digit:][] y", {"match": r"[^0-9\[]", "to": "y", "then": "continue"}),
+        (r"r \<boot\> y", {"match": r"\bboot\b", "to": "y", "then": "continue"}),
+        (r"r a\[b c", {"match": r"a\[b", "to": "c", "then": "continue"}),
+        (r"r a\ b c\#d", {"match": "a b", "to": "c#d", "then": "continue"}),
+    ],
+)
+def test_operations_of_a_map_file_have_a_rule_of_ours(line: str, rule: dict[str, Any]) -> None:
+    rules, left = mapfile.remap("map", line)
+    assert (rules, left) == ([rule], [])
+    made = Imported()
+    made.put("tftp.remap", rules)
+    assert len(settled(made).tftp.remap) == 1, "and the schema takes it"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("a~ ^pub/", "not what it is not: write a rule for the others; what it refused is served now"),
+        ("rs ^a b", "no beginning anew"),
+        ("s ^a", "no beginning anew"),
+        ("as ^a", "no beginning anew; what it refused is served now"),
+        ("rGP ^a b", "it is for no request"),
+        ("r46 ^a b", "it is for no request"),
+        (r"rg \\ /", "backslashes become slashes without any rule"),
+        ("rge a b", "cannot both repeat itself and be the last"),
+        (r"r ^x \U\0", "case is not changed"),
+        ("i ^x", "it changes nothing"),
+        ("rz ^x y", "operation z is none of in.tftpd"),
+    ],
+)
+def test_operations_without_a_counterpart_are_told_with_the_reason(line: str, why: str) -> None:
+    rules, (left,) = mapfile.remap("map", f"# first\n{line}\n")
+    assert rules == [] and left.line == 2 and why in left.why
+
+
+def test_a_rule_that_repeats_itself_becomes_several_and_says_so() -> None:
+    rules, (left,) = mapfile.remap("map", "rg [[:space:]] _")
+    assert rules == [{"match": r"[\s]", "to": "_", "then": "continue"}] * 4 and "4 times at most" in left.why
+    made = Imported()
+    made.put("tftp.remap", rules)
+    assert Remap(settled(made).tftp.remap).rename(b"a b c d", "192.0.2.1")[0] == b"a_b_c_d"
+
+
+def test_more_rules_than_we_take_are_told_one_by_one() -> None:
+    rules, left = mapfile.remap("map", "".join(f"r ^a{number}$ b\n" for number in range(34)))
+    assert len(rules) == 32 and [one.line for one in left] == [33, 34]
+
+
+def test_what_the_rules_of_a_map_file_do_is_what_in_tftpd_did() -> None:
+    rules, _left = mapfile.remap("map", MAP)
+    made = Imported()
+    made.put("tftp.remap", rules)
+    renamed = Remap(settled(made).tftp.remap)
+    assert renamed.rename(b"C:boot/x", "192.0.2.1")[0] == b"tftpboot/boot/x"
+    denied = renamed.rename(b"a.pvt", "192.0.2.1")[0]
+    assert isinstance(denied, Refusal) and denied.text == "Access violation"
 
 
 def test_what_debian_ships_for_vsftpd_is_taken_over() -> None:

@@ -217,7 +217,7 @@ def test_the_schema_is_json() -> None:
 def test_the_keys_of_items_are_explained_above_their_list() -> None:
     text = describe.commented(Settings())
     assert "  #   net: the clients; the most specific network counts (a network like 192.0.2.0/24" in text
-    assert "#   then: after a hit: stop, or continue with the next rule and the new name (stop or continue)." in text
+    assert "#   then: after a hit: stop, continue with the next rule and the new name, or refuse the request\n" in text
 
 
 def test_the_schema_knows_the_items_of_a_list() -> None:

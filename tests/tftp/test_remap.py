@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from appliance.settings.tftp import TftpRemap
@@ -53,6 +55,27 @@ def test_a_rule_is_for_its_networks_only() -> None:
     rule = TftpRemap("^a$", "b", networks=("10.0.0.0/8", "2001:db8::/32"))
     assert renamed(b"a", rule, host="10.1.1.1") == renamed(b"a", rule, host="2001:db8::9") == b"b"
     assert renamed(b"a", rule, host="192.0.2.1") == b"a"
+
+
+def test_a_rule_that_refuses_is_an_answer_and_changes_nothing_where_it_does_not_match() -> None:
+    deny = TftpRemap(r"\.pvt$", then="refuse")
+    got = renamed(b"a/key.pvt", deny, TftpRemap("^", "x"))
+    assert isinstance(got, Refusal)
+    assert (got.code, got.text, got.cause) == (ErrorCode.ACCESS, "Access violation", "tftp.remap[0] refuses it")
+    assert renamed(b"a/key", deny, TftpRemap("^a", "b")) == b"b/key"
+
+
+@pytest.mark.parametrize(
+    ("requests", "read", "write"), [("all", b"b", b"b"), ("read", b"b", b"a"), ("write", b"a", b"b")]
+)
+def test_a_rule_is_for_reads_or_for_writes_or_for_both(requests: Any, read: bytes, write: bytes) -> None:
+    rule = TftpRemap("^a$", "b", requests=requests)
+    assert Remap([rule]).rename(b"a", "192.0.2.1")[0] == read
+    assert Remap([rule]).rename(b"a", "192.0.2.1", write=True)[0] == write
+
+
+def test_a_rule_without_a_new_name_ends_the_rules() -> None:
+    assert renamed(b"ok/a", TftpRemap("^ok/"), TftpRemap("^ok", "no")) == b"ok/a"
 
 
 @pytest.mark.parametrize(

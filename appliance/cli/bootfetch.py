@@ -53,7 +53,7 @@ def fetch(
     here = rooms(config, quiet=as_json)
     manifest = here.load(secrets=False).resolved.manifest
     sources = plan.sources(manifest)
-    known = {source.name for source in sources}
+    known = [source.name for source in sources]
     unknown = sorted(set(names or ()) - set(known))
     if unknown:
         raise BootError(f"the manifest takes nothing from {', '.join(unknown)} (it has: {', '.join(known) or 'none'})")

@@ -61,9 +61,10 @@ class Faults:
         _index, pid = pids[turn % max(1, len(pids) - 1)]
         at = time.monotonic()
         os.kill(pid, signal.SIGKILL)
+        dead = time.monotonic()
         self._until(lambda: pid not in self.house.pids(service).values() and self.house.whole(), f"kill {service}")
         if service in ("tftp", "ftp"):
-            self._excuse(f"kill {service}", service, GOOD, at, at)
+            self._excuse(f"kill {service}", service, GOOD, at, dead)
         elif service in ("custody", "tftp-custody"):
             protocol = "ftp" if service == "custody" else "tftp"
             self._excuse(f"kill {service}", protocol, ("put",), at, time.monotonic() + _AFTERMATH_S)

@@ -39,7 +39,7 @@ def facts(
     records: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Everything that is told, as plain values."""
-    warm, least = min(120.0, seconds * 0.2), min(180.0, seconds * 0.25)
+    warm, least = min(120.0, max(25.0, seconds * 0.2)), min(180.0, max(30.0, seconds * 0.25))
     found = judge.tally(records, faults.excuses, house.releases)
     grown = judge.growth(watch.samples, warm, least)
     notable = {kind: count for kind, count in house.log.counts.items() if not kind.startswith(("info", "debug"))}

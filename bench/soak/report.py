@@ -20,6 +20,7 @@ _EXPECTED = {
     "warning ftp the custodian is gone",
     "warning tftp the custodian is gone",
     "error events the history cannot be written",
+    "error supervisor reload",  # one of them is a mistake in the configuration
     "warning supervisor client banned",
     "warning ftp refused",
     "warning ftp connection dropped",

@@ -22,6 +22,16 @@ def write_section(heading: str, body: str, file: Path = FILE) -> None:
     file.write_text("\n## ".join(text.strip("\n") + "\n" for text in (title, *sections)).lstrip("\n"))
 
 
+def write_tables(heading: str, preface: str, tables: list[str], file: Path = FILE) -> None:
+    """Replace single tables of a section; each is known by its first line. The others, and their order, stay."""
+    sections = ("\n" + file.read_text() if file.exists() else "").split("\n## ")
+    old = next((text for text in sections if text.partition("\n")[0] == heading), "")
+    _preface, *kept = ("\n" + old).split("\n**")
+    blocks = {f"**{text}".partition("\n")[0]: f"**{text}".strip() for text in kept}
+    blocks |= {text.strip().partition("\n")[0]: text.strip() for text in tables}
+    write_section(heading, "\n\n".join((preface.strip(), *blocks.values())), file)
+
+
 def machine() -> str:
     """What it was measured on."""
     model = next(

@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--servers", metavar="ours,atftpd,...", help="these servers")
     parser.add_argument("--pin", choices=[*_PINS], help="single clients only so; usually same, then split")
     parser.add_argument("--quick", action="store_true", help="one round, one pinning")
-    parser.add_argument("--write", action="store_true", help="put the table into bench/RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="put these tables into bench/RESULTS.md, the others stay")
     return parser.parse_args()
 
 
@@ -100,13 +100,14 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
         tables.append(table)
         print(texts[-1], flush=True)
     if options.write:
-        results.write_section(_HEADINGS[options.only == "loss"], _preface(bench.store, options) + "\n".join(texts))
+        loss = bool(jobs) and all(workload in LOSSES for workload, _pin in jobs)
+        results.write_tables(_HEADINGS[loss], _preface(bench.store, options, loss), texts)
     return 0
 
 
-def _preface(store: Store, options: argparse.Namespace) -> str:
+def _preface(store: Store, options: argparse.Namespace, loss: bool) -> str:
     versions = ", ".join(f"{name} {store.versions[peer.package]}" for name, peer in servers.PEERS.items())
-    command = f"python -m bench.tftp {f'--only {options.only} ' if options.only else ''}--rounds {options.rounds}"
+    command = f"python -m bench.tftp {'--only loss ' if loss else ''}--rounds {options.rounds}"
     return (
         f"`{command}` on {results.machine()}; {versions}. Loopback, every byte "
         'compared. "vs best C" is the median over the rounds of the ratio to the C server with the best median.\n\n'

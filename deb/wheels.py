@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.markers import Marker, default_environment
 
 PYTHONS = ("3.11", "3.13")  # Debian 12 and 13
-FROM_DEBIAN = frozenset({"pyyaml"})  # compiled, and recent enough there
+FROM_DEBIAN = frozenset({"pyyaml", "zstandard"})  # compiled, and recent enough there
 
 
 def entries(text: str, python: str) -> dict[str, str]:

@@ -105,6 +105,10 @@ PURE = (
     "boot.reading", "boot.manifest", "boot.resolve", "boot.machines", "boot.templates", "boot.loaders", "boot.plan",
     "boot.layout", "boot.hosts", "boot.importing", "boot.dhcp", "boot.binaries", "boot.names",
     "boot.lint", "boot.explain", "boot.draft", "boot.origins", "board.feed",
+    "boot.lint", "boot.explain", "boot.grub",
+    "board.guard", "board.rows", "board.live", "settings.boot", "settings.dhcp", "dhcp.dnsmasq", "dhcp.discover",
+    "settings.forms", "settings.units", "settings.yamltext", "boot.model", "boot.reading", "boot.manifest",
+    "boot.resolve", "boot.machines", "boot.templates", "boot.loaders", "boot.plan", "boot.layout", "board.feed",
     "settings.password", "settings.finding", "settings.board",
     "settings.fetch", "boot.records", "boot.links", "boot.sums", "boot.journey", "boot.assemble",
 )  # fmt: skip
@@ -136,6 +140,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "jinja2": ("boot.templates",),
     "urllib3": ("boot.protocols",),
     "pycdlib": ("boot.archives",),
+    "zstandard": ("boot.archives",),
     "ctypes": ("confine", "tftp.sockets", "tftp.batch"),
 }
 

@@ -1,4 +1,4 @@
-"""Read archives: tar in every compression of Python's library, Debian packages, ISO 9660, and folders.
+"""Read archives: tar in every compression of Python's library and in zstd, Debian packages, ISO 9660, and folders.
 
 `Archive.tree()` tells what is in it, `Archive.each(paths)` gives the content of members, in the order they lie there.
 Nothing is ever made from a name in an archive. All of it runs in the unpacker, without network, under limits.
@@ -20,7 +20,13 @@ from pycdlib.pycdlibexception import PyCdlibException
 
 from appliance.boot.links import MOST, Hostile, Tree
 
+try:
+    import zstandard
+except ImportError:  # the Debian package only recommends it: nothing of Debian itself is compressed like that
+    zstandard = None  # type: ignore[assignment]
+
 BLOCK = 1 << 18
+_ZSTD_WINDOW = 128 << 20  # bytes a frame may make its reader keep: what zstd(1) takes without being told otherwise
 
 
 class ArchiveError(Exception):
@@ -73,7 +79,8 @@ class Tar:
     def _members(self) -> Iterator[tuple[tarfile.TarInfo, Any]]:
         self._file.seek(0)
         try:
-            with tarfile.open(fileobj=self._file, mode=_mode(self._file), errorlevel=2) as tar:
+            stream, mode = _stream(self._file)
+            with tarfile.open(fileobj=stream, mode=mode, errorlevel=2) as tar:
                 for count, member in enumerate(tar):
                     if count >= MOST:
                         raise Hostile(f"more than {MOST} members")
@@ -82,7 +89,7 @@ class Tar:
         except (tarfile.TarError, EOFError, OSError, ValueError, ImportError, struct.error) as error:
             raise ArchiveError(f"the tar archive is damaged or cut off: {_words(error)}") from error
         except Exception as error:
-            if type(error).__name__ in ("LZMAError", "error"):  # lzma and zlib have exceptions of their own
+            if type(error).__name__ in ("LZMAError", "error", "ZstdError"):  # they have exceptions of their own
                 raise ArchiveError(f"the tar archive is damaged or cut off: {_words(error)}") from error
             raise
 
@@ -91,14 +98,17 @@ _MAGICS = ((b"\x1f\x8b", "gz"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bz2"), (b"\x5d\
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
-def _mode(file: BinaryIO) -> Any:
-    """As a stream, so that a bomb costs no memory; the compression is told by the first bytes."""
+def _stream(file: BinaryIO) -> tuple[Any, Any]:
+    """What tarfile reads, as a stream, so that a bomb costs no memory; the compression is told by the first bytes."""
     place = file.tell()
     head = file.read(6)
     file.seek(place)
     if head.startswith(_ZSTD):
-        raise ArchiveError("it is compressed with zstd, which this Python cannot read")
-    return "r|" + next((name for magic, name in _MAGICS if head.startswith(magic)), "")
+        if zstandard is None:
+            raise ArchiveError("it is compressed with zstd, and this Python has no zstandard (python3-zstandard)")
+        reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        return reader.stream_reader(file, read_size=BLOCK, read_across_frames=True, closefd=False), "r|"
+    return file, "r|" + next((name for magic, name in _MAGICS if head.startswith(magic)), "")
 
 
 class Deb(Tar):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from appliance.boot import layout, model
+from appliance.boot import grub, layout, model
 from appliance.boot.records import BootError, Fetched, File, Given
 from appliance.settings.plain import encode
 
@@ -51,6 +51,9 @@ def release(plan: model.Plan, fetched: Mapping[str, Fetched]) -> Tree:
     missing = [source.name for source in plan.sources if source.name not in fetched]
     if missing:
         raise BootError(f"not fetched yet: {', '.join(missing)} (appliance boot fetch)")
+    for name, prefix in grub.images(plan.manifest).items():
+        if not fetched[name].location.endswith(f" {prefix}"):
+            raise BootError(f"{name} was made for another server or folder than {prefix} (appliance boot fetch)")
     placed, left_out = layout.layout(plan.takes, listings(plan.sources, fetched))
     single = {source.name: is_single(source) for source in plan.sources}
     members = {

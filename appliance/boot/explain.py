@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from appliance.boot import loaders, machines, names
 from appliance.boot.machines import Choice
@@ -42,11 +42,14 @@ class Explanation:
     ways: tuple[Way, ...]
 
 
-def explain(plan: Plan, machine: Machine, arch: str, by_hand: Where) -> Explanation:
+def explain(
+    plan: Plan, machine: Machine, arch: str, by_hand: Where, *, told: Mapping[str, str] | None = None
+) -> Explanation:
     """The ways of a machine, or those of `arch` when it is not empty. `by_hand` knows what lies in the root itself.
 
-    A machine without a name is one that nobody wrote down.
+    A machine without a name is one that nobody wrote down. `told`: what our own DHCP service names (settings.dhcp).
     """
+    plan = replace(plan, manifest=replace(plan.manifest, loaders=names.as_told(plan.manifest.loaders, told or {})))
     once = next((one for one in plan.overlay.once if one.key == machine.name), None)
     owned = once or next((one for one in plan.overlay.machines if one.key == machine.name), None)
     choice = (

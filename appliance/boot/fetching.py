@@ -18,7 +18,7 @@ from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from appliance.boot import records, talk, verify
+from appliance.boot import grub, grubimage, records, talk, verify
 from appliance.boot.apt import Apt, Package
 from appliance.boot.children import Child
 from appliance.boot.house import House
@@ -91,10 +91,12 @@ class Fetching:
         settings: FetchSettings,
         report: Report,
         wanted: Mapping[str, Sequence[str]],
+        *,
+        images: Mapping[str, str] | None = None,
     ) -> None:
-        """`wanted`: the members of each source that the manifest takes."""
+        """`wanted`: the members of each source that the manifest takes; `images`: what grub.images() says."""
         self._house, self._publisher, self._settings, self._report = house, publisher, settings, report
-        self._wanted = wanted
+        self._wanted, self._images = wanted, images or {}
         self._known = house.sources()
 
     def run(self, sources: Sequence[Source], now: int) -> list[Outcome]:
@@ -133,7 +135,8 @@ class Fetching:
 
     def spec(self, source: Source) -> str:
         """A digest of what the manifest says of a source, and of what it takes from it."""
-        said = json.dumps([encode(source), sorted(self._wanted.get(source.name, ()))], sort_keys=True)
+        built = [self._images[source.name]] if source.name in self._images else []
+        said = json.dumps([encode(source), sorted(self._wanted.get(source.name, ())), *built], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()
 
     def settled(self, source: Source, digest: str | None) -> Outcome | None:
@@ -175,7 +178,8 @@ class Fetching:
     def _package(self, source: Source, apt: Apt, package: Package, now: int) -> Outcome:
         path = apt.fetch(source.at, package, source.max_size)
         with opened(path) as fd:
-            outcome = self.take(source, Proven(fd, f"deb:{package.file}", package.sha256, "apt"), now)
+            made = f", image for {self._images[source.name]}" if source.name in self._images else ""
+            outcome = self.take(source, Proven(fd, f"deb:{package.file}{made}", package.sha256, "apt"), now)
         os.unlink(path)
         return outcome
 
@@ -225,24 +229,21 @@ class Fetching:
             files, left_out = [File(source.name, size, digest)], list[str]()
         else:
             with opened(self._house.content(digest)) as fd:
-                files, left_out = self._unpacked(source, source.unpack, fd, None)
+                if source.unpack == "grub":
+                    files, left_out = self._image(source, fd)
+                else:
+                    files, left_out = self._unpacked(source, source.unpack, fd, None)
         return self._noted(source, proven, Taken(digest, size, tuple(files), tuple(left_out)), now)
 
     def _unpacked(
         self, source: Source, form: str, archive: int | None, folder: int | None
     ) -> tuple[list[File], list[str]]:
         """The members that the manifest takes, in the store."""
-        members: list[tuple[str, int]] = []
-        left_out: list[str] = []
         wanted = list(self._wanted.get(source.name, ()))
         with self._house.unpacker(folder) as (unpacker, place):
             fds = () if archive is None else (archive,)
-            with talk_document(wanted) as listed:
-                unpacker.say({"verb": "unpack", "form": form, "most": source.max_size}, (listed, *fds))
-            while "end" not in (heard := unpacker.hear(_STEP_S)):
-                members += [(str(path), int(number)) for path, number in heard.get("members", ())]
-                left_out += map(str, heard.get("left_out", ()))
-            taken = self._take_all(place, int(heard["end"]), source.max_size)
+            members, left_out, count = _told(unpacker, form, source.max_size, wanted, fds)
+            taken = self._take_all(place, count, source.max_size)
         try:
             files = [File(path, taken[number][1], taken[number][0]) for path, number in members]
         except IndexError:
@@ -250,6 +251,17 @@ class Fetching:
         if any(records.unfit(file.path) for file in files):
             raise BootError("the unpacker tells of a member that leads out of the tree")
         return files, left_out
+
+    def _image(self, source: Source, archive: int) -> tuple[list[File], list[str]]:
+        """An image of GRUB, made of the members of a package and put into the store."""
+        if (prefix := self._images.get(source.name)) is None:
+            raise BootError("nothing takes the image of this GRUB")
+        with self._house.unpacker() as (unpacker, place):
+            members, _left, _count = _told(unpacker, "deb", source.max_size, [grub.MODULES], (archive,))
+            with grubimage.made(self._house, place, dict(members), prefix) as fd:
+                order = {"verb": "take", "most": source.max_size, "expected": [None]}
+                ((digest, size),) = self._publisher.ask(order, (fd,), _STEP_S)["files"]
+        return [File(grub.MEMBER, size, digest)], []
 
     def _take_all(self, place: int, count: int, most: int) -> list[tuple[str, int]]:
         taken: list[tuple[str, int]] = []
@@ -316,6 +328,20 @@ def beside(url: str, list_url: str) -> str:
     if one.netloc == two.netloc and one.path.startswith(f"{above}/"):
         return one.path[len(above) + 1 :]
     return posixpath.basename(one.path)
+
+
+def _told(
+    unpacker: Child, form: str, most: int, wanted: Sequence[str], fds: tuple[int, ...]
+) -> tuple[list[tuple[str, int]], list[str], int]:
+    """Have an archive opened: members by number, what was left out, and how many numbers there are."""
+    members: list[tuple[str, int]] = []
+    left_out: list[str] = []
+    with talk_document(list(wanted)) as listed:
+        unpacker.say({"verb": "unpack", "form": form, "most": most}, (listed, *fds))
+    while "end" not in (heard := unpacker.hear(_STEP_S)):
+        members += [(str(path), int(number)) for path, number in heard.get("members", ())]
+        left_out += map(str, heard.get("left_out", ()))
+    return members, left_out, int(heard["end"])
 
 
 def _pinned(source: Source) -> str:

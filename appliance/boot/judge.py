@@ -7,21 +7,24 @@ from collections.abc import Callable
 
 from appliance.boot import folder, lint, plan
 from appliance.errors import ConfigError, Problem
+from appliance.settings import dhcp
+from appliance.settings.boot import BootSettings
 
 
-def judge(manifest: str, state_dir: str, root: str, now: int) -> list[Problem]:
-    """Problems of the manifest at a path, its machines, templates and names; `now` is seconds since 1970.
+def judge(boot: BootSettings, state_dir: str, root: str, now: int) -> list[Problem]:
+    """Problems of a manifest, its machines, templates and names; `now` is seconds since 1970.
 
     What lies in `root`, the folder of TFTP, by hand counts as being there.
     """
     try:
-        loaded = folder.load(manifest, state_dir)
+        loaded = folder.load(boot.manifest, state_dir)
         found = loaded.resolved
         done = plan.plan(found.manifest, found.hosts, loaded.secrets, now)
     except ConfigError as error:
         return list(error.problems)
     everyone = plan.everyone(found.manifest, found.hosts)
-    return lint.lint(lint.Tree(done, everyone, None, lambda _file, _length: b"", by_hand(root)))
+    told = dhcp.told(boot.dhcp, boot.dhcp_server.files)
+    return lint.lint(lint.Tree(done, everyone, None, lambda _file, _length: b"", by_hand(root), told))
 
 
 def by_hand(root: str) -> Callable[[str], bool]:

@@ -6,8 +6,8 @@ Invariant: nothing here repeats a secret or a password; a rule either knows, or 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from appliance.boot import binaries, loaders, names
 from appliance.boot.layout import Placed
@@ -46,6 +46,7 @@ class Tree:
     placed: Sequence[Placed] | None
     peek: Peek
     by_hand: Callable[[str], bool] = lambda _path: False  # whether a path lies in the TFTP root itself
+    told: Mapping[str, str] = field(default_factory=dict)  # what our own DHCP service names: settings.dhcp.told()
 
     def paths(self) -> set[str]:
         """Every path of the TFTP root that is common to all machines."""
@@ -86,6 +87,20 @@ def _loader_files(tree: Tree, have: set[str]) -> Iterator[Problem]:
             yield _error(f"loaders.{loader.arch}", what, "write loaders: {ipxe: {file: boot.ipxe, kind: ipxe}}")
         if loader.kind == "rpi":
             yield from _rpi_files(tree, have)
+
+
+def _told(tree: Tree, have: set[str]) -> Iterator[Problem]:
+    """Files that boot.dhcp tells machines to load, and that nobody serves."""
+    loaders_ = {loader.arch: loader.file for loader in tree.plan.manifest.loaders}
+    for kind, file in tree.told.items():
+        if kind == "uboot" or tree.there(file, have):
+            continue  # U-Boot takes the name for a folder alone
+        instead = loaders_.get(kind.replace("_", "-"))
+        what = f"machines of the kind {kind} are told to load {file}, which is not there"
+        remedy = f"write {kind}: {instead or 'null'} there" + (
+            "" if instead else ", or take a recipe that has the file"
+        )
+        yield Problem("warning", what, remedy, f"boot.dhcp_server.files.{kind}")
 
 
 def _remedy(path: str) -> str:
@@ -296,6 +311,7 @@ def _ram(machine: Machine) -> int:
 
 _RULES: tuple[Callable[[Tree, set[str]], Iterator[Problem]], ...] = (
     _loader_files,
+    _told,
     _profile_files,
     _unreachable,
     _same_path,

@@ -53,7 +53,8 @@ class Source:
     name: str
     kind: Kind
     at: str  # the package, the URL, or the absolute path
-    unpack: Literal["none", "tar", "iso", "deb"] = "none"  # `none`: one file (dir: a folder), `deb` only for packages
+    # `none`: one file (dir: a folder); `grub`: an image of GRUB is made of the modules in a Debian package
+    unpack: Literal["none", "tar", "iso", "deb", "grub"] = "none"
     sha256: str = ""
     sums: Sums | None = None
     unverified: bool = False

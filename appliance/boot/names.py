@@ -6,11 +6,11 @@ those of their documentation. Lint, `boot explain` and its tests all ask here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from appliance.boot import loaders
-from appliance.boot.model import Loader, Machine, Manifest, Profile
+from appliance.boot.model import Loader, LoaderKind, Machine, Manifest, Profile
 
 _GRUB_BESIDE = {
     "x64-efi": "grubx64.efi",
@@ -31,6 +31,43 @@ class Ask:
     why: str
     needed: bool = True
     choice: bool = False
+
+
+# What a file is, by its name, where a DHCP service names another than the manifest does.
+_KINDS: tuple[tuple[str, LoaderKind], ...] = (
+    ("pxelinux", "pxelinux"),
+    ("shim", "shim"),
+    ("grub", "grub"),
+    ("snponly", "ipxe"),
+    ("undionly", "ipxe"),
+    ("ipxe", "ipxe"),
+)
+
+
+def as_told(loaders_: Sequence[Loader], told: Mapping[str, str]) -> tuple[Loader, ...]:
+    """The loaders that machines come by when `told` (boot.dhcp_server.files, names with _ for -) says what they load.
+
+    Without `told` they are those of the manifest. A board with U-Boot or of Raspberry asks for its own names whatever
+    it is told.
+    """
+    if not told:
+        return tuple(loaders_)
+    known = {one.arch: one for one in loaders_}
+    own = tuple(one for one in loaders_ if one.kind in ("uboot", "rpi"))
+    arches = {key.replace("_", "-"): file for key, file in told.items() if key != "uboot"}
+    return (*own, *(_named(arch, file, known.get(arch), loaders_) for arch, file in arches.items()))
+
+
+def _named(arch: str, file: str, same: Loader | None, others: Sequence[Loader]) -> Loader:
+    """The loader that a file is, to clients of an architecture."""
+    if same is not None and same.file == file:
+        return same
+    name = file.rpartition("/")[2].lower()
+    kind = next((kind for start, kind in _KINDS if name.startswith(start)), same.kind if same else "ipxe")
+    made = Loader(arch, file, kind)
+    return next(
+        (replace(made, prefix=one.prefix) for one in others if loaders.kind_of(one) == loaders.kind_of(made)), made
+    )
 
 
 def of_loader(loader: Loader, machine: Machine, manifest: Manifest, *, menu: bool) -> Iterator[Ask]:

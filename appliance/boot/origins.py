@@ -14,6 +14,7 @@ from appliance.settings import forms
 from appliance.settings.forms import Unfit
 from appliance.settings.units import shown
 
+_UNPACKED = {"deb": (("deb", "grub"), "deb")}
 _SCHEMES = ("https", "http", "ftp", "tftp")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,120}(:[a-z0-9]{2,20})?")  # Debian Policy 5.6.1, with an architecture
@@ -35,7 +36,7 @@ def _source(name: str, section: Section, draft: Draft) -> Source | None:
         name,
         cast("model.Kind", kind),
         at,
-        cast("Any", "deb" if kind == "deb" else section.choice("unpack", ("none", "tar", "iso", "deb"), "none")),
+        cast("Any", section.choice("unpack", *_UNPACKED.get(kind, (("none", "tar", "iso", "deb"), "none")))),
         section.text("sha256", _digest),
         sums,
         section.flag("unverified"),

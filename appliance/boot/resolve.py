@@ -15,6 +15,8 @@ from appliance.boot.machines import covers, fits_cpu
 from appliance.boot.model import Loader, Machine, Manifest, Menu, Profile, Source, Take, Var
 from appliance.boot.templates import names
 from appliance.errors import ConfigError, Problem
+from appliance.settings import forms
+from appliance.settings.forms import Unfit
 from appliance.settings.yamltext import Place
 
 _MOST = 100  # problems; the rest is counted
@@ -72,6 +74,7 @@ def resolve(
         tuple(sorted(secrets)),
     )
     machines = [(one, machine) for one in (draft, *hosts) for machine in one.machines]
+    _images(drafts, manifest, found)
     _references(drafts, manifest, profiles, found)
     _machines(machines, profiles, found)
     _groups(draft, profiles, found)
@@ -115,6 +118,24 @@ def _takes(drafts: Sequence[Draft], found: _Findings) -> tuple[Take, ...]:
             seen |= {(root, take.path): take for root in take.roots}
             takes.append(take)
     return tuple(takes)
+
+
+def _images(drafts: Sequence[Draft], manifest: Manifest, found: _Findings) -> None:
+    """Images of GRUB hold the address of the server; GRUB looks no name up."""
+    taken = {take.source for take in manifest.takes}
+    for draft in drafts:
+        for name, source in draft.sources.items():
+            if source.unpack == "grub" and name in taken and not is_ipv4(manifest.server):
+                what = "an image of GRUB has the address of this server built in"
+                found.add(draft.place("source", name), what, "write server: with an IPv4 address", f"sources.{name}")
+
+
+def is_ipv4(text: str) -> bool:
+    """Whether it is an address, and no name."""
+    try:
+        return bool(forms.ipv4(text))
+    except Unfit:
+        return False
 
 
 def _loaders(used: Sequence[Draft], draft: Draft) -> tuple[Loader, ...]:

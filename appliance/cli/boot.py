@@ -113,7 +113,8 @@ def plan(*, config: Config = None, as_json: Json = False) -> None:
     name = settings.boot.manifest
     done = planning.plan(found.resolved.manifest, found.resolved.hosts, found.secrets, int(time.time()))
     everyone = planning.everyone(found.resolved.manifest, found.resolved.hosts)
-    problems = lint.lint(lint.Tree(done, everyone, None, lambda _file, _length: b"", by_hand(settings.tftp.root)))
+    told = told_by_dhcp(settings)
+    problems = lint.lint(lint.Tree(done, everyone, None, lambda _file, _length: b"", by_hand(settings.tftp.root), told))
     if as_json:
         output.document({"manifest": name, **_facts(done), "problems": output.problems(problems)})
     else:
@@ -205,7 +206,11 @@ def explain(
     done = planning.plan(found.resolved.manifest, found.resolved.hosts, found.secrets, int(time.time()))
     there = by_hand(settings.tftp.root)
     told = explaining.explain(
-        done, _who(found, machine), arch, lambda path: "by hand in the root" if there(path) else ""
+        done,
+        _who(found, machine),
+        arch,
+        lambda path: "by hand in the root" if there(path) else "",
+        told=told_by_dhcp(settings),
     )
     seen = happened.happened(which, told)
     if as_json:
@@ -214,6 +219,13 @@ def explain(
         output.fact("\n".join([*_story(told), *(happened.lines(seen) if seen else [])]))
     if not told.ways or not all(way.boots for way in told.ways):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def told_by_dhcp(settings: Settings) -> dict[str, str]:
+    """What our own DHCP service tells each kind of machine to load; nothing when it is off."""
+    from appliance.settings import dhcp
+
+    return dhcp.told(settings.boot.dhcp, settings.boot.dhcp_server.files)
 
 
 def _who(found: Loaded, text: str) -> Machine:
@@ -307,3 +319,17 @@ def dhcp(
         output.fact(snippets.snippet(server, found.resolved.manifest).rstrip("\n"))
     except snippets.NoSnippet as error:
         raise ApplianceError(str(error)) from None
+    for file in _not_served(config, [offer.file for offer in snippets.offers(found.resolved.manifest)]):
+        output.remark(f"{file} is not served now (appliance boot fetch && appliance boot publish)")
+
+
+def _not_served(config: str | None, files: list[str]) -> list[str]:
+    """Those that neither the release that is served has nor the folder of TFTP by hand."""
+    from appliance.boot.judge import by_hand
+    from appliance.cli.bootrooms import rooms
+
+    here = rooms(config, quiet=True)
+    current = here.house.current()
+    have = {file.path for file in here.house.release(current[0]).files if "tftp" in file.roots} if current else set()
+    there = by_hand(here.settings.tftp.root)
+    return [file for file in files if file not in have and not there(file)]

@@ -46,7 +46,7 @@ def fetch(
     """
     from dataclasses import replace
 
-    from appliance.boot import plan
+    from appliance.boot import grub, plan
     from appliance.boot.fetching import Fetching
     from appliance.boot.records import BootError
 
@@ -69,7 +69,9 @@ def fetch(
         publisher = opened.enter_context(house.publisher())
         if not as_json and not landlock:
             confined(publisher)
-        outcomes = Fetching(house, publisher, here.settings.boot.fetch, report, wanted).run(chosen, now())
+        images = grub.images(manifest)
+        fetching = Fetching(house, publisher, here.settings.boot.fetch, report, wanted, images=images)
+        outcomes = fetching.run(chosen, now())
     if as_json:
         output.document({"config": here.config, "sources": [_plain(outcome) for outcome in outcomes]})
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]

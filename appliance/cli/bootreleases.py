@@ -66,6 +66,7 @@ def publish(
 def _judge(here: Rooms, done: Plan, machines: tuple[Machine, ...], tree: Tree) -> None:
     """Nothing is published that machines would not boot from. Raises ConfigError; warnings are told."""
     from appliance.boot import judge, lint
+    from appliance.settings import dhcp
 
     root = here.settings.tftp.root
 
@@ -73,7 +74,9 @@ def _judge(here: Rooms, done: Plan, machines: tuple[Machine, ...], tree: Tree) -
         with open(here.house.content(tree.placed[placed]), "rb") as file:
             return file.read(length)
 
-    problems = lint.lint(lint.Tree(done, machines, tuple(tree.placed), peek, judge.by_hand(root)))
+    boot = here.settings.boot
+    told = dhcp.told(boot.dhcp, boot.dhcp_server.files)
+    problems = lint.lint(lint.Tree(done, machines, tuple(tree.placed), peek, judge.by_hand(root), told))
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(tuple(problems))
     for problem in problems:

@@ -57,14 +57,15 @@ def _judge(found: configuration.Found) -> list[Problem]:
 
     settings, warnings = found.load()
     met = located(found.documents, world.judge(settings, ours=_held(settings.run_dir)))
-    return [*warnings, *met, *(_boot(settings) if settings.boot.enabled else ())]
+    return [*warnings, *met, *(located(found.documents, _boot(settings)) if settings.boot.enabled else ())]
 
 
 def _boot(settings: Settings) -> list[Problem]:
     from appliance.boot.judge import judge
 
-    found = judge(settings.boot.manifest, settings.state_dir, settings.tftp.root, int(time.time()))
-    return [problem if problem.file else replace(problem, file=settings.boot.manifest) for problem in found]
+    found = judge(settings.boot, settings.state_dir, settings.tftp.root, int(time.time()))
+    manifest = settings.boot.manifest
+    return [one if one.file or one.key.startswith("boot.") else replace(one, file=manifest) for one in found]
 
 
 def _held(run_dir: str) -> frozenset[str] | None:

@@ -20,11 +20,10 @@ from appliance.dhcp import dnsmasq, guard, lan
 from appliance.errors import ConfinementError, StartError
 from appliance.observe.log import Log
 from appliance.settings.boot import BootSettings
-from appliance.settings.dhcp import DhcpSettings
+from appliance.settings.dhcp import DhcpSettings, told
 from appliance.settings.plain import decode
 
 _PROGRAM = "/usr/sbin/dnsmasq"  # not a setting: what a settings reader that fell could name would be run
-_X64_EFI = {"range": "shimx64.efi", "proxy": "snponly.efi"}
 _READY_S = 15.0
 _LONGEST = 2000  # bytes of one line
 _LINE = re.compile(r"dnsmasq(-dhcp)?\[\d+\]: (.*)")
@@ -140,15 +139,12 @@ def _alone(settings: DhcpSettings, found: list[Any]) -> None:
 def _wanted(boot: BootSettings, here: Any, folder: str) -> dnsmasq.Wanted:
     settings = boot.dhcp_server
     first, last = (settings.range or "-").split("-", 1)
-    files = {name: getattr(settings.files, name) for name in (*dnsmasq.ARCHES, "ipxe")}
-    if files["x64_efi"] == "auto":
-        files["x64_efi"] = _X64_EFI[boot.dhcp]
     return dnsmasq.Wanted(
         boot.dhcp,
         str(settings.interface),
         here,
         f"{folder}/leases",
-        {name: file for name, file in files.items() if file},
+        told(boot.dhcp, settings.files),
         IPv4Address(first.strip()) if first else None,
         IPv4Address(last.strip()) if last else None,
         settings.router or "",

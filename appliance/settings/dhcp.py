@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
@@ -29,6 +29,17 @@ class DhcpFiles:
         LoaderPath | None, Help("U-Boot: beside this name it looks for pxelinux.cfg, and for all it loads")
     ] = "boot.scr.uimg"
     ipxe: Annotated[LoaderPath | None, Help("iPXE itself, whatever it runs on")] = "boot.ipxe"
+
+
+_AUTO = {"range": "shimx64.efi", "proxy": "snponly.efi"}
+
+
+def told(mode: str, files: DhcpFiles) -> dict[str, str]:
+    """What each kind of client is told to load under a mode of `boot.dhcp`, by its key in `files:`; off: nothing."""
+    if mode not in _AUTO:
+        return {}
+    named = {one.name: getattr(files, one.name) for one in fields(files)}
+    return {name: _AUTO[mode] if file == "auto" else file for name, file in named.items() if file}
 
 
 @dataclass(frozen=True, slots=True)

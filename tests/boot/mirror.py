@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -142,13 +142,19 @@ def source(name: str, at: str, **more: Any) -> model.Source:
 
 
 def fetch(
-    rooms: House, sources: Sequence[model.Source], *, now: int = 0, report: Silent | None = None, **settings: Any
+    rooms: House,
+    sources: Sequence[model.Source],
+    *,
+    now: int = 0,
+    report: Silent | None = None,
+    images: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> dict[str, Outcome]:
     """One `boot fetch`, that takes everything of each source."""
     terms = FetchSettings(**{"tries": 2, "stall": 5.0, **settings})
     wanted = {one.name: ["/"] for one in sources}
     with rooms.publisher() as publisher:
-        fetching = Fetching(rooms, publisher, terms, report or Silent(), wanted)
+        fetching = Fetching(rooms, publisher, terms, report or Silent(), wanted, images=images)
         return {one.name: one for one in fetching.run(sources, now or int(time.time()))}
 
 

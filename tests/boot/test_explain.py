@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.boot import names
 from appliance.boot import plan as planning
 from appliance.boot.explain import Explanation, Way, explain
 from appliance.boot.model import Machine
@@ -27,12 +28,19 @@ TREE = (
 )
 
 
-def told(text: str, machine: Machine | str, *hosts: str, arch: str = "", by_hand: str = "") -> Explanation:
+def told(
+    text: str,
+    machine: Machine | str,
+    *hosts: str,
+    arch: str = "",
+    by_hand: str = "",
+    dhcp: dict[str, str] | None = None,
+) -> Explanation:
     found = resolved(text, *hosts)
     done = planning.plan(found.manifest, found.hosts, {}, 1000)
     everyone = {one.name: one for one in planning.everyone(found.manifest, found.hosts)}
     who = everyone[machine] if isinstance(machine, str) else machine
-    return explain(done, who, arch, lambda path: "by hand" if path == by_hand else "")
+    return explain(done, who, arch, lambda path: "by hand" if path == by_hand else "", told=dhcp)
 
 
 def way(text: str, machine: Machine | str, *hosts: str, arch: str = "bios", by_hand: str = "") -> Way:
@@ -195,3 +203,34 @@ def test_what_a_profile_does_is_said_in_words() -> None:
 def test_a_folder_that_is_the_whole_tree_may_have_anything() -> None:
     text = "sources: {s: {deb: aa}}\ntree: [{from: s, take: /, to: /}]\n" + ALL + LINUX + HOST
     assert way(text, "m").steps[0].found == "from s, if it is in /"
+
+
+def test_what_our_own_dhcp_service_tells_is_where_a_machine_begins() -> None:
+    files = {"bios": "pxelinux.0", "x64_efi": "d/snponly.efi", "uboot": "boot.scr.uimg", "ipxe": "boot.ipxe"}
+    found = told(TREE + ALL + LINUX + HOST, "m", dhcp=files)
+    assert [(one.arch, one.loader, one.boots) for one in found.ways] == [
+        ("bios", "pxelinux.0", True),
+        ("x64-efi", "d/snponly.efi", True),
+    ]
+    assert lines(found.ways[1]) == [
+        "hit d/snponly.efi",
+        "hit boot.ipxe",
+        f"hit ipxe/mac-{DASHED}.ipxe",
+        "hit linux/vmlinuz",
+        "hit linux/initrd",
+    ]
+
+
+def test_a_loader_that_dhcp_names_is_known_by_its_name() -> None:
+    board = "loaders: {arm64-uboot: {kind: uboot}}\n"
+    for name, kind, prefix in (
+        ("x/grub-net.efi", "grub", "grub"),
+        ("shimx64.efi", "shim", "grub"),
+        ("own.efi", "ipxe", ""),
+    ):
+        given = "loaders: {x64-efi: {file: a.efi, kind: ipxe}, arm64-efi: {file: s.efi, kind: shim, prefix: grub/}}\n"
+        own = resolved(given).manifest.loaders
+        (found,) = names.as_told(own, {"x64_efi": name})
+        assert (found.file, found.kind, found.prefix) == (name, kind, prefix)
+    (uboot, other) = names.as_told(resolved(board).manifest.loaders, {"bios": "what.ever", "uboot": "boot.scr.uimg"})
+    assert (uboot.kind, other.arch, other.kind, other.prefix) == ("uboot", "bios", "ipxe", "")

@@ -248,3 +248,20 @@ def test_errors_stand_before_warnings() -> None:
     files = {"shimx64.efi": SHIM, "grubx64.efi": program(), "linux/initrd": b""}
     found = told(tree("linux/vmlinuz", *files) + SHIMS + LINUX, files=files)
     assert ["warning" in line for line in found] == [False, True]
+
+
+def test_what_dhcp_tells_machines_has_to_be_there() -> None:
+    found = resolved(tree(*FILES) + BIOS + LINUX)
+    done = planning.plan(found.manifest, found.hosts, {}, 1000)
+    tell = {"bios": "undionly.kpxe", "x64_efi": "shimx64.efi", "uboot": "boot.scr.uimg"}
+
+    def told_of(files: dict[str, str]) -> list[str]:
+        return [str(one) for one in lint(Tree(done, (), None, lambda _file, _length: b"", told=files))]
+
+    assert told_of(tell) == [
+        "boot.dhcp_server.files.bios: warning: machines of the kind bios are told to load undionly.kpxe, which is not "
+        "there (write bios: pxelinux.0 there)",
+        "boot.dhcp_server.files.x64_efi: warning: machines of the kind x64_efi are told to load shimx64.efi, which is "
+        "not there (write x64_efi: null there, or take a recipe that has the file)",
+    ]
+    assert told_of({"bios": "pxelinux.0"}) == []

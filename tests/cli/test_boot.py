@@ -158,7 +158,31 @@ def test_an_architecture_without_a_loader_is_told(call: Call, config: Path) -> N
 def test_a_snippet_is_printed_alone(call: Call, config: Path, tmp_path: Path) -> None:
     said = call("boot", "dhcp", "isc", "-c", config)
     assert said.code == 0 and said.out.startswith("# Written by") and "next-server 192.0.2.1;" in said.out
+    assert "pxelinux.0 is not served now" in said.err and "shimx64.efi is not served now" in said.err
+    (tmp_path / "tftp").mkdir()
+    (tmp_path / "tftp/pxelinux.0").touch()
+    assert "pxelinux.0 is not" not in call("boot", "dhcp", "isc", "-c", config).err
     assert call("boot", "dhcp", "bootpd", "-c", config).code == 2
     (tmp_path / "boot.yaml").write_text("recipes: [pxelinux, debian-12]\n")
     said = call("boot", "dhcp", "isc", "-c", config)
     assert (said.code, "write server: ADDRESS" in said.err) == (1, True)
+
+
+def test_what_our_own_dhcp_service_names_is_compared_with_the_manifest(call: Call, config: Path) -> None:
+    text = config.read_text().replace("boot: {manifest", "boot: {enabled: true, dhcp: proxy, manifest")
+    config.write_text(text + "# nothing below\n")
+    for words in (("boot", "plan"), ("check",)):
+        said = call(*words, "-c", config)
+        assert said.code == 0
+        assert "machines of the kind x64_efi are told to load snponly.efi, which is not there" in said.out + said.err
+        assert "(write x64_efi: shimx64.efi there)" in said.out + said.err
+        assert "told to load pxelinux.0" not in said.out + said.err
+        assert "(write ipxe: null there, or take a recipe that has the file)" in said.out + said.err
+    assert f"{config}:4:" in said.out
+    told = call("boot", "explain", "web1", "-c", config, "--arch", "x64-efi")
+    assert told.code == 1 and "  ! snponly.efi  MISSING" in told.out
+    config.write_text(
+        text.replace("dhcp: proxy,", "dhcp: proxy, dhcp_server: {files: {x64_efi: shimx64.efi, ipxe: null}},")
+    )
+    assert "told to load" not in call("check", "-c", config).out
+    assert call("boot", "explain", "web1", "-c", config, "--arch", "x64-efi").code == 0

@@ -150,6 +150,15 @@ def lab(home: Path) -> Iterator[Lab]:
         made.close()
 
 
+def boot(made: Appliance, *words: str) -> str:
+    """`appliance boot VERB ...`; what it wrote."""
+    argv = [*PROGRAM, "boot", *words[:1], *(words[1:2] if words[0] == "host" else ()), "-c", str(made.config)]
+    argv += words[2:] if words[0] == "host" else words[1:]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.qemu import tree
-from tests.qemu.lab import CONFIG, Lab, lab, needs_lab
+from tests.qemu import disk, tree
+from tests.qemu.lab import CONFIG, Lab, boot, lab, needs_lab
 from tests.system.running import Appliance
 
 pytestmark = needs_lab
@@ -59,3 +59,31 @@ def test_a_proxy_brings_a_machine_to_its_script_while_another_server_gives_its_a
     assert '"message": "PXE"' in log
     assert "DHCPACK" in other.read_text() and '"message": "DHCPACK"' not in log
     assert '"client": "192.0.2.1' in log
+
+
+GRUB = """\
+server: 192.0.2.1
+recipes: [grub-proxy, debian-12, local-disk]
+vars: {{console: "ttyS0,115200"}}
+menu: {{serial: true}}
+machines: {{m1: {{mac: "{mac}", profile: {profile}}}}}
+"""
+GRUB_PROXY = CONFIG + (
+    "boot:\n  enabled: true\n  manifest: {home}/boot.yaml\n  dhcp: proxy\n"
+    "  dhcp_server: {{interface: br0, files: {{x64_efi: grub-net.efi}}}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("profile", "says"),
+    [("local-disk", disk.SAID), pytest.param("debian-12", b"Linux version", marks=pytest.mark.exhaustive)],
+)
+def test_grub_boots_beside_another_server_because_its_image_names_ours(room: Lab, profile: str, says: bytes) -> None:
+    (room.home / "boot.yaml").write_text(GRUB.format(mac=MAC, profile=profile))
+    room.dnsmasq("dhcp-range=192.0.2.100,192.0.2.110,255.255.255.0,1h", elsewhere=True)
+    made = room.appliance(GRUB_PROXY)
+    boot(made, "fetch", "grub-modules", *(["debian-12"] if profile == "debian-12" else []))
+    boot(made, "publish")
+    machine = room.machine("uefi", MAC, *disk.for_machine("uefi", room.home))
+    machine.wait(says, 600)
+    assert 'grub/grub.cfg-01-52-54-00-00-00-01", "bytes"' in made.log.read_text()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.qemu import disk
-from tests.qemu.lab import CONFIG, SERVER, Lab, lab, needs_lab
-from tests.system.running import PROGRAM, Appliance
+from tests.qemu.lab import CONFIG, SERVER, Lab, boot, lab, needs_lab
 
 pytestmark = needs_lab
 MAC = "52:54:00:00:00:01"
@@ -34,15 +32,6 @@ def room(tmp_path: Path) -> Iterator[Lab]:
         folder.chmod(0o755)
     with lab(tmp_path) as made:
         yield made
-
-
-def boot(made: Appliance, *words: str) -> str:
-    """`appliance boot VERB ...`."""
-    argv = [*PROGRAM, "boot", *words[:1], *(words[1:2] if words[0] == "host" else ()), "-c", str(made.config)]
-    argv += words[2:] if words[0] == "host" else words[1:]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=15 * MINUTE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize("loader", ["pxelinux.0", pytest.param("boot.ipxe", marks=pytest.mark.exhaustive)])

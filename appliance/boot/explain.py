@@ -146,4 +146,5 @@ def _ends(choice: Choice, steps: tuple[Step, ...], stopped: bool) -> str:
         return "goes on to its own disk"
     if profile.action == "none":
         return "gets what files: renders for it"
-    return f"boots {profile.title or profile.name}"
+    mark = f" (experimental: {profile.experimental})" if profile.experimental else ""
+    return f"boots {profile.title or profile.name}{mark}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from appliance.boot import binaries, loaders, names
 from appliance.boot.layout import Placed
@@ -24,6 +25,7 @@ Peek = Callable[[Placed, int], bytes]  # the first so many bytes of a placed fil
 
 # Bytes that a block holds as each loader asks for it (seen on the wire); blocks are counted in 16 bits (RFC 1350).
 _BLOCKS = {"pxelinux": 1408, "grub": 1024, "shim": 512, "ipxe": 1432, "uboot": 1468, "rpi": 1024}
+_DEB = re.compile(r"deb:[^_]+_([^_]+)_[^_]+\.deb")
 _NO_HASH = r"(?![$!*])"
 _PLAINTEXT = (
     ("preseed", re.compile(r"passwd/(?:root|user)-password(?:-again)?[ \t]+password[ \t]+(?!\s)\S+", re.M)),
@@ -47,6 +49,7 @@ class Tree:
     peek: Peek
     by_hand: Callable[[str], bool] = lambda _path: False  # whether a path lies in the TFTP root itself
     told: Mapping[str, str] = field(default_factory=dict)  # what our own DHCP service names: settings.dhcp.told()
+    origins: Mapping[str, str] = field(default_factory=dict)  # source -> what was fetched: deb:FILE, a URL ...
 
     def paths(self) -> set[str]:
         """Every path of the TFTP root that is common to all machines."""
@@ -237,6 +240,26 @@ def _loader_binary(tree: Tree, loader: Loader, placed: dict[str, Placed]) -> Ite
         yield from _secure(key, data, tree.peek(grub, WHOLE) if grub else b"", grub.path if grub else "")
 
 
+def _versions(tree: Tree, have: set[str]) -> Iterator[Problem]:
+    """The two halves of PXELINUX, by the versions of the packages they came from: the files themselves do not say."""
+    del have
+    placed = {one.path: one for one in tree.placed or () if one.root == "tftp"}
+    for loader in tree.plan.manifest.loaders:
+        first, second = placed.get(loader.file), placed.get(f"{loaders.beside(loader)}ldlinux.c32")
+        if loader.kind != "pxelinux" or first is None or second is None:
+            continue
+        versions = [_version(tree.origins.get(one.source, "")) for one in (first, second)]
+        if all(versions) and versions[0] != versions[1]:
+            what = f"{first.path} is of Syslinux {versions[0]}, {second.path} of {versions[1]}: they may not load"
+            yield Problem("warning", what, "take both from one release of Debian", f"loaders.{loader.arch}")
+
+
+def _version(origin: str) -> str:
+    """The version in the name of a Debian package, without the mark of a rebuild (Debian Policy 5.6.12)."""
+    found = _DEB.match(origin)
+    return re.sub(r"\+b[0-9]+$", "", unquote(found[1])) if found else ""
+
+
 def _secure(key: str, shim: bytes, grub: bytes, path: str) -> Iterator[Problem]:
     if not path:
         return
@@ -317,6 +340,7 @@ _RULES: tuple[Callable[[Tree, set[str]], Iterator[Problem]], ...] = (
     _same_path,
     _passwords,
     _binaries,
+    _versions,
     _too_long,
     _memory,
 )

@@ -61,6 +61,9 @@ def fetch(
     for take in manifest.takes:
         wanted.setdefault(take.source, []).append(take.member)
     chosen = [source for source in sources if not names or source.name in names]
+    for source in chosen if not as_json else ():
+        if source.experimental:
+            output.remark(f"{source.name}: experimental: {source.experimental}")
     with ExitStack() as opened:
         report = opened.enter_context(_Bars()) if sys.stderr.isatty() and not as_json else _Lines(quiet=as_json)
         house = replace(here.house, landlock=landlock, work=work, roots={})
@@ -73,7 +76,8 @@ def fetch(
         fetching = Fetching(house, publisher, here.settings.boot.fetch, report, wanted, images=images)
         outcomes = fetching.run(chosen, now())
     if as_json:
-        output.document({"config": here.config, "sources": [_plain(outcome) for outcome in outcomes]})
+        marks = {source.name: {"experimental": source.experimental} for source in sources}
+        output.document({"config": here.config, "sources": [_plain(one) | marks[one.name] for one in outcomes]})
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if failed and not as_json:
         output.remark(f"{len(failed)} of {len(outcomes)} failed; what is served has not changed")

@@ -13,6 +13,8 @@ from appliance.cli.options import Config, Json
 from appliance.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from appliance.boot.assemble import Tree
     from appliance.boot.layout import Placed
     from appliance.boot.model import Machine, Plan
@@ -46,8 +48,10 @@ def publish(
     loaded = here.load()
     at = now()
     done = plan.plan(loaded.resolved.manifest, loaded.resolved.hosts, loaded.secrets, at)
-    tree = assemble.release(done, here.house.sources())
-    _judge(here, done, plan.everyone(loaded.resolved.manifest, loaded.resolved.hosts), tree)
+    sources = here.house.sources()
+    tree = assemble.release(done, sources)
+    origins = {name: one.location for name, one in sources.items()}
+    _judge(here, done, plan.everyone(loaded.resolved.manifest, loaded.resolved.hosts), tree, origins)
     overlay = assemble.overlay(done.overlay, tree.files)
     newest = max((here.house.release(name).created for name in here.house.releases()[-1:]), default=0)
     release = records.make(max(at, newest + 1), printable(note, 300), tree.files, assemble.stored_plan(done))
@@ -63,7 +67,7 @@ def publish(
     _served(here, served, as_json, services, unverified=[file for file in tree.files if not file.verified])
 
 
-def _judge(here: Rooms, done: Plan, machines: tuple[Machine, ...], tree: Tree) -> None:
+def _judge(here: Rooms, done: Plan, machines: tuple[Machine, ...], tree: Tree, origins: Mapping[str, str]) -> None:
     """Nothing is published that machines would not boot from. Raises ConfigError; warnings are told."""
     from appliance.boot import judge, lint
     from appliance.settings import dhcp
@@ -76,7 +80,8 @@ def _judge(here: Rooms, done: Plan, machines: tuple[Machine, ...], tree: Tree) -
 
     boot = here.settings.boot
     told = dhcp.told(boot.dhcp, boot.dhcp_server.files)
-    problems = lint.lint(lint.Tree(done, machines, tuple(tree.placed), peek, judge.by_hand(root), told))
+    there = lint.Tree(done, machines, tuple(tree.placed), peek, judge.by_hand(root), told, origins)
+    problems = lint.lint(there)
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(tuple(problems))
     for problem in problems:

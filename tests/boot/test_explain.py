@@ -187,14 +187,17 @@ def test_every_way_that_a_machine_may_come_is_told() -> None:
 
 
 def test_what_a_profile_does_is_said_in_words() -> None:
-    profiles = "profiles: {disk: {action: local}, none: {action: none}, other: {title: Other, chain: {bios: d/x}}}\n"
+    profiles = (
+        "profiles: {disk: {action: local}, none: {action: none}, other: {title: Other, experimental: never tried, "
+    )
+    profiles += "chain: {bios: d/x}}}\n"
     said = {}
     for name in ("disk", "none", "other"):
         said[name] = way(TREE + ALL + profiles + HOST.replace("linux", name), "m").ends
     assert said == {
         "disk": "goes on to its own disk",
         "none": "gets what files: renders for it",
-        "other": "boots Other",
+        "other": "boots Other (experimental: never tried)",
     }
     assert lines(way(TREE + ALL + profiles + HOST.replace("linux", "other"), "m"))[-1] == "hit d/x"
     assert "d/x" not in str(lines(way(TREE + ALL + profiles + HOST.replace("linux", "other"), "m", arch="x64-efi")))
@@ -226,7 +229,7 @@ def test_a_loader_that_dhcp_names_is_known_by_its_name() -> None:
     for name, kind, prefix in (
         ("x/grub-net.efi", "grub", "grub"),
         ("shimx64.efi", "shim", "grub"),
-        ("own.efi", "ipxe", ""),
+        ("own.efi", "ipxe", "ipxe"),
     ):
         given = "loaders: {x64-efi: {file: a.efi, kind: ipxe}, arm64-efi: {file: s.efi, kind: shim, prefix: grub/}}\n"
         own = resolved(given).manifest.loaders

@@ -115,7 +115,7 @@ def test_a_wrong_manifest_and_wrong_secrets_are_told_together(tmp_path: Path, se
 def test_every_recipe_can_be_used_alone_and_together(tmp_path: Path) -> None:
     names = sorted(folder.catalog())
     for chosen in [[name] for name in names] + [names]:
-        (tmp_path / "boot.yaml").write_text(f"server: boot.lan\nrecipes: [{', '.join(chosen)}]")
+        (tmp_path / "boot.yaml").write_text(f"server: 192.0.2.1\nrecipes: [{', '.join(chosen)}]")
         found = folder.load(str(tmp_path / "boot.yaml"), str(tmp_path)).resolved
         plan.plan(found.manifest, found.hosts, {}, 0)
 

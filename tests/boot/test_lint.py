@@ -259,9 +259,25 @@ def test_what_dhcp_tells_machines_has_to_be_there() -> None:
         return [str(one) for one in lint(Tree(done, (), None, lambda _file, _length: b"", told=files))]
 
     assert told_of(tell) == [
-        "boot.dhcp_server.files.bios: warning: machines of the kind bios are told to load undionly.kpxe, which is not "
+        "warning: boot.dhcp_server.files.bios: machines of the kind bios are told to load undionly.kpxe, which is not "
         "there (write bios: pxelinux.0 there)",
-        "boot.dhcp_server.files.x64_efi: warning: machines of the kind x64_efi are told to load shimx64.efi, which is "
+        "warning: boot.dhcp_server.files.x64_efi: machines of the kind x64_efi are told to load shimx64.efi, which is "
         "not there (write x64_efi: null there, or take a recipe that has the file)",
     ]
     assert told_of({"bios": "pxelinux.0"}) == []
+
+
+def test_halves_of_pxelinux_of_two_versions_are_told() -> None:
+    text = "sources: {s: {deb: aa}, t: {deb: bb}}\n" + tree(*FILES).removeprefix(SOURCE) + BIOS + LINUX
+    found = resolved(text)
+    done = planning.plan(found.manifest, found.hosts, {}, 1000)
+    placed = [Placed("tftp", path, "t" if path == "ldlinux.c32" else "s", path, 1) for path in FILES]
+
+    def told_of(one: str, other: str) -> list[str]:
+        origins = {"s": one, "t": other}
+        return [str(line) for line in lint(Tree(done, (), placed, lambda _file, _length: b"x", origins=origins))]
+
+    old, new = "deb:pxelinux_3%3a6.03-1_all.deb", "deb:syslinux-common_3%3a6.04-3+b1_amd64.deb"
+    (said,) = told_of(old, new)
+    assert said.startswith("warning: loaders.bios: pxelinux.0 is of Syslinux 3:6.03-1, ldlinux.c32 of 3:6.04-3: they")
+    assert told_of("deb:pxelinux_3%3a6.04-3_all.deb", new) == [] == told_of("file:/x", new)

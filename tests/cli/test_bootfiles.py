@@ -104,6 +104,16 @@ def test_from_a_manifest_to_a_served_tree_and_back(lab: Lab) -> None:
     assert leftovers(lab.place) == []
 
 
+def test_what_nobody_ever_fetched_is_told_with_every_fetch(lab: Lab) -> None:
+    manifest = lab.place / "boot.yaml"
+    manifest.write_text(
+        manifest.read_text().replace("kernel, unverified", "kernel, experimental: never yet, unverified")
+    )
+    assert "kernel: experimental: never yet\n" in lab.run("fetch")[2]
+    told = {one["name"]: one["experimental"] for one in lab.json("fetch")["sources"]}
+    assert told == {"kernel": "never yet", "loaders": ""}
+
+
 def test_a_rollback_works_although_the_manifest_is_broken(lab: Lab) -> None:
     lab.run("fetch")
     first = lab.json("publish")["id"]

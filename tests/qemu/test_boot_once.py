@@ -50,3 +50,6 @@ def test_an_installer_is_loaded_once_from_what_was_fetched_and_published_then_th
     machine.wait(b"Kernel panic", 5 * MINUTE)
     machine.wait(disk.SAID, 5 * MINUTE)
     assert machine.said.count(b"Linux version") == 1
+    asked = {"pxelinux.0": "pxelinux.cfg/01-52-54-00-00-00-01", "boot.ipxe": "ipxe/mac-52-54-00-00-00-01.ipxe"}[loader]
+    happened = boot(made, "explain", "m1", "--arch", "bios").partition("last seen booting ")[2]
+    assert f"  {asked}: got it (" in happened, happened

@@ -16,7 +16,7 @@ from tests.qemu.machine import Machine
 from tests.system.running import Appliance
 
 pytestmark = needs_lab
-KERNEL, USERSPACE = b"Linux version", b"Starting system log daemon"
+KERNEL, INIT, USERSPACE = b"Linux version", b"Run /init as init process", b"Starting system log daemon"
 DHCP = ("dhcp-range=192.0.2.50,192.0.2.99,255.255.255.0,1h", "dhcp-userclass=set:ipxe,iPXE")
 MINUTE = 60  # an idle machine needs a fifth of the limits below
 STRANGER = "52:54:00:00:00:77"
@@ -111,12 +111,15 @@ def test_bios_pxelinux_by_mac_boots_without_a_menu(room: Lab) -> None:
     room.machine("bios", mac(1)).wait(KERNEL, 8 * MINUTE)
 
 
-def test_u_boot_on_arm64_boots_an_extlinux_entry_by_its_mac(room: Lab) -> None:
+@pytest.mark.parametrize("until", [INIT, pytest.param(USERSPACE, marks=pytest.mark.exhaustive)])
+def test_u_boot_on_arm64_boots_an_extlinux_entry_by_its_mac(room: Lab, until: bytes) -> None:
     made = serve(room, f"dhcp-boot=boot.scr.uimg,,{SERVER}", profile="debian-12-arm64", macs=(U_BOOT_MAC,))
     machine = room.machine("u-boot", U_BOOT_MAC)
     machine.wait(b"Hit any key", 3 * MINUTE)
     machine.type(b" ")
     machine.wait(b"=> ", MINUTE)
-    machine.type(b"setenv autoload no; dhcp; pxe get && pxe boot\r")
-    boots(machine)
-    assert 'pxelinux.cfg/01-52-52-52-52-52-52", "bytes"' in made.log.read_text()
+    machine.type(b"setenv tftpwindowsize 8; setenv autoload no; dhcp; pxe get && pxe boot\r")
+    machine.wait(KERNEL, 10 * MINUTE)
+    machine.wait(until, 6 * MINUTE)
+    log = made.log.read_text()
+    assert 'pxelinux.cfg/01-52-52-52-52-52-52", "bytes"' in log and '"windowsize": 8' in log

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 GOOD = ("get", "put", "list", "boot", "idle")
@@ -118,6 +119,7 @@ class Growth:
     pss: float  # KiB, median
     fds: int  # low water of the last third above that of the first
     maps: int
+    may: float  # KiB that `private` may be
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
@@ -128,8 +130,13 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     return statistics.median(found) if found else 0.0
 
 
-def growth(samples: Iterable[Sample], warm_s: float, least_s: float) -> list[Growth]:
-    """Of each incarnation that was seen for at least `least_s` after its first `warm_s`."""
+def growth(
+    samples: Iterable[Sample], warm_s: float, least_s: float, filling: Mapping[str, float] = MappingProxyType({})
+) -> list[Growth]:
+    """Of each incarnation that was seen for at least `least_s` after its first `warm_s`.
+
+    `filling`: service -> KiB of its caches, where the warm-up is too short for them to be full.
+    """
     lives: dict[tuple[str, int, int], list[Sample]] = defaultdict(list)
     for sample in samples:
         lives[sample.who].append(sample)
@@ -147,7 +154,8 @@ def growth(samples: Iterable[Sample], warm_s: float, least_s: float) -> list[Gro
         }
         level = statistics.median(sample.private for sample in judged)
         pss = statistics.median(sample.pss for sample in judged)
-        found.append(Growth(who, span, slope(points) * span, level, pss, gained["fds"], gained["maps"]))
+        may = may_grow(span) + filling.get(who[0], 0.0)
+        found.append(Growth(who, span, slope(points) * span, level, pss, gained["fds"], gained["maps"], may))
     return found
 
 
@@ -188,7 +196,7 @@ PATIENCE_S = 10.0
 def verdicts(facts: dict[str, Any], found: Tally, grown: Sequence[Growth]) -> list[Verdict]:
     """Every bar that a soak has."""
     worst = max((one[0] for one in found.firsts), default=0.0)
-    fat = [one for one in grown if one.private > may_grow(one.seconds)]
+    fat = [one for one in grown if one.private > one.may]
     keeping = [one for one in grown if one.fds > MORE_FDS or one.maps > MORE_MAPS]
 
     def none(bar: str, what: Sequence[str]) -> Verdict:
@@ -213,7 +221,7 @@ def verdicts(facts: dict[str, Any], found: Tally, grown: Sequence[Growth]) -> li
 
 
 def _fat(one: Growth) -> str:
-    return f"{_name(one)} {one.private:+.0f} KiB in {one.seconds:.0f} s (may {may_grow(one.seconds):.0f})"
+    return f"{_name(one)} {one.private:+.0f} KiB in {one.seconds:.0f} s (may {one.may:.0f})"
 
 
 def _keeping(one: Growth) -> str:

@@ -23,6 +23,7 @@ TFTP, FTP = ("127.0.0.1", 69), ("127.0.0.1", 21)
 WORKERS = 3
 DISK_MIB = 96
 CACHE_KIB = 2560  # what a TFTP worker keeps of files: its part of tftp.limits.memory, an eighth and half of the rest
+SPARE_PORTS = 64  # sockets that it keeps for reuse: as many as there were transfers at once, when the bad clients came
 _READY_S = 60.0
 _ROOT = Path(__file__).parents[2]
 _PROGRAM = (

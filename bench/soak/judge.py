@@ -120,6 +120,7 @@ class Growth:
     fds: int  # low water of the last third above that of the first
     maps: int
     may: float  # KiB that `private` may be
+    may_fds: int
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
@@ -131,11 +132,14 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def growth(
-    samples: Iterable[Sample], warm_s: float, least_s: float, filling: Mapping[str, float] = MappingProxyType({})
+    samples: Iterable[Sample],
+    warm_s: float,
+    least_s: float,
+    filling: Mapping[str, tuple[float, int]] = MappingProxyType({}),
 ) -> list[Growth]:
     """Of each incarnation that was seen for at least `least_s` after its first `warm_s`.
 
-    `filling`: service -> KiB of its caches, where the warm-up is too short for them to be full.
+    `filling`: service -> KiB of its caches and sockets it keeps, where the warm-up is too short for that to be full.
     """
     lives: dict[tuple[str, int, int], list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -154,8 +158,9 @@ def growth(
         }
         level = statistics.median(sample.private for sample in judged)
         pss = statistics.median(sample.pss for sample in judged)
-        may = may_grow(span) + filling.get(who[0], 0.0)
-        found.append(Growth(who, span, slope(points) * span, level, pss, gained["fds"], gained["maps"], may))
+        cache, kept = filling.get(who[0], (0.0, 0))
+        may = may_grow(span) + cache, MORE_FDS + kept
+        found.append(Growth(who, span, slope(points) * span, level, pss, gained["fds"], gained["maps"], *may))
     return found
 
 
@@ -197,7 +202,7 @@ def verdicts(facts: dict[str, Any], found: Tally, grown: Sequence[Growth]) -> li
     """Every bar that a soak has."""
     worst = max((one[0] for one in found.firsts), default=0.0)
     fat = [one for one in grown if one.private > one.may]
-    keeping = [one for one in grown if one.fds > MORE_FDS or one.maps > MORE_MAPS]
+    keeping = [one for one in grown if one.fds > one.may_fds or one.maps > MORE_MAPS]
 
     def none(bar: str, what: Sequence[str]) -> Verdict:
         return Verdict(bar, f"{len(what)}" + "".join(f"; {one}" for one in what[:3]), not what)

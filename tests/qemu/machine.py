@@ -80,6 +80,14 @@ class Machine:
         self.mark = at + len(text)
         return text
 
+    def listen_until(self, fact: Callable[[], object], seconds: float, what: str) -> None:
+        """Hear what it says until a fact of others holds: a console that nobody reads stops the machine."""
+        deadline = time.monotonic() + seconds
+        while not fact():
+            self._hear(min(deadline, time.monotonic() + 1))
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {seconds} s: {what}; its console:\n{self.console()}")
+
     def type(self, text: bytes) -> None:
         """On its serial console."""
         assert self._serial is not None

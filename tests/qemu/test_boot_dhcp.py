@@ -43,7 +43,7 @@ def serve(room: Lab, text: str) -> Appliance:
 def test_range_brings_a_machine_to_its_script(room: Lab, kind: str, platform: str) -> None:
     made = serve(room, RANGE)
     room.machine(kind, MAC, memory=512)
-    log = made.said(f'"reached-{platform}", "bytes": 5', 240)
+    log = made.said(f'"reached-{platform}", "bytes": 5', 600)
     assert ('"file": "snponly.efi"' in log) == (kind == "uefi")
     assert f'"client": "{MAC}", "message": "DHCPACK"' in log
 
@@ -55,7 +55,7 @@ def test_a_proxy_brings_a_machine_to_its_script_while_another_server_gives_its_a
     other = room.dnsmasq("dhcp-range=192.0.2.100,192.0.2.110,255.255.255.0,1h", elsewhere=True)
     made = serve(room, PROXY)
     room.machine(kind, MAC, memory=512)
-    log = made.said(f'"reached-{platform}", "bytes": 5', 240)
+    log = made.said(f'"reached-{platform}", "bytes": 5', 600)
     assert '"message": "PXE"' in log
     assert "DHCPACK" in other.read_text() and '"message": "DHCPACK"' not in log
     assert '"client": "192.0.2.1' in log

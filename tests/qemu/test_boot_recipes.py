@@ -96,7 +96,7 @@ LOADERS = {
 def test_the_profile_of_the_local_disk_goes_on_to_the_disk(room: Lab, loader: str) -> None:
     kind, lines = LOADERS[loader]
     serve(room, *lines, profile="local-disk")
-    room.machine(kind, mac(1), *disk.for_machine(kind, room.home), memory=512).wait(disk.SAID, 4 * MINUTE)
+    room.machine(kind, mac(1), *disk.for_machine(kind, room.home), memory=512).wait(disk.SAID, 10 * MINUTE)
 
 
 @pytest.mark.exhaustive

@@ -31,7 +31,8 @@ def made(house: House, place: int, members: Mapping[str, int], prefix: str) -> I
     if not os.access(_PROGRAM, os.X_OK):
         raise BootError("this machine has no grub-mkimage, which makes images (apt-get install grub-common)")
     parts = grub.parts(members, kind)
-    os.mkdir(_FOLDER, 0o755, dir_fd=place)
+    os.mkdir(_FOLDER, dir_fd=place)
+    os.chmod(_FOLDER, 0o755, dir_fd=place)  # noqa: S103  whatever the umask: the program is another account
     for name, number in parts.items():
         os.symlink(f"../{number}", f"{_FOLDER}/{name}", dir_fd=place)
     said = programs.run(

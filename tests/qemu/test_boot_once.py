@@ -17,7 +17,7 @@ MINUTE = 60
 # installer that was loaded whole is over in a moment, and what comes next is the reboot that matters.
 MANIFEST = """\
 server: 192.0.2.1
-recipes: [pxelinux, ipxe, debian-12, local-disk]
+recipes: [pxelinux, grub, ipxe, debian-12, local-disk]
 menu: {title: Boot menu, timeout: 10m, default: local-disk, entries: [local-disk], serial: true}
 vars: {console: "ttyS0,115200"}
 profiles:
@@ -34,9 +34,16 @@ def room(tmp_path: Path) -> Iterator[Lab]:
         yield made
 
 
-@pytest.mark.parametrize("loader", ["pxelinux.0", pytest.param("boot.ipxe", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    ("kind", "loader", "own"),
+    [
+        ("bios", "pxelinux.0", "pxelinux.cfg/01-"),
+        pytest.param("bios", "boot.ipxe", "ipxe/mac-", marks=pytest.mark.exhaustive),
+        pytest.param("uefi", "shimx64.efi", "grub/grub.cfg-01-", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_an_installer_is_loaded_once_from_what_was_fetched_and_published_then_the_disk_boots(
-    room: Lab, loader: str
+    room: Lab, kind: str, loader: str, own: str
 ) -> None:
     (room.home / "boot.yaml").write_text(MANIFEST)
     made = room.appliance(CONFIG + "boot: {{enabled: true, manifest: {home}/boot.yaml}}\n")
@@ -45,11 +52,10 @@ def test_an_installer_is_loaded_once_from_what_was_fetched_and_published_then_th
     boot(made, "host", "set", MAC, "--name", "m1", "--profile", "local-disk")
     boot(made, "host", "set", "m1", "--profile", "installer", "--once")
     room.dnsmasq(*DHCP, f"dhcp-boot={loader},,{SERVER}")
-    machine = room.machine("bios", MAC, *disk.for_machine("bios", room.home), reboots=True)
+    machine = room.machine(kind, MAC, *disk.for_machine(kind, room.home), reboots=True)
     machine.wait(b"Linux version", 10 * MINUTE)
     machine.wait(b"Kernel panic", 5 * MINUTE)
-    machine.wait(disk.SAID, 5 * MINUTE)
+    machine.wait(disk.SAID, 10 * MINUTE)
     assert machine.said.count(b"Linux version") == 1
-    asked = {"pxelinux.0": "pxelinux.cfg/01-52-54-00-00-00-01", "boot.ipxe": "ipxe/mac-52-54-00-00-00-01.ipxe"}[loader]
     happened = boot(made, "explain", "m1", "--arch", "bios").partition("last seen booting ")[2]
-    assert f"  {asked}: got it (" in happened, happened
+    assert f"{own}52-54-00-00-00-01" in happened and ": got it (" in happened, happened

@@ -42,15 +42,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true")
     wanted = parser.parse_args()
-    parts = []
     if "fetch" in wanted.only:
-        parts.append(fetches(wanted.rounds))
+        show("Boot files: fetch", f"--only fetch --rounds {wanted.rounds}", fetches(wanted.rounds), wanted.write)
     if "publish" in wanted.only:
-        parts.append(publishes([int(count) for count in wanted.files.split(",")]))
-    text = f"`python -m bench.boot_store --rounds {wanted.rounds}` on {machine()}.\n\n" + "\n\n".join(parts)
+        counts = [int(count) for count in wanted.files.split(",")]
+        show("Boot files: publish and rollback", "--only publish", publishes(counts), wanted.write)
+
+
+def show(heading: str, arguments: str, table: str, write: bool) -> None:
+    text = f"`python -m bench.boot_store {arguments}` on {machine()}.\n\n{table}"
     print(text)
-    if wanted.write:
-        write_section("Boot files: fetch, publish, rollback", text)
+    if write:
+        write_section(heading, text)
 
 
 # --- fetch

@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "custody": {"custody", "settings", "observe"},
     "custody.worker": {"custody", "settings", "observe", "child", "wire"},
     "release": {"release", "observe.log", "observe.text", "custody.marks", "custody.rules"},
-    "release.program": {"release", "confine.libc"},
+    "release.program": {"release", "confine.libc", "confine.held"},
     "dhcp": {"dhcp"},
     "dhcp.guard": {"dhcp", "confine"},
     "dhcp.worker": {"dhcp", "settings", "observe.log", "child", "wire", "confine.foreign"},

@@ -9,15 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from appliance.confine import landlock, libc, proof, seccomp
+from appliance.confine import held, landlock, libc, proof, seccomp
 from appliance.errors import ConfinementError
 
 CAP_NET_BIND_SERVICE, CAP_NET_ADMIN = 10, 12
-_PR_SET_KEEPCAPS, _AMBIENT_RAISE = 8, 2
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/dev/urandom")
 # for the kernel the loader of shared libraries is a program of its own
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
@@ -45,28 +43,21 @@ class Foreign:
 
 
 def lock(foreign: Foreign) -> None:
-    """Everything but the system call filter, in a process that root has forked. Raises OSError, ConfinementError."""
-    if foreign.uid <= 0 or foreign.gid <= 0:
-        raise ConfinementError("no program of others runs as root")
-    for kind, value in (
-        (resource.RLIMIT_NOFILE, foreign.nofile),
-        (resource.RLIMIT_FSIZE, foreign.fsize),
-        (resource.RLIMIT_AS, foreign.memory),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (value, value))
-    _bound(foreign.capabilities)
-    libc.prctl(_PR_SET_KEEPCAPS, 1)
-    os.setgroups([])
-    os.setresgid(foreign.gid, foreign.gid, foreign.gid)
-    os.setresuid(foreign.uid, foreign.uid, foreign.uid)
-    libc.capset(foreign.capabilities, inherit=True)
-    libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_CLEAR_ALL)
-    for number in foreign.capabilities:
-        libc.prctl(libc.PR_CAP_AMBIENT, _AMBIENT_RAISE, number)
+    """Everything but the system call filter, in a process that root has forked. Raises OSError, ConfinementError.
+
+    The filter is proven by the tests, which run it.
+    """
+    bounds = {
+        resource.RLIMIT_NOFILE: foreign.nofile,
+        resource.RLIMIT_FSIZE: foreign.fsize,
+        resource.RLIMIT_AS: foreign.memory,
+        resource.RLIMIT_CORE: 0,
+    }
+    held.limit(bounds)
+    held.account(foreign.uid, foreign.gid, foreign.capabilities)
     libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
     _restrict(foreign)
-    _prove(foreign)
+    proof.must_fail("look into /etc", errno.EACCES, lambda: os.open("/etc", os.O_RDONLY | os.O_DIRECTORY))
 
 
 def become(foreign: Foreign) -> NoReturn:
@@ -76,19 +67,6 @@ def become(foreign: Foreign) -> NoReturn:
     os.closerange(3, foreign.nofile)
     seccomp.load(program)
     os.execve(foreign.program, argv, _ENVIRONMENT)  # noqa: S606 (there is no shell in it)
-
-
-def _bound(kept: Sequence[int]) -> None:
-    number = 0
-    while True:
-        try:
-            if number not in kept:
-                libc.prctl(libc.PR_CAPBSET_DROP, number)
-            number += 1
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                return  # past the last capability
-            raise
 
 
 def _restrict(foreign: Foreign) -> None:
@@ -107,14 +85,3 @@ def _restrict(foreign: Foreign) -> None:
         ),
         version,
     )
-
-
-def _prove(foreign: Foreign) -> None:
-    """The account, the capabilities and Landlock hold; the filter is proven by the tests, which run it."""
-    wanted = sum(1 << number for number in foreign.capabilities)
-    if libc.capget() != (wanted, wanted, wanted):
-        raise ConfinementError(f"capabilities are {libc.capget()}, not {wanted}")
-    proof.must_fail("become root", errno.EPERM, lambda: os.setresuid(0, 0, 0))
-    proof.must_fail("look into /etc", errno.EACCES, lambda: os.open("/etc", os.O_RDONLY | os.O_DIRECTORY))
-    if os.getresuid() != (foreign.uid,) * 3 or os.getgroups():
-        raise ConfinementError(f"ids are {os.getresuid()} {os.getgroups()}")

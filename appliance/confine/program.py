@@ -14,10 +14,9 @@ import signal
 import socket
 import sys
 
-from appliance.confine import landlock, libc, proof, seccomp
+from appliance.confine import held, libc, proof, seccomp
 from appliance.errors import ConfinementError
 
-_EXECUTE, _MAKE_SYM, _MAKE_SOCK, _MAKE_FIFO = 1, 1 << 12, 1 << 9, 1 << 10
 _ALONE = libc.CLONE_NEWNET | libc.CLONE_NEWIPC
 
 
@@ -38,25 +37,19 @@ def become(order: dict[str, object]) -> None:
     os.chdir(work)
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # its path may lead through what only root may pass
     alone = bool(order["network"]) or _alone(root=root)
-    for kind, value in (
-        (resource.RLIMIT_CPU, int(str(order["cpu_s"]))),
-        (resource.RLIMIT_FSIZE, int(str(order["fsize"]))),
-        (resource.RLIMIT_NOFILE, 1024),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        most = resource.getrlimit(kind)[1]
-        bound = value if most == resource.RLIM_INFINITY else min(value, most)
-        resource.setrlimit(kind, (bound, bound))
+    bounds = {
+        resource.RLIMIT_CPU: int(str(order["cpu_s"])),
+        resource.RLIMIT_FSIZE: int(str(order["fsize"])),
+        resource.RLIMIT_NOFILE: 1024,
+        resource.RLIMIT_CORE: 0,
+    }
+    held.limit(bounds)
     if root:
-        uid, gid = int(str(order["uid"])), int(str(order["gid"]))
-        os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
-        if os.getresuid() != (uid,) * 3 or any(libc.capget()):
-            raise ConfinementError("the uid was changed, and rights are left")
+        held.account(int(str(order["uid"])), int(str(order["gid"])))
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
-    _only_here(here, network=bool(order["network"]))
+    held.write_only_in(here, network=bool(order["network"]))
+    os.close(here)
     if not alone:
         seccomp.load(seccomp.without_sockets(seccomp.machine()))
         proof.must_fail("make a socket", errno.EPERM, socket.socket)
@@ -75,22 +68,3 @@ def _alone(*, root: bool) -> bool:
             raise
         return False
     return True
-
-
-def _only_here(here: int, *, network: bool) -> None:
-    version = landlock.abi()
-    if not version:
-        return
-    everything = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    nothing = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
-    reading = _EXECUTE | landlock.READ_FILE | landlock.READ_DIR
-    writing = landlock.TREE | _MAKE_SYM | _MAKE_SOCK | _MAKE_FIFO
-    rules = ((everything, reading), (here, reading | writing), (nothing, landlock.READ_FILE | landlock.WRITE_FILE))
-    landlock.restrict_to(rules, version=version, connect_tcp=network)
-    for fd in (everything, here, nothing):
-        os.close(fd)
-    try:
-        os.close(os.open("/dev/zero", os.O_WRONLY | os.O_CLOEXEC))  # everybody may, but for Landlock
-    except PermissionError:
-        return
-    raise ConfinementError("Landlock was put on, and does not hold")

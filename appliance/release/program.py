@@ -16,18 +16,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from appliance.confine import libc
+from appliance.confine import held, libc
 from appliance.release import folders, verdict
 from appliance.release.verdict import Verdict
 
 _KEPT = 4096  # bytes of its output that are kept; the rest is read and dropped
-_LIMITS = (  # for a scanner that loads its signatures and unpacks archives, and not for one that was taken over
-    (resource.RLIMIT_CORE, 0),
-    (resource.RLIMIT_NOFILE, 256),
-    (resource.RLIMIT_NPROC, 64),
-    (resource.RLIMIT_FSIZE, 4 << 30),
-    (resource.RLIMIT_AS, 8 << 30),
-)
+_LIMITS = {  # for a scanner that loads its signatures and unpacks archives, and not for one that was taken over
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_NOFILE: 256,
+    resource.RLIMIT_NPROC: 64,
+    resource.RLIMIT_FSIZE: 4 << 30,
+    resource.RLIMIT_AS: 8 << 30,
+}
 
 _ALONE = libc.CLONE_NEWNET | libc.CLONE_NEWIPC | libc.CLONE_NEWPID
 
@@ -76,14 +76,9 @@ def _confined(account: Account | None, timeout: float) -> Callable[[], None]:
         # an ordinary user may make the other namespaces only inside a user namespace
         libc.unshare(_ALONE if account else _ALONE | libc.CLONE_NEWUSER)
         _become_two()
-        for kind, wanted in (*_LIMITS, (resource.RLIMIT_CPU, seconds)):
-            most = resource.getrlimit(kind)[1]
-            value = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-            resource.setrlimit(kind, (value, value))
+        held.limit({**_LIMITS, resource.RLIMIT_CPU: seconds})
         if account:
-            os.setgroups([])
-            os.setresgid(account.gid, account.gid, account.gid)
-            os.setresuid(account.uid, account.uid, account.uid)
+            held.account(account.uid, account.gid)
         libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of uid, which clears it
 

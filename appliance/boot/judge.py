@@ -10,11 +10,13 @@ from appliance.errors import ConfigError, Problem
 from appliance.settings import dhcp
 from appliance.settings.boot import BootSettings
 
+UNSEEN = "observe.events is off, so nobody sees machines boot, and nothing of a one-shot boot is served"
 
-def judge(boot: BootSettings, state_dir: str, root: str, now: int) -> list[Problem]:
+
+def judge(boot: BootSettings, state_dir: str, root: str, now: int, *, events: bool) -> list[Problem]:
     """Problems of a manifest, its machines, templates and names; `now` is seconds since 1970.
 
-    What lies in `root`, the folder of TFTP, by hand counts as being there.
+    What lies in `root`, the folder of TFTP, by hand counts as being there. `events`: whether observe.events is on.
     """
     try:
         loaded = folder.load(boot.manifest, state_dir)
@@ -24,7 +26,12 @@ def judge(boot: BootSettings, state_dir: str, root: str, now: int) -> list[Probl
         return list(error.problems)
     everyone = plan.everyone(found.manifest, found.hosts)
     told = dhcp.told(boot.dhcp, boot.dhcp_server.files)
-    return lint.lint(lint.Tree(done, everyone, None, lambda _file, _length: b"", by_hand(root), told))
+    problems = lint.lint(lint.Tree(done, everyone, None, lambda _file, _length: b"", by_hand(root), told))
+    if done.overlay.once and not events:
+        armed, *others = [owned.key for owned in done.overlay.once]
+        what = f"{UNSEEN}; {armed} is armed" + (f", and {len(others)} more" if others else "")
+        problems.append(Problem("warning", what, "write observe: {events: true}", f"machines.{armed}"))
+    return problems
 
 
 def by_hand(root: str) -> Callable[[str], bool]:

@@ -6,6 +6,7 @@ It is done before the overlay with their files is served: of a key that nobody s
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,8 @@ def tell(state_dir: str, facts: Sequence[dict[str, Any]]) -> None:
         ) from None
     for fact in facts:
         if fact["once"]:
-            state, since = stages.get(fact["once"]["id"], ("armed", None))
+            waits = "armed" if fact["once"]["until"] > time.time() else "expired"
+            state, since = stages.get(fact["once"]["id"], (waits, None))
             fact["once"] |= {"state": state, "since": since}
 
 

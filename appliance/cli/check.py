@@ -63,7 +63,8 @@ def _judge(found: configuration.Found) -> list[Problem]:
 def _boot(settings: Settings) -> list[Problem]:
     from appliance.boot.judge import judge
 
-    found = judge(settings.boot, settings.state_dir, settings.tftp.root, int(time.time()))
+    at, events = int(time.time()), settings.observe.events
+    found = judge(settings.boot, settings.state_dir, settings.tftp.root, at, events=events)
     manifest = settings.boot.manifest
     return [one if one.file or one.key.startswith("boot.") else replace(one, file=manifest) for one in found]
 

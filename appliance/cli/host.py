@@ -67,7 +67,7 @@ def set_(
       appliance boot host set web1 --profile debian-12-auto --once
       appliance boot host set web1 --no-once
     """
-    from appliance.boot import hostsfolder
+    from appliance.boot import hostsfolder, judge
 
     given = {"profile": profile, "ip": ip, "uuid": uuid, "serial": serial, "arch": arch}
     settings, _warnings = configuration.find(config, quiet=as_json).load()
@@ -86,6 +86,8 @@ def set_(
         hostsfolder.put(folder, [made])
         arming.settle(settings.state_dir, once_made, alive)
     _told([made], as_json=as_json, what="changed" if old else "added")
+    if made.once and not settings.observe.events:
+        output.remark(f"{judge.UNSEEN} (write observe: {{events: true}}, and reload)")
     bootrooms.refresh(config, quiet=as_json)
 
 
@@ -145,7 +147,7 @@ def confirm(
 ) -> None:
     """Say that the one-shot boot of machines is done: they stand in `boot host list --unconfirmed` no longer.
 
-    An installer can say it itself, at its end: a machine whose arming names a file to fetch is confirmed by that.
+    An installer can say it itself, at its end, by fetching what its profile names in `confirm`.
 
     \b
     Example:
@@ -162,7 +164,10 @@ def confirm(
         raise ApplianceError(f"{idle.name} is not armed: appliance boot host set {idle.name} --profile NAME --once")
     for known in found:
         arming.confirm(settings.state_dir, known)
+    services = bootrooms.tell(bootrooms.rooms(config, quiet=True), (), 0)  # it is then that the keeper looks
     _told(found, as_json=as_json, what="confirmed")
+    if services != "told" and not as_json:
+        output.remark(f"no running service was told: {services}")
 
 
 @app.command(short_help="forget machines")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -217,36 +218,75 @@ def test_what_somebody_put_among_the_releases_is_removed_without_following_it(pl
 
 def test_a_kill_at_any_system_call_leaves_the_old_or_the_new_whole(place: Path, quick: Path) -> None:
     """Every call in `BOOT_EVERY_CALL=1`, a sample of them otherwise; each time the next publish works."""
+    _published_twice(place)
+
+    def again(k: int) -> Path:
+        shutil.rmtree(quick / f"k{k - 1}", ignore_errors=True)
+        return shutil.copytree(place, quick / f"k{k}", symlinks=True)
+
+    _kill_everywhere(again, 5)
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[Path]:
+    """State and roots on file systems of their own."""
+    place = tmp_path / "three"
+    with ExitStack() as mounted:
+        for name in ("boot", *homes.ROOTS):
+            (place / name).mkdir(parents=True)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", place / name], check=True)
+            mounted.callback(subprocess.run, ["umount", place / name], check=True)
+        yield place
+
+
+def _clear(place: Path) -> Path:
+    """As `lay_out` makes them, and nothing in them."""
+    for name in ("boot", *homes.ROOTS):
+        for path in (place / name).iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for root in homes.ROOTS:
+        (place / root / ".releases").mkdir()
+        (place / root / "by-hand").write_text("copied by hand")
+    return place
+
+
+@pytest.mark.root
+@needs_root[1]
+def test_a_kill_at_any_system_call_does_no_harm_on_three_file_systems(three: Path) -> None:
+    def again(_k: int) -> Path:
+        _published_twice(_clear(three))
+        return three
+
+    _kill_everywhere(again, 7)
+
+
+def _published_twice(place: Path) -> None:
     with home(place) as it:
         it.publish(made(it, 1, kernel=b"k0", debian__initrd=b"i0"), OVERLAY, keep(2))
-        old = it.publish(made(it, 2, kernel=b"k1", debian__initrd=b"i1"), OVERLAY, keep(2)).release
+        it.publish(made(it, 2, kernel=b"k1", debian__initrd=b"i1"), OVERLAY, keep(2))
+
+
+def _kill_everywhere(again: Callable[[int], Path], step: int) -> None:
+    """Kill the third publish at its system calls; `again(k)` is the place with two releases, as it was."""
 
     def publish(where: Path) -> None:
         with home(where) as it:
             it.publish(made(it, 3, kernel=b"k2", debian__initrd=b"i2", debian__more=b"m"), OVERLAY, keep(2))
 
-    def copy(k: int) -> Path:
-        where = quick / f"k{k}"
-        shutil.copytree(place, where, symlinks=True)
-        return where
-
-    complete = copy(0)
+    complete = again(0)
     calls = killing.run(lambda: publish(complete), None)
     served = whole(complete)
     assert served is not None and served.created == 3 and calls > 300
     seen = set()
-    every = os.environ.get("BOOT_EVERY_CALL") == "1"
-    for k in range(1, calls + 1) if every else range(1, calls + 1, 5):
-        where = copy(k)
+    for k in range(1, calls + 1, 1 if os.environ.get("BOOT_EVERY_CALL") == "1" else step):
+        where = again(k)
         assert killing.run(lambda where=where: publish(where), k) == 0  # type: ignore[misc]
         found = whole(where)
-        assert found is not None
-        assert found == old or found.created == 3, f"killed at call {k}"
+        assert found is not None and found.created in (2, 3), f"killed at call {k}"
         seen.add(found.created)
         publish(where)
         after = whole(where)
         assert after is not None and after.created == 3 and leftovers(where) == []
-        shutil.rmtree(where)
     assert seen == {2, 3}
 
 
@@ -312,24 +352,35 @@ def test_another_error_of_a_link_is_not_hidden(place: Path, monkeypatch: pytest.
 
 @pytest.mark.root
 @needs_root[1]
-def test_the_store_and_the_roots_are_on_three_file_systems(tmp_path: Path) -> None:
-    place = tmp_path / "h"
-    for name in ("boot", "tftp", "ftp"):
-        (place / name).mkdir(parents=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", place / name], check=True)
-    try:
-        for root in homes.ROOTS:
-            (place / root / ".releases").mkdir()
-            (place / root / "by-hand").write_text("copied by hand")
-        with home(place) as it:
-            many = {f"d{n % 7}__f{n}": b"%d" % n for n in range(100)}
-            published = it.publish(made(it, 1, **many), OVERLAY, keep(5))
-            assert published.how == {"copied": 200}
-            assert whole(place) == published.release
-            it.rollback(published.release.id, OVERLAY, 9)
-    finally:
-        for name in ("boot", "tftp", "ftp"):
-            subprocess.run(["umount", place / name], check=True)
+def test_the_store_and_the_roots_are_on_three_file_systems(three: Path) -> None:
+    _clear(three)
+    with home(three) as it:
+        many = {f"d{n % 7}__f{n}": b"%d" % n for n in range(100)}
+        published = it.publish(made(it, 1, **many), OVERLAY, keep(5))
+        assert published.how == {"copied": 200}
+        assert whole(three) == published.release
+        it.rollback(published.release.id, OVERLAY, 9)
+
+
+@pytest.mark.root
+@needs_root[1]
+@pytest.mark.parametrize("full", ["boot", "tftp", "ftp"])
+def test_whichever_of_three_disks_is_full_what_was_served_is_served_on(three: Path, full: str) -> None:
+    _published_twice(_clear(three))
+    before = whole(three)
+    big = os.urandom(3 << 20)
+    (three / full / "filler").write_bytes(bytes((32 << 20) - (5 << 19)))  # less than `big` is left
+    with pytest.raises(OSError, match="No space left"), home(three) as it:
+        it.publish(made(it, 3, kernel=big), OVERLAY, keep(5))
+    assert whole(three) == before
+    with home(three) as it:
+        it.sweep()
+    assert leftovers(three) == []
+    (three / full / "filler").unlink()
+    with home(three) as it:
+        it.publish(made(it, 3, kernel=big), OVERLAY, keep(5))
+    after = whole(three)
+    assert after is not None and after.created == 3
 
 
 @pytest.mark.root

@@ -123,3 +123,23 @@ def test_with_boot_on_the_manifest_is_judged_too(call: Call, config: Path, tmp_p
     config.write_text(config.read_text().replace("enabled: true", "enabled: false"))
     manifest.write_text("- nonsense")
     assert call("check", "-c", config).code == 0
+
+
+@pytest.mark.usefixtures("judged")
+def test_a_machine_that_is_armed_while_nobody_sees_it_boot_is_a_warning(
+    call: Call, config: Path, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "boot.yaml"
+    manifest.write_text("recipes: [pxelinux, local-disk]\n")
+    (tmp_path / "state" / "hosts.d").mkdir(parents=True)
+    for n in (1, 2):
+        once = f"{{profile: local-disk, until: {1 << 36}, id: {'a' * 16}}}"
+        machine = f"machines: {{m{n}: {{mac: '52:54:00:00:00:0{n}', once: {once}}}}}\n"
+        (tmp_path / f"state/hosts.d/m{n}.yaml").write_text(machine)
+    text = f"{config.read_text()}\nboot: {{enabled: true, manifest: {manifest}}}\n"
+    config.write_text(text)
+    assert "one-shot" not in call("check", "-c", config).out
+    config.write_text(text + "observe: {events: false}\n")
+    said = call("check", "-c", config)
+    assert said.code == 0
+    assert "machines.m1: observe.events is off" in said.out and "m1 is armed, and 1 more (write observe:" in said.out

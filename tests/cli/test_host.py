@@ -261,6 +261,22 @@ def test_how_far_a_one_shot_boot_is_stands_in_the_list_and_the_unconfirmed_are_f
     assert hosts("list", "--unconfirmed").out == ""
 
 
+def test_an_arming_whose_time_is_over_and_that_nobody_keeps_is_told_as_expired(hosts: Hosts) -> None:
+    hosts("set", MAC, "--name", "web1", "--profile", "linux", "--once")
+    place = hosts.folder / "hosts.d/web1.yaml"
+    place.write_text(place.read_text().replace(str(hosts.file("web1")["once"]["until"]), "1700000000"))
+    (found,) = [one for one in json.loads(hosts("list", "--json").out) if one["name"] == "web1"]
+    assert (found["once"]["state"], found["once"]["since"]) == ("expired", None)
+
+
+def test_who_arms_a_machine_that_nobody_would_see_boot_is_told(hosts: Hosts) -> None:
+    assert "observe.events" not in hosts("set", MAC, "--name", "web1", "--profile", "linux", "--once").err
+    config = hosts.folder / "appliance.yaml"
+    config.write_text(f"{config.read_text()}observe: {{events: false}}\n")
+    said = hosts("set", "web1", "--profile", "linux", "--once")
+    assert said.code == 0 and "observe.events is off, so nobody sees machines boot" in said.err
+
+
 def test_only_a_machine_that_is_armed_is_confirmed(hosts: Hosts) -> None:
     hosts("set", MAC, "--name", "web1", "--profile", "linux")
     said = hosts("confirm", "web1")

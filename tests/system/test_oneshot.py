@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from appliance.boot.armed import Armed
 from appliance.published.layers import index_text
 from tests.published import trees
 from tests.support import until
+from tests.system.running import PROGRAM
 from tests.system.test_releases import TEXT, Published
 from tests.tftp.client import Fetch, udp
 
@@ -126,6 +128,26 @@ def test_whoever_dies_there_is_no_second_installation(appliance: Booting, servic
 def _began(appliance: Booting) -> bool:
     place = appliance.home / "state/armed" / f"{KEY}.state"
     return bool(json.loads(place.read_text())["client"] == MACHINE)
+
+
+def test_an_operators_word_reaches_the_keeper_of_an_appliance_that_runs(appliance: Booting) -> None:
+    appliance.prepare()
+    appliance.start()
+    begun(appliance)
+    appliance.fetch("linux", "initrd")
+    until(lambda: appliance.stage() == "loaded", 60, "loaded")
+    manifest = appliance.home / "boot.yaml"
+    manifest.write_text("profiles: {debian: {action: local}}\n")
+    text = appliance.config.read_text().replace("{enabled: true}", f"{{enabled: true, manifest: {manifest}}}")
+    appliance.config.write_text(text)
+    hosts = appliance.home / "state" / "hosts.d"
+    hosts.mkdir()
+    once = f"{{profile: debian, until: {1 << 39}, id: {KEY!r}}}"
+    (hosts / "web-1.yaml").write_text(f"machines: {{web-1: {{mac: '52:54:00:00:00:01', once: {once}}}}}\n")
+    command = [*PROGRAM, "boot", "host", "confirm", "web-1", "-c", str(appliance.config)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert said.returncode == 0 and "was told" not in said.stderr, said.stderr
+    until(lambda: appliance.stage() == "confirmed", 60, "confirmed")
 
 
 def test_without_a_keeper_that_speaks_nothing_of_a_one_shot_is_served(appliance: Booting) -> None:

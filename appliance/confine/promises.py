@@ -146,6 +146,7 @@ _FTP_OPTIONS = _options(
     (_TCP, 3),  # TCP_CORK
     (_SOCKET, 9),  # SO_KEEPALIVE
     (_SOCKET, 10),  # SO_OOBINLINE
+    (_SOCKET, 21),  # SO_SNDTIMEO: how long a thread that sends a file waits for room; sockets of the loop never wait
     (_IPV6, 26),  # IPV6_V6ONLY
 )
 

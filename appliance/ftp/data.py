@@ -1,4 +1,4 @@
-"""Transfers, and those that send: RETR and listings.
+"""Transfers, and those that send what is made on the way: listings, and RETR of TYPE A.
 
 A transfer lives from the command that asks for it to the one reply that ends it (RFC 959 section 5.4). Its data
 connection is made when it wants it, and the first piece is sent at once: a small file costs one accept, one sendfile
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from appliance.ftp import ascii
-from appliance.ftp.ahead import PIECE, REACH, Ahead
+from appliance.ftp.ahead import PIECE, Ahead
 from appliance.ftp.connections import Active, Passive
 from appliance.ftp.filesystem import OpenFile
 from appliance.ftp.loop import WRITE
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from appliance.ftp.tls import Shaking, TlsSocket
 
 _TEXT_PIECE = PIECE // 4
-_SMALL = 64 << 10  # bytes; with one send: the buffer of a socket has room for a quarter of it at least
-_BUFFER = memoryview(bytearray(_SMALL))  # one for the whole worker: filled and sent in the same breath
-_MORE = socket.MSG_DONTWAIT | socket.MSG_MORE  # the end of the connection follows at once, and leaves with the bytes
 _PIECES = 3  # of a stream in one turn, so that a short listing needs no second one
 _CONNECT_S = 30.0  # for the data connection to come about
 
@@ -154,7 +151,7 @@ class Transfer:
         try:
             said = self._tls is None or self._tls.bye()
         except OSError as error:
-            _failed(self, error)
+            failed(self, error)
             return
         if said:
             self.end("226 Transfer complete.")  # otherwise `move` comes here again, when there is room
@@ -219,82 +216,6 @@ class Transfer:
         self.end("426 Data connection closed; transfer aborted.", os.strerror(number))
 
 
-class Download(Transfer):
-    """RETR of TYPE I: the kernel sends the file itself. Exactly what the file held when it was opened is sent."""
-
-    def __init__(self, session: Session, path: str, file: OpenFile, offset: int) -> None:
-        super().__init__(session, "RETR", path)
-        self._file, self._offset, self.size = file, offset, file.size
-        self.layer = file.layer.encode()
-        self._ahead: Ahead | None = None
-
-    def connected(self, sock: socket.SocketType, tls: TlsSocket | None = None) -> None:
-        left = self._file.size - self._offset
-        if left > _SMALL or self.session.private or self.house.rates is not None or not self._sent_whole(sock, left):
-            super().connected(sock, tls)
-
-    def _sent_whole(self, sock: socket.SocketType, left: int) -> bool:
-        """Send a small file with one read, one send and one close, which leave as one segment; false: go on as ever.
-
-        5 system calls and half of the time less than by way of the loop. Whatever hinders it is met again and told by
-        that way: a disk that would have to be waited for, a client that takes no more, a connection that is broken.
-        """
-        flags = 0 if self._file.device in self.house.memory else os.RWF_NOWAIT
-        try:
-            count = os.preadv(self._file.fd, [_BUFFER[:left]], self._offset, flags) if left else 0
-            sent = sock.send(_BUFFER[:count], _MORE) if count else 0
-        except OSError:
-            return False
-        self.took(sent)
-        self._offset += sent
-        if sent < left:
-            return False
-        self._way = None
-        self._say()
-        sock.close()
-        self.end("226 Transfer complete.")
-        return True
-
-    def move(self) -> None:
-        left = self._file.size - self._offset
-        if left and self.sock is not None:
-            if self._ahead is None:
-                house = self.house
-                self._ahead = Ahead(house.pool, house.memory, self._file, self.resume, self.handle_error)
-            ready = self._ahead.ready(self._offset)
-            if not ready:
-                self.pause()
-                return
-            count = self.may(min(ready, max(PIECE, REACH // self.house.under_way)))
-            if not count:
-                return
-            try:
-                sent = self._piece(count)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                _failed(self, error)
-                return
-            if not sent:
-                self.end("451 The file became shorter; transfer aborted.", "the file was cut while it was sent")
-                return
-            self.took(sent)
-            self._offset += sent
-            left -= sent
-        if not left:
-            self.complete()
-
-    def _piece(self, count: int) -> int:
-        """Send the next `count` bytes; how many of them went. 0: there is nothing left in the file."""
-        assert self.sock is not None
-        return os.sendfile(self.sock.fileno(), self._file.fd, self._offset, count)
-
-    def release(self) -> None:
-        if self._ahead is not None:
-            self._ahead.close()
-        self._file.close()
-
-
 class Stream(Transfer):
     """Sends what an iterator yields: a listing, or a file of TYPE A. b"" from it means: nothing yet, ask next turn."""
 
@@ -336,7 +257,7 @@ class Stream(Transfer):
         except BlockingIOError:
             return False
         except OSError as error:
-            _failed(self, error)
+            failed(self, error)
             return False
         self.took(sent)
         self._left = self._left[sent:]
@@ -361,7 +282,7 @@ def text_of(file: OpenFile) -> Iterator[bytes]:
         after_cr = piece.endswith(b"\r")
 
 
-def _failed(transfer: Transfer, error: OSError) -> None:
+def failed(transfer: Transfer, error: OSError) -> None:
     """Tell a broken connection from a broken disk: sendfile reports both."""
     number = error.errno or errno.EIO
     if number in (

@@ -15,7 +15,8 @@ from pyftpdlib.handlers.ftp.control import proto_cmds
 
 from appliance.ftp import addresses, filesystem, listing, policy, uploads
 from appliance.ftp.connections import Passive
-from appliance.ftp.data import Download, Stream, text_of
+from appliance.ftp.data import Stream, text_of
+from appliance.ftp.downloads import Download
 from appliance.ftp.policy import Place, Run, Use
 from appliance.ftp.renderings import BusyError
 from appliance.ftp.secured import Secured

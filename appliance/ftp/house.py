@@ -16,6 +16,7 @@ from appliance.ftp.present import Present
 from appliance.ftp.rates import Rates
 from appliance.ftp.record import Record
 from appliance.ftp.seats import Seats
+from appliance.ftp.senders import Senders
 from appliance.ftp.site import Sites
 from appliance.ftp.terms import Arrivals, Tariff
 from appliance.observe import events
@@ -48,6 +49,7 @@ class House:
     counters: Counters
     sites: Sites
     pool: Pool
+    senders: Senders
     checksums: Checksums
     memory: frozenset[int]
     seats: Seats
@@ -75,6 +77,11 @@ class House:
     loud: int = 0
     addresses: dict[str, str] = field(default_factory=dict)  # of the names in `passive_address`, as they are now
     _told: ByNetwork | None = None
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """All threads: for what may wait for a disk, and for what waits for a client."""
+        return self.pool, self.senders.pool
 
     def passive_address(self, client: str) -> str | None:
         """What PASV tells a client at this `plain` address; None: the address it reached, also while the address of a

@@ -55,7 +55,8 @@ class Job:
 class Pool:
     """Register it with the loop under `fileno()`: it delivers what is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = _THREADS) -> None:
+        self._number = threads
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._done: deque[Job] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -69,7 +70,7 @@ class Pool:
         """Make the threads, if they are not there yet. Raises RuntimeError when the process may not."""
         if not self._threads:
             threading.stack_size(_STACK)
-            self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(_THREADS)]
+            self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self._number)]
             for thread in self._threads:
                 thread.start()
 

@@ -12,7 +12,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from appliance.ftp.data import Download
+from appliance.ftp.downloads import Download
 from appliance.ftp.loop import READ, WRITE
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ class Shaking:
 class TlsDownload(Download):
     """RETR of TYPE I under TLS, through the one buffer: what found no room is read again if others used it since."""
 
+    threads = False  # OpenSSL sends, from memory
     _filled: ClassVar[tuple[TlsDownload, int] | None] = None  # whose piece lies in the buffer, from which offset
     _count: ClassVar[int] = 0
 

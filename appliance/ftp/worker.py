@@ -25,6 +25,7 @@ from appliance.ftp.present import Present
 from appliance.ftp.rates import Rates
 from appliance.ftp.record import Record
 from appliance.ftp.seats import Seats
+from appliance.ftp.senders import Senders
 from appliance.ftp.site import Sites
 from appliance.ftp.terms import Arrivals, Tariff
 from appliance.ftp.uploads import Custodian
@@ -51,17 +52,19 @@ class Worker:
         self._gone = False
 
     def start_threads(self) -> None:
-        """Make the threads of the pool (`child.context.Worker`)."""
-        self._house.pool.start()
+        """Make the threads of the pools (`child.context.Worker`)."""
+        for pool in self._house.pools:
+            pool.start()
 
     def run(self) -> None:
         """Serve. Returns when drained, or at once when the supervisor is gone."""
         house = self._house
         if house.settings.incoming.enabled:
             filesystem.keep_out(f"/{house.settings.incoming.path}")
-        house.pool.start()  # where no birth has done it: there is none without confinement
+        self.start_threads()  # where no birth has done it: there is none without confinement
         house.loop.register(self._channel.fileno(), self, READ)
-        house.loop.register(house.pool.fileno(), house.pool, READ)
+        for pool in house.pools:
+            house.loop.register(pool.fileno(), pool, READ)
         if house.custodian is not None and "custody" in self._links:
             house.custodian.attach(self._links["custody"])
         self._doors = self._open(self._listeners)
@@ -78,7 +81,8 @@ class Worker:
         house.emitter.flush(time.monotonic())
         self._close_doors()
         house.log.flush()
-        house.pool.close()
+        for pool in house.pools:
+            pool.close()
         house.loop.close()
 
     def _finished(self) -> bool:
@@ -293,6 +297,7 @@ def _house(context: Context) -> House:
         tariff=Tariff(settings.limits),
         arrivals=Arrivals(workers),
         pool=pool,
+        senders=Senders(),
         checksums=Checksums(pool, settings.checksums.queue),
         memory=memory_devices(),
         networks=Networks(settings.allow, settings.deny),

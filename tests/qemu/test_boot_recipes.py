@@ -117,7 +117,7 @@ def test_u_boot_on_arm64_boots_an_extlinux_entry_by_its_mac(room: Lab, until: by
     machine = room.machine("u-boot", U_BOOT_MAC)
     machine.wait(b"Hit any key", 3 * MINUTE)
     machine.type(b" ")
-    machine.wait(b"=> ", MINUTE)
+    machine.wait(b"=> ", 5 * MINUTE)  # a key that came too late: it tries everything else first
     machine.type(b"setenv tftpwindowsize 8; setenv autoload no; dhcp; pxe get && pxe boot\r")
     machine.wait(KERNEL, 10 * MINUTE)
     machine.wait(until, 6 * MINUTE)

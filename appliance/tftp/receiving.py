@@ -179,10 +179,9 @@ class Write:
 
     def settle(self) -> None:
         """Let go of everything but the socket; an upload that is not stored is aborted."""
-        self._custodian.forget(self._id)
         if self._id:
             self._custodian.say(wire.Abort(self._id))
-            self._id = 0
+        self._heard_the_last()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -203,7 +202,7 @@ class Write:
             self._allowed, self._asked = message.allowed, False
             self._go_on_after_stall(now)
         elif isinstance(message, wire.Done) and self.receiver.complete:
-            self._id = 0
+            self._heard_the_last()
             self._acknowledge(self.receiver.store(now))
         elif isinstance(message, wire.Refused):
             self._hear_refusal(message.reason, now)
@@ -212,7 +211,7 @@ class Write:
 
     def lost(self) -> None:
         """The custodian is gone, and with it the upload."""
-        self._id = 0
+        self._heard_the_last()
         self._refuse(ErrorCode.UNDEFINED, LOST, "the custodian is gone")
 
     def _hear_refusal(self, reason: Reason, now: float) -> None:
@@ -220,8 +219,13 @@ class Write:
             self._enough, self._asked = reason, False
             self._go_on_after_stall(now)
         else:
-            self._id = 0
+            self._heard_the_last()
             self._deny(reason)
+
+    def _heard_the_last(self) -> None:
+        """Nothing more is said about this upload: who is not forgotten is kept as long as the link, with all it has."""
+        self._custodian.forget(self._id)
+        self._id = 0
 
     def _go_on_after_stall(self, now: float) -> None:
         if self._stalled:

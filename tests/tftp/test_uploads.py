@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from appliance import wire as control
+from appliance.custody import wire
 from tests.tftp.client import Put, RefusedError, ack, fetch, put, rrq, udp
 from tests.tftp.custodian import Custodian
 from tests.tftp.server import until
@@ -127,6 +128,27 @@ def test_no_descriptor_is_lost_in_a_hundred_uploads(box: Box) -> None:
         with pytest.raises(RefusedError, match="6 File already exists"):
             put(box.server.address, f"b{number}", b"x")
     assert held() <= before + 2
+
+
+@pytest.mark.parametrize("refused", [None, wire.Reserve, wire.Commit])
+def test_an_upload_that_is_over_is_not_waited_for_as_long_as_the_link_lives(box: Box, refused: type | None) -> None:
+    """Each one kept 2.6 KiB in the worker for ever, stored or refused; a soak found it."""
+
+    def script(message: wire.FromWorker) -> bool:
+        if refused is not None and isinstance(message, refused):
+            box.custodian.say(wire.Refused(message.id, wire.Reason.QUOTA))
+        return refused is not None and isinstance(message, refused)
+
+    box.custodian.script = script
+    for number in range(5):
+        try:
+            put(box.server.address, f"f{number}", b"content")
+        except RefusedError:
+            assert refused
+    until(lambda: len(box.server.lines("upload")) == 5, "the records")
+    box.custodian.stop()
+    until(lambda: box.server.lines("the custodian is gone"), "the end of the link is heard")
+    assert "lost=0" in box.server.first("the custodian is gone")
 
 
 # -- single-port mode

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="bench-soak-") as name:
             Path(name).chmod(0o755)
             inside = ["unshare", "--net", "--mount", sys.executable, "-m", "bench.soak", *sys.argv[1:]]
-            return subprocess.run(inside, env={**os.environ, _INSIDE: name}, check=False).returncode
+            with subprocess.Popen(inside, env={**os.environ, _INSIDE: name}) as process:
+                _leave_tidily(process)
+                return process.wait()
+    _leave_tidily()
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     facts = soak(Path(os.environ[_INSIDE]), options)
     print(json.dumps(facts, indent=1) if options.json else report.text(facts))
@@ -56,6 +60,19 @@ def main() -> int:
         how = f"`python -m bench.soak --minutes {options.minutes:g} --seed {options.seed}` on {results.machine()}."
         results.write_section(_HEADING, f"{how} {options.remark}\n\n{report.text(facts)}")
     return 0 if all(one["holds"] for one in facts["bars"]) else 1
+
+
+def _leave_tidily(inner: subprocess.Popen[bytes] | None = None) -> None:
+    """Told to end, end what was started too; also where a shell has us ignore SIGINT, because it put us behind."""
+
+    def leave(*_: object) -> None:
+        if inner is not None:
+            inner.terminate()  # it ends by itself, and so do we
+        else:
+            sys.exit(3)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
 
 
 def soak(home: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -75,6 +92,10 @@ def soak(home: Path, options: argparse.Namespace) -> dict[str, Any]:
         used = _during(begun, seconds, options, house, clients, bad, faults)
         ended = [one.stop() for one in (*clients, bad)]
         at_rest = _rest(house)
+    except SystemExit:
+        for one in (*clients, *([bad] if bad else [])):
+            one.kill()
+        raise
     finally:
         watch.stop()
         watch.look()

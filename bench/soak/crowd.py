@@ -42,6 +42,11 @@ class Process:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / _TICK
 
+    def kill(self) -> None:
+        """End it now."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> int:
         """Let it finish what it does; its exit code."""
         self.say("stop")

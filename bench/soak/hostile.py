@@ -55,7 +55,6 @@ class Mob:
             self.bursts.clear()
             for kind in self.kinds:
                 await kind(60)
-        asyncio.get_running_loop().remove_reader(sys.stdin)
         for sock in self._silent:
             sock.close()
 
@@ -63,6 +62,7 @@ class Mob:
         if sys.stdin.readline().strip() == "burst":
             self.bursts.set()
         else:
+            asyncio.get_running_loop().remove_reader(sys.stdin)
             self.stop.set()
             self.bursts.set()
 

@@ -281,13 +281,13 @@ class Crowd:
             kind = TftpClient if index % 2 else FtpClient
             people.append(kind(self, host, random.Random(chance.getrandbits(64))))
         await asyncio.gather(*(one.run() for one in people))
-        loop.remove_reader(sys.stdin)
 
     def _command(self) -> None:
         word, _, value = sys.stdin.readline().strip().partition(" ")
         if word == "pace":
             self.pace = float(value)
         else:  # stop, or the end of whoever started us
+            asyncio.get_running_loop().remove_reader(sys.stdin)
             self.stop.set()
 
 

@@ -54,7 +54,7 @@ class _Reader:
             "run_dir": settings.run_dir,
             "state_dir": settings.state_dir,
             "drain_s": settings.drain_timeout,
-            "log": settings.observe.log,
+            "log": wiring.log_form(settings, "supervisor"),
             "required": settings.confinement == "required",
             "groups": groups,
             "services": service.encode(services),

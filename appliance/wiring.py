@@ -25,6 +25,7 @@ FIXED_UIDS = {
     "appliance-dhcp": 64626,
     "appliance-resolve": 64628,
     "appliance-board": 64624,
+    "appliance-hook": 64625,
     "appliance-scan": 64614,  # no service: the program that `appliance incoming` has look at an upload
     "appliance-boot": 64621,  # nor these: the short-lived children of `appliance boot`
     "appliance-fetch": 64622,
@@ -71,6 +72,8 @@ def services(settings: Settings, host: Host) -> list[Service]:
         found.append(_resolver(settings, host))
     if settings.observe.board_listen:
         found.append(_board(settings, host, settings.observe.board_listen))
+    if settings.observe.hooks and settings.observe.events:
+        found.append(_hooks(settings, host))
     return found
 
 
@@ -207,8 +210,9 @@ def _dhcp(settings: Settings, host: Host) -> Service:
             "folder": folder,
             "uid": uid,
             "gid": gid,
-            "log": settings.observe.log,
+            **_observed(settings),
         },
+        links=_to_events(settings),
     )
 
 
@@ -274,7 +278,35 @@ def _board(settings: Settings, host: Host, listen: str) -> Service:
         nofile=1024 + _SPARE,
         links=_to_events(settings),
         files=tuple(path for path in (board.certificate, board.key) if path),
-        settings={**encode(board), "log": settings.observe.log},
+        settings={**encode(board), **_observed(settings), "events_per_second": _telling(settings)},
+    )
+
+
+def _telling(settings: Settings) -> int:
+    """How many events a second the board tells of machines: none where hooks tell them, so that each comes once."""
+    return 0 if settings.observe.hooks else settings.observe.events_per_second
+
+
+def _hooks(settings: Settings, host: Host) -> Service:
+    uid, gid = identity(host, "appliance-hook", "observe.hooks")
+    folder = f"{settings.state_dir}/hooks"
+    return _service(
+        settings,
+        host,
+        ("hooks", "appliance-hook", "observe.hooks"),
+        jail=folder,
+        owns=True,
+        nofile=_SPARE,
+        links=_to_events(settings),
+        settings={
+            **_observed(settings),
+            "hooks": [encode(hook) for hook in settings.observe.hooks],
+            "machines": settings.observe.board.machines,
+            "folder": folder,
+            "uid": uid,
+            "gid": gid,
+            "required": settings.confinement == "required",
+        },
     )
 
 
@@ -308,6 +340,12 @@ def _metrics(settings: Settings, host: Host) -> Service:
     )
 
 
+def log_form(settings: Settings, room: str) -> str:
+    """How a room writes its log: the form, and behind a colon the least level where one is set for it."""
+    levels = {one.room: one.level for one in settings.observe.log_levels}
+    return f"{settings.observe.log}:{levels[room]}" if room in levels else settings.observe.log
+
+
 def _to_events(settings: Settings) -> tuple[str, ...]:
     return ("events",) if settings.observe.events else ()
 
@@ -336,6 +374,8 @@ def _service(whole: Settings, host: Host, who: tuple[str, str, str], /, **fields
         "requests": (),
         "files": (),
     }
+    if "log" in fields["settings"]:
+        fields["settings"]["log"] = log_form(whole, name)
     fields["nofile"] = min(fields["nofile"], host.nofile)
     required = whole.confinement == "required"
     return Service(**{**defaults, **fields, "name": name, "user": user, "uid": uid, "gid": gid, "required": required})

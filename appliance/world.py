@@ -30,6 +30,7 @@ from appliance.boxes import (
 from appliance.confine import landlock
 from appliance.errors import Problem
 from appliance.machine import MOST, Machine, free_bytes, held_bytes, nearest, receive_buffer, try_bind
+from appliance.programs import hooks
 from appliance.settings.forms import endpoint_parts, port_range_parts
 from appliance.settings.ftp import FtpSettings, FtpSite, TlsSettings, certificates
 from appliance.settings.main import Settings
@@ -460,4 +461,5 @@ _JUDGEMENTS: tuple[Judgement, ...] = (
     disk,
     kernel,
     landlock_layer,
+    hooks,
 )

@@ -12,6 +12,7 @@ from appliance.custody.worker import MOST_UPLOADS
 from appliance.errors import ConfigError
 from appliance.settings.board import BoardSettings
 from appliance.settings.ftp import ActiveSettings, IncomingSettings, PassiveAddress, TlsSettings
+from appliance.settings.hooks import Hook
 from appliance.settings.main import Settings
 from appliance.supervise import service
 from appliance.wiring import FIXED_UIDS, Host, identity, services
@@ -104,6 +105,17 @@ def test_the_board_listens_when_it_is_told_where_and_loads_its_key_before_it_is_
         ("/etc/board.crt", "/etc/board.key"),
     )
     assert (made.links, made.requests, made.writes, made.jail) == (("events",), (), False, "/run/appliance/empty")
+
+
+def test_hooks_are_a_service_only_where_there_are_any_and_then_the_board_does_not_tell_how_machines_are() -> None:
+    hooked = replace(DEFAULTS.observe, hooks=(Hook(("fault",), ("/bin/true",)),), board_listen="127.0.0.1:8080")
+    found = wired(replace(DEFAULTS, observe=hooked))
+    made = found["hooks"]
+    assert (made.uid, made.jail, made.owns, made.writes) == (64625, "/var/lib/appliance/hooks", True, False)
+    assert (made.links, made.requests, made.listen) == (("events",), (), ())
+    assert (made.settings["uid"], made.settings["required"]) == (64625, True)
+    assert found["board"].settings["events_per_second"] == 0
+    assert "hooks" not in wired(replace(DEFAULTS, observe=replace(hooked, events=False)))
 
 
 def test_the_keeper_is_there_where_boots_are_served_and_events_are_told() -> None:

@@ -10,8 +10,8 @@ import difflib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from appliance.board.stages import slashed
 from appliance.board.story import Machine, Step
+from appliance.observe.macs import slashed
 
 _BLOCKS = 65535  # RFC 1350 counts blocks in 16 bits
 _ETHERNET = 1428  # a block that fits any Ethernet frame with room for a tunnel: 1500 less IP, UDP, TFTP and 40
@@ -148,6 +148,12 @@ def _stopped_within(machine: Machine, _world: World) -> str | None:
     return f"it stopped reading {last.file}{where}"
 
 
+def _told_and_silent(machine: Machine, _world: World) -> str | None:
+    if machine.state != "stalled" or not machine.steps or any(step.stage != "dhcp" for step in machine.steps):
+        return None
+    return "it was told by DHCP what to load, and never asked for it"
+
+
 def _quiet_after(machine: Machine, _world: World) -> str | None:
     last = machine.last
     if machine.state != "stalled" or last is None or last.state != "done":
@@ -190,6 +196,9 @@ RULES: tuple[Rule, ...] = (
     Rule("stopped-within", _stopped_within,
          "look at the machine: switched off, cable, too little memory for this file; it may also still be busy",
          "no acknowledgement for longer than a client waits (seen: 5 s in U-Boot, 9 s in iPXE)"),
+    Rule("told-and-silent", _told_and_silent,
+         "a firewall drops UDP port 69 (`appliance firewall nft`), or another DHCP server was quicker",
+         "RFC 2131 section 4.4: a client may take another offer; PXE 2.1 section 2.2: the loader is asked for next"),
     Rule("quiet-after", _quiet_after,
          "its screen tells more than the network: the loader may wait for a key, or what it loaded did not start",
          "seen: GRUB without a configuration stays at its prompt and sends nothing"),

@@ -8,6 +8,7 @@ from appliance.observe.text import printable
 
 _READS = (b"RRQ", b"RETR")
 _NAME_MAX = 200  # characters of a name that the board keeps
+_ONE_SHOT = (b"armed", b"loaded", b"confirmed", b"expired")
 _NOTHING_WANTED = ("probe", "aborted by the client")  # before a byte was taken: a look at the size
 
 
@@ -22,9 +23,16 @@ def fact_of(record: events.Record) -> Fact | None:
         return _fact(event, at, "refused", service, cause=printable(event.cause)) if known else None
     if isinstance(event, events.Unanswered):
         return _fact(event, at, "unanswered", service, blksize=event.blksize) if event.client else None
-    if isinstance(event, events.Machine) and (event.mac or event.client):
+    if isinstance(event, events.Dhcp) and event.mac:
+        return of_dhcp(at, _text(event.client), _mac(event.mac), _text(event.file), boots=bool(event.pxe))
+    if isinstance(event, events.Machine) and event.state in _ONE_SHOT and (event.mac or event.client):
         return Fact(at, "one-shot", _text(event.client), mac=_mac(event.mac), cause=_text(event.state))
     return None
+
+
+def of_dhcp(at: float, client: str, mac: str, file: str, *, boots: bool) -> Fact:
+    """An answer of our DHCP server, shown as a step of its own in front of the loader."""
+    return Fact(at, "dhcp" if boots else "address", client, f"DHCP: {file or client or 'answered'}", mac, "dhcp")
 
 
 def fact_of_row(row: live.Row, source: str) -> Fact | None:

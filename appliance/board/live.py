@@ -39,12 +39,13 @@ class Live:
     def tell(self, fact: Fact) -> None:
         """Take in one fact."""
         self._count(fact)
-        if fact.kind == "done" and fact.file:
+        if fact.kind == "done":
             self._served[fact.file] = None
             self._served.move_to_end(fact.file)
             if len(self._served) > _SERVED:
                 self._served.popitem(last=False)
-        if fact.service != "ftp" or self._book.knows(fact.client, fact.mac):
+        apart = fact.service == "ftp" or fact.kind == "address"
+        if not apart or self._book.knows(fact.client, fact.mac):
             self._changed[self._book.tell(fact).key] = None
 
     def _count(self, fact: Fact) -> None:

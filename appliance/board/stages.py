@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
-ORDER = ("loader", "module", "configuration", "kernel", "initrd", "image", "answers")
+from appliance.observe.macs import slashed
+
+ORDER = ("dhcp", "loader", "module", "configuration", "kernel", "initrd", "image", "answers")
 """The stages in the order in which a boot passes them; what is none of them is `other`."""
 
 # The first pattern that fits decides. They look at the last part of a path, lower case, unless they hold a slash.
@@ -32,22 +34,9 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("loader", r"(^|/)(bootcode\.bin|start[^/]*\.elf|fixup[^/]*\.dat|u-boot[^/]*|bootmgr[^/]*)$"),
 )  # fmt: skip
 _COMPILED = tuple((stage, re.compile(pattern)) for stage, pattern in _PATTERNS)
-_LONGEST = 1024  # characters of a name that are looked at, from its end
-_MAC = re.compile(r"(?:^|[/_-])(?:01-)?([0-9a-f]{2}(?:[-:][0-9a-f]{2}){5})(?=$|[./])")
-
-
-def slashed(name: str) -> str:
-    """A name as it is compared: lower case, slashes for backslashes, also for those that were escaped to be printed."""
-    return name[-_LONGEST:].replace("\\x5c", "/").replace("\\", "/").lower()
 
 
 def stage_of(name: str) -> str:
     """The stage of a file, by its name; `other` where the name tells nothing."""
     name = slashed(name)
     return next((stage for stage, pattern in _COMPILED if pattern.search(name)), "other")
-
-
-def mac_in(name: str) -> str:
-    """The MAC address that a loader put into the name of its configuration, as aa:bb:cc:dd:ee:ff; "" for none."""
-    found = _MAC.search(slashed(name))
-    return found.group(1).replace("-", ":") if found else ""

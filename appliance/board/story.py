@@ -10,15 +10,17 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from appliance.board.stages import ORDER, mac_in, stage_of
+from appliance.board.stages import ORDER, stage_of
+from appliance.observe.macs import mac_in
 
 STEPS = 64  # of one boot that are kept, the newest
 STALL_S = 20.0  # nothing arrives for so long: stalled
 SETTLED_S = 10.0  # a kernel that asks for nothing more after so long has all it wants
 NEW_BOOT_S = 600.0  # silence after which whatever comes is a new boot
+AGAIN_S = 0.5  # a machine takes longer to start anew; workers tell what they did up to 50 ms late, and out of order
 _ADDRESSES = 8
 
-Kind = Literal["dhcp", "one-shot", "start", "progress", "done", "aborted", "failed", "refused", "unanswered"]
+Kind = Literal["dhcp", "address", "one-shot", "start", "progress", "done", "aborted", "failed", "refused", "unanswered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Fact:
     """One thing that happened to a client; `at` in seconds since the epoch. `file` is text that may be printed.
 
     ``aborted`` is a client that wanted no more (a probe for the size, a loader that changed its mind), which is no
-    failure; ``cause`` says why one failed or was refused, and of a one-shot boot to which state it came.
+    failure; ``dhcp`` is our answer to a machine that boots, ``address`` one to a system that runs (it begins no boot);
+    ``cause`` says why one failed or was refused, and of a one-shot boot to which state it came.
     """
 
     at: float
@@ -121,10 +124,11 @@ class Book:
         if fact.kind == "one-shot":
             machine.one_shot = fact.cause
             return machine
-        if fact.kind == "dhcp" or _is_new_boot(machine, fact):
+        if fact.kind == "address":
+            return machine
+        if _is_new_boot(machine, fact):
             _begin_again(machine, fact)
-        if fact.kind != "dhcp":
-            _take(machine, fact)
+        _take(machine, fact)
         machine.at = max(machine.at, fact.at)
         machine.state = _state(machine, fact.at)
         return machine
@@ -143,13 +147,14 @@ class Book:
         mac = fact.mac or mac_in(fact.file)
         key = mac or self._by_address.get(fact.client, fact.client)
         machine = self.machines.get(key)
-        if machine is None and mac and fact.client in self.machines:
+        if machine is None and mac and fact.client and fact.client in self.machines:
             machine = self._renamed(fact.client, mac)
         if machine is None:
             machine = self.machines[key] = Machine(key, fact.at, fact.at, mac)
             self._forget_the_oldest()
         self.machines.move_to_end(key)
-        self._place(machine, fact.client)
+        if fact.client:
+            self._place(machine, fact.client)
         return machine
 
     def _renamed(self, address: str, mac: str) -> Machine:
@@ -183,21 +188,25 @@ def _is_new_boot(machine: Machine, fact: Fact) -> bool:
         return False  # nothing before, or it goes on with what it has begun (a short transfer is told at its end only)
     if fact.at - machine.at > NEW_BOOT_S:
         return True
-    return machine.complete("kernel") and stage_of(fact.file) in ("loader", "configuration") and not _running(machine)
+    kernels = [step.at for step in machine.steps if step.state == "done" and step.stage == "kernel"]
+    begins = fact.kind == "dhcp" or stage_of(fact.file) in ("loader", "configuration")
+    asks = begins and not _running(machine)
+    return bool(kernels) and asks and fact.at - max(kernels) > AGAIN_S
 
 
 def _begin_again(machine: Machine, fact: Fact) -> None:
     if machine.steps:
         machine.boots += 1
         machine.steps.clear()
-        machine.addresses = [fact.client]
+        machine.addresses = [fact.client] if fact.client else []
     machine.started = machine.at = fact.at
 
 
 def _take(machine: Machine, fact: Fact) -> None:
     step = next((s for s in reversed(machine.steps) if s.file == fact.file and s.service == fact.service), None)
     if step is None:
-        step = Step(fact.file, stage_of(fact.file), "running", fact.at, fact.at, fact.service)
+        stage = "dhcp" if fact.kind == "dhcp" else stage_of(fact.file)
+        step = Step(fact.file, stage, "running", fact.at, fact.at, fact.service)
         machine.steps.append(step)
     elif step.state != "running":
         step.tries += step.state != "aborted"  # a look at the size before is no try
@@ -214,7 +223,7 @@ def _take(machine: Machine, fact: Fact) -> None:
 
 _STATES = {
     "start": "running", "progress": "running", "done": "done", "aborted": "aborted", "failed": "failed",
-    "refused": "missing", "unanswered": "unanswered",
+    "dhcp": "done", "refused": "missing", "unanswered": "unanswered",
 }  # fmt: skip
 
 

@@ -17,12 +17,15 @@ from collections.abc import Callable
 from typing import Any
 
 from appliance import wire
-from appliance.board import assets, feed, guard
+from appliance.board import assets, guard
+from appliance.board.hearing import Hearing, records_of
 from appliance.board.live import Live
 from appliance.board.server import BEAT_S, Rules, Server
+from appliance.board.turns import Turns
 from appliance.child.context import Context
 from appliance.errors import StartError, WireError
-from appliance.observe import events, live, shares
+from appliance.observe import events, shares
+from appliance.observe.emitter import Emitter
 from appliance.observe.log import Log
 
 _TICK_S = 1.0
@@ -42,12 +45,18 @@ class Board:
         self._log = Log("board", str(settings["log"]), lost=lambda: context.counters.add("log_dropped"))
         self._tls = _tls(settings["certificate"], settings["key"])
         self._live = Live({}, int(settings["machines"]))
+        self._hearing, self._turns = Hearing(self._live), Turns(self._live)
+        per_second = int(settings["events_per_second"])  # 0 where hooks tell how machines are
+        self._emitter = (
+            Emitter(None, per_second, lambda n: context.counters.add("events_lost", n)) if per_second else None
+        )
         listens = [_spelled(sock.getsockname()) for sock in context.listeners]
         rules = Rules(
             guard.hosts_of(listens, list(settings["names"])), self._tls is not None, settings["password"] or ""
         )
+        self._epoch = time.time() - time.monotonic()  # so that a clock that is set changes no story
         self._server = Server(
-            assets.load(), rules, lambda: self._live.snapshot(time.time()), self._live.story, self._turned_away
+            assets.load(), rules, lambda: self._live.snapshot(self._now()), self._live.story, self._turned_away
         )
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._crashed)
@@ -55,8 +64,6 @@ class Board:
         self._over = asyncio.Event()
         self._handshakes = asyncio.Semaphore(_HANDSHAKES)
         self._serving: set[asyncio.Task[None]] = set()
-        self._tables: dict[int, tuple[str, memoryview]] = {}  # who is on, of each worker
-        self._moved: dict[tuple[str, int], int] = {}  # what each transfer had moved when it was looked at last
         self._said: dict[str, float] = {}  # reasons, of which there are three
 
     def run(self) -> None:
@@ -103,11 +110,11 @@ class Board:
         if isinstance(message, wire.Link) and descriptors:
             self._attach(socket.socket(fileno=descriptors.pop(0)))
         if isinstance(message, wire.View) and descriptors:
-            self._tables[message.number] = (message.name, shares.look_live(descriptors[0]))
+            self._hearing.view(message.number, message.name, shares.look_live(descriptors[0]))
         for descriptor in descriptors:
             os.close(descriptor)
         if isinstance(message, wire.Unview):
-            self._tables.pop(message.number, None)
+            self._hearing.unview(message.number)
         elif isinstance(message, wire.Drain):
             self._over.set()
         elif isinstance(message, wire.Facts):
@@ -119,6 +126,8 @@ class Board:
             self._link.close()
         link.setblocking(False)
         self._link = link
+        if self._emitter is not None:
+            self._emitter.attach(socket.socket(fileno=os.dup(link.fileno())))
         self._loop.add_reader(link, self._walled, self._hear_events)
 
     def _hear_events(self) -> None:
@@ -141,10 +150,7 @@ class Board:
 
     def _take(self, datagram: bytes) -> None:
         try:
-            for frame in events.split(datagram):
-                fact = feed.fact_of(events.decode_record(frame))
-                if fact is not None:
-                    self._live.tell(fact)
+            self._hearing.take(records_of(datagram), self._now())
         except WireError as error:
             self._log.warning("event not understood", reason=str(error))
 
@@ -159,23 +165,21 @@ class Board:
                 self._walled(self._server.beat)
             await asyncio.sleep(_TICK_S)
 
-    def _look(self) -> None:
-        """How far those are who are on; only what has moved is news."""
-        moved = {}
-        for source, table in self._tables.values():
-            for row in live.rows(table):
-                key = (source, row.number)
-                moved[key] = row.bytes
-                fact = feed.fact_of_row(row, source) if self._moved.get(key) != row.bytes else None
-                if fact is not None:
-                    self._live.tell(fact)
-        self._moved = moved
+    def _now(self) -> float:
+        """Seconds since the epoch, by the clock as it was when this process began."""
+        return self._epoch + time.monotonic()
 
     def _tick(self) -> None:
         self._context.counters.tick()
-        self._look()
+        self._hearing.look(self._now())
         self._context.counters.set("active", len(self._server.streams))
-        self._server.broadcast(self._live.tick(time.time()))
+        frame = self._live.tick(self._now())
+        self._server.broadcast(frame)
+        if self._emitter is not None:
+            now = time.monotonic()
+            for event in self._turns.of(frame):
+                self._emitter.emit(event, now)
+            self._emitter.flush(now)
 
     def _ask(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -33,7 +33,7 @@ def main(_arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sock = socket.socket(fileno=CHANNEL)
     start, fds = _receive_start(sock)
-    log = Log(f"{start.service}.{start.index}", str(start.settings.get("log", "text")))
+    log = Log(f"{start.service}.{start.index}", str(start.settings.get("log", "text")), native=False)
     try:
         _name_process(f"{start.service}.{start.index}")
         context = _context(start, fds, Channel(sock))

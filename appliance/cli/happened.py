@@ -70,7 +70,7 @@ def of_records(records: Iterable[dict[str, Any]], told: Explanation) -> dict[str
 
 def plain(name: str) -> str:
     """A name as two clients that mean the same file spell it: no slash in front, none twice."""
-    from appliance.board.stages import slashed
+    from appliance.observe.macs import slashed
 
     return "/".join(part for part in slashed(name).split("/") if part)
 
@@ -79,6 +79,8 @@ def _fact(record: dict[str, Any]) -> Fact | None:
     """A record of the history as the story takes it; None for what is no reading of a file."""
     from appliance.board.story import Fact
 
+    if record.get("event") == "dhcp":
+        return _answer(record)
     event, file = record.get("event"), record.get("file")
     outcome = str(record.get("outcome", ""))
     kind = _ENDS.get(outcome, "failed") if event == "transfer" else _KINDS.get(str(event))
@@ -91,6 +93,18 @@ def _fact(record: dict[str, Any]) -> Fact | None:
     cause = str(record.get("cause", "")) or (outcome if kind == "failed" else "")
     at, room = float(record.get("time", 0)), str(record.get("room", "tftp"))
     return Fact(at, kind, str(record.get("client", "")), file, service=room, cause=cause, **numbers, **texts)  # type: ignore[arg-type]
+
+
+def _answer(record: dict[str, Any]) -> Fact | None:
+    """An answer of our DHCP server to a machine that boots."""
+    from appliance.board.feed import of_dhcp
+
+    mac = str(record.get("mac", ""))
+    if not mac or not record.get("pxe"):
+        return None
+    texts = (str(record.get(name, "")) for name in ("client", "file"))
+    client, file = texts
+    return of_dhcp(float(record.get("time", 0)), client, mac, file, boots=True)
 
 
 def _of(book: Book, told: Explanation) -> Machine | None:

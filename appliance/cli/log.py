@@ -16,7 +16,7 @@ import typer
 
 from appliance.cli import configuration, control, output
 from appliance.cli.options import Config, Json
-from appliance.cli.who import Client, matcher
+from appliance.cli.who import Client, Csv, matcher
 from appliance.errors import ApplianceError
 
 _ASK_S = 5.0
@@ -45,6 +45,7 @@ def log(
     *,
     config: Config = None,
     as_json: Json = False,
+    as_csv: Csv = False,
     since: Since = None,
     client: Client = None,
     event: Kind = None,
@@ -63,7 +64,9 @@ def log(
     """
     wanted = _filter(since, client, event)
     found = configuration.find(config, quiet=True)
-    show = _as_json if as_json else _as_line
+    show = _as_json if as_json else _as_csv if as_csv else _as_line
+    if as_csv:
+        output.fact(output.csv(_COLUMNS))
     past: list[str] = []
     sock, segments = _open(found)
     try:
@@ -188,6 +191,19 @@ def _follow(
 
 def _as_json(one: dict[str, Any]) -> str:
     return json.dumps(one)
+
+
+_COLUMNS = (
+    "n", "time", "room", "worker", "event", "client", "port", "mac", "verb", "file", "path", "layer", "release",
+    "outcome", "cause", "bytes", "size", "ms", "seconds", "retransmits", "blksize", "windowsize", "acknowledged",
+    "repeated", "name", "files", "state", "machine", "service", "pid", "restarts", "lost", "why", "reason", "detail",
+    "remedy", "what", "text",
+)  # fmt: skip
+"""Of CSV: in the order in which people look. Columns are only ever added, at the end."""
+
+
+def _as_csv(one: dict[str, Any]) -> str:
+    return output.csv(one.get(name) for name in _COLUMNS)
 
 
 def _as_line(one: dict[str, Any]) -> str:

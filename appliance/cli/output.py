@@ -9,6 +9,8 @@ from typing import Any
 
 from appliance.errors import Problem
 
+_FORMULA = ("=", "+", "-", "@")
+
 
 def fact(text: str) -> None:
     """One line (or several) of what was asked for, on standard output."""
@@ -18,6 +20,27 @@ def fact(text: str) -> None:
 def document(value: object) -> None:
     """One JSON document on standard output."""
     fact(json.dumps(value, indent=2))
+
+
+def csv(cells: Iterable[object]) -> str:
+    """One row (RFC 4180, without the line's end). No text becomes a formula: an apostrophe stands before.
+
+    What begins one, by OWASP's list: = + - @, tab and carriage return; names and addresses are strangers' texts.
+    """
+    return ",".join(map(_cell, cells))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
+    if text[:1] in _FORMULA or text.lstrip()[:1] in _FORMULA:
+        text = f"'{text}"
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"') or text != text.strip() else text
 
 
 def remark(text: str) -> None:

@@ -23,7 +23,16 @@ Client: TypeAlias = Annotated[
 ]
 
 
-def who(*, config: Config = None, as_json: Json = False, client: Client = None) -> None:
+Csv: TypeAlias = Annotated[
+    bool, typer.Option("--csv", help="Comma-separated values with a head, one line each, for spreadsheets.")
+]
+_COLUMNS = (
+    "service", "worker", "number", "client", "port", "mac", "verb", "file", "path", "layer", "release", "note", "bytes",
+    "size", "percent", "seconds", "rate", "blksize", "windowsize", "retransmits", "silent_s",
+)  # fmt: skip
+
+
+def who(*, config: Config = None, as_json: Json = False, as_csv: Csv = False, client: Client = None) -> None:
     """Show transfers under way that have lasted a while, and FTP sessions: client, file, progress, rate, agreed
     options, blocks that were sent again.
 
@@ -35,11 +44,16 @@ def who(*, config: Config = None, as_json: Json = False, client: Client = None) 
       appliance who --client 192.0.2.0/24 --json
     """
     wanted = matcher(client)
-    found = configuration.find(config, quiet=as_json)
+    found = configuration.find(config, quiet=as_json or as_csv)
     told = control.who(found.run_dir(), _ASK_S)
     live = [one for one in told["live"] if wanted(one["client"])]
     if as_json:
         output.document({**told, "config": found.name, "live": live})
+        return
+    if as_csv:
+        output.fact(output.csv(_COLUMNS))
+        for one in live:
+            output.fact(output.csv(one.get(name) for name in _COLUMNS))
         return
     for line in lines(live):
         output.fact(line)

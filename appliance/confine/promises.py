@@ -284,6 +284,7 @@ PROMISES: dict[str, Rules] = {
         "recvfrom": _ANY,
         "shutdown": _ANY,
     },
+    "hooks": {**_RUNTIME, "getsockname": _ANY, "getsockopt": _ANY, "sendto": _SENDTO, "recvfrom": _ANY},
     "reader": {**_RUNTIME, "newfstatat": _ANY, "pread64": _ANY},
     # boot files: three short-lived children (docs/BOOT.md)
     "fetcher": {
@@ -364,7 +365,7 @@ FOREIGN["dnsmasq"] = {  # what it needs to load, to read its leases, to answer o
 # What stands between the network and dnsmasq's end: it waits, and does nothing else (dhcp.guard).
 PROMISES["guard"] = dict(_RUNTIME)
 # The parent of that one, which reads what dnsmasq says (dhcp.worker).
-PROMISES["dhcp"] = dict(_RUNTIME)
+PROMISES["dhcp"] = {**_RUNTIME, "sendto": _SENDTO, "getsockname": _ANY, "getsockopt": _ANY}  # the link to events
 
 _THREAD = (
     0x3D0F00  # what glibc's pthread_create asks of clone: the same memory, files, signals, process; no new id space
@@ -383,3 +384,29 @@ CLOSED = tuple(THREADS)
 def names(promise: str) -> frozenset[str]:
     """The system calls of a promise."""
     return frozenset(PROMISES[promise])
+
+
+# What programs of the operator (confine.hook) are refused. They keep the rest, because nobody knows what they need:
+# with no right to gain one, these are the calls behind which most of the kernel's defects lay.
+REFUSED = (
+    "acct", "add_key", "adjtimex", "bpf", "chroot", "clock_adjtime", "clock_settime", "delete_module",
+    "fanotify_init", "finit_module", "fsconfig", "fsmount", "fsopen", "fspick", "init_module", "io_uring_enter",
+    "io_uring_register", "io_uring_setup", "ioperm", "iopl", "kcmp", "kexec_file_load", "kexec_load", "keyctl",
+    "mount", "mount_setattr", "move_mount", "name_to_handle_at", "open_by_handle_at", "open_tree", "perf_event_open",
+    "pidfd_getfd", "pivot_root", "process_vm_readv", "process_vm_writev", "ptrace", "quotactl", "reboot",
+    "request_key", "setdomainname", "sethostname", "setns", "settimeofday", "swapoff", "swapon", "syslog", "umount2",
+    "unshare", "userfaultfd", "vhangup",
+)  # fmt: skip
+NEW_USER = (0, 0x10000000, 0x10000000)  # CLONE_NEWUSER among the flags of clone: rights in a namespace of one's own
+_AF_UNIX, _ROUTE = 1, 0
+LOCAL: Alternatives = (((0, 0xFFFFFFFF, _AF_UNIX),),)  # socket()
+NETWORK: Alternatives = (  # and what resolving a name and talking to somebody takes
+    *LOCAL,
+    *(
+        ((0, 0xFFFFFFFF, family), (1, 0xF, kind), (2, 0xFFFFFFFF, protocol))
+        for family in (_AF_INET, _AF_INET6)
+        for kind, protocols in ((_STREAM, (0, _TCP)), (_DGRAM, (0, _UDP)))
+        for protocol in protocols
+    ),
+    ((0, 0xFFFFFFFF, _AF_NETLINK), (2, 0xFFFFFFFF, _ROUTE)),
+)

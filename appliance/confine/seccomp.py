@@ -12,7 +12,18 @@ import os
 import struct
 
 from appliance.confine import libc
-from appliance.confine.promises import CLOSED, ENOSYS_CALLS, FOREIGN, PROMISES, THREADS, Alternatives
+from appliance.confine.promises import (
+    CLOSED,
+    ENOSYS_CALLS,
+    FOREIGN,
+    LOCAL,
+    NETWORK,
+    NEW_USER,
+    PROMISES,
+    REFUSED,
+    THREADS,
+    Alternatives,
+)
 from appliance.confine.syscalls import NUMBERS
 from appliance.errors import ConfinementError
 
@@ -35,14 +46,7 @@ def assemble(promise: str, machine: str, *, threads: bool = False) -> list[Instr
     if machine not in NUMBERS:
         raise ConfinementError(f"no system call table for {machine}; x86_64 and aarch64 have one")
     numbers = NUMBERS[machine]
-    program: list[Instruction] = [
-        (LOAD, 0, 0, _ARCH),
-        (EQUAL, 1, 0, AUDIT_ARCH[machine]),
-        (RETURN, 0, 0, KILL),
-        (LOAD, 0, 0, _NR),
-        (AT_LEAST, 0, 1, _X32),
-        (RETURN, 0, 0, ERRNO | errno.ENOSYS),
-    ]
+    program = _head(machine)
     rules = PROMISES.get(promise) or FOREIGN[promise]
     rules = {**rules, **THREADS} if threads else rules
     for name, alternatives in rules.items():
@@ -52,6 +56,37 @@ def assemble(promise: str, machine: str, *, threads: bool = False) -> list[Instr
         program += [(EQUAL, 0, 1, numbers[name]), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]
     program.append((RETURN, 0, 0, ERRNO | errno.EPERM))
     return program
+
+
+def _head(machine: str) -> list[Instruction]:
+    return [
+        (LOAD, 0, 0, _ARCH),
+        (EQUAL, 1, 0, AUDIT_ARCH[machine]),
+        (RETURN, 0, 0, KILL),
+        (LOAD, 0, 0, _NR),
+        (AT_LEAST, 0, 1, _X32),
+        (RETURN, 0, 0, ERRNO | errno.ENOSYS),
+    ]
+
+
+def refusing(machine: str, *, network: bool) -> list[Instruction]:
+    """The program for programs of the operator: `REFUSED` is refused, also sockets where it has no network.
+
+    Raises ConfinementError for a machine without a table.
+    """
+    if machine not in NUMBERS:
+        raise ConfinementError(f"no system call table for {machine}; x86_64 and aarch64 have one")
+    numbers, refuse = NUMBERS[machine], ERRNO | errno.EPERM
+    program = _head(machine)
+    for name in REFUSED:
+        if name in numbers:
+            program += [(EQUAL, 0, 1, numbers[name]), (RETURN, 0, 0, refuse)]
+    program += [(EQUAL, 0, 1, numbers["clone3"]), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]  # its flags lie in memory
+    argument, mask, value = NEW_USER
+    flags: list[Instruction] = [(LOAD, 0, 0, _ARGS + 8 * argument), (AND, 0, 0, mask), (EQUAL, 0, 1, value)]
+    program += [(EQUAL, 0, 5, numbers["clone"]), *flags, (RETURN, 0, 0, refuse), (RETURN, 0, 0, ALLOW)]
+    program += _rule(numbers["socket"], NETWORK if network else LOCAL)
+    return [*program, (RETURN, 0, 0, ALLOW)]
 
 
 def _rule(number: int, alternatives: Alternatives) -> list[Instruction]:

@@ -59,6 +59,7 @@ def _common(wanted: Wanted) -> Iterator[str]:
     yield _line("dhcp-leasefile", wanted.leasefile)
     yield _line("dhcp-lease-max", str(wanted.leases))
     yield "dhcp-userclass=set:ipxe,iPXE"
+    yield "log-dhcp"  # tells the vendor class, and so which machines boot
     for tag, (numbers, _names) in ARCHES.items():
         if tag in wanted.files:
             yield from (_line("dhcp-match", f"set:{tag}", "option:client-arch", str(number)) for number in numbers)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import selectors
+import socket
 import time
+from collections import OrderedDict
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -18,6 +20,8 @@ from appliance.child.context import Context
 from appliance.confine.foreign import CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, Foreign
 from appliance.dhcp import dnsmasq, guard, lan
 from appliance.errors import ConfinementError, StartError
+from appliance.observe import events
+from appliance.observe.emitter import Emitter
 from appliance.observe.log import Log
 from appliance.settings.boot import BootSettings
 from appliance.settings.dhcp import DhcpSettings, told
@@ -27,7 +31,12 @@ _PROGRAM = "/usr/sbin/dnsmasq"  # not a setting: what a settings reader that fel
 _READY_S = 15.0
 _LONGEST = 2000  # bytes of one line
 _LINE = re.compile(r"dnsmasq(-dhcp)?\[\d+\]: (.*)")
+_DETAIL = re.compile(r"(\d+) (.*)")  # of log-dhcp: the transaction it belongs to, before everything it says of it
 _GIVEN = re.compile(r"(DHCP[A-Z]+|PXE)\(([^)]*)\) ?(.*)")
+_BOOTS = "vendor class: PXEClient"
+_MAC = re.compile("([0-9a-f]{2}:){5}[0-9a-f]{2}")
+_ANSWERS = ("DHCPACK", "PXE")
+_MOST = 1024  # transactions whose vendor class is remembered
 
 
 class DhcpChild:
@@ -36,6 +45,9 @@ class DhcpChild:
     def __init__(self, context: Context, guarded: guard.Guarded, log: Log) -> None:
         self._context, self._guarded, self._log = context, guarded, log
         self._rest = b""
+        self._booting: OrderedDict[str, None] = OrderedDict()  # transactions of machines that boot
+        lost = lambda count: context.counters.add("events_lost", count)  # noqa: E731
+        self._emitter = Emitter(context.links.get("events"), int(context.settings["events_per_second"]), lost)
         self._selector = selectors.EpollSelector()
 
     def run(self) -> None:
@@ -47,6 +59,7 @@ class DhcpChild:
         while going:
             events = self._selector.select(1.0)
             self._context.counters.tick()
+            self._emitter.flush(time.monotonic())
             for key, _mask in events:
                 try:
                     going = key.data() and going
@@ -63,6 +76,8 @@ class DhcpChild:
         if received is None:
             return True
         message, fds = received
+        if isinstance(message, wire.Link) and fds:
+            self._emitter.attach(socket.socket(fileno=fds.pop()))
         for descriptor in fds:
             os.close(descriptor)
         return not isinstance(message, wire.Drain)
@@ -86,14 +101,30 @@ class DhcpChild:
         text = line.decode("ascii", "backslashreplace")
         found = _LINE.fullmatch(text)
         said = found[2] if found else text
+        detail = _DETAIL.fullmatch(said)
+        number, said = (detail[1], detail[2]) if detail else ("", said)
         given = _GIVEN.fullmatch(said)
-        if given is None:
+        if given is not None:
+            self._given(number, given[1], given[2], given[3])
+        elif detail is None:
             self._log.info("dnsmasq", said=said)
+        elif said.startswith(_BOOTS):
+            self._booting[number] = None
+            if len(self._booting) > _MOST:
+                self._booting.popitem(last=False)
+
+    def _given(self, number: str, message: str, interface: str, said: str) -> None:
+        words = said.split(" ")
+        mac = next((word for word in words if _MAC.fullmatch(word)), "")
+        address = words[0] if words[0].replace(".", "").isdigit() else ""
+        self._log.info("dhcp", client=mac, message=message, interface=interface, said=said)
+        if message not in _ANSWERS:
             return
-        words = given[3].split(" ")
-        macs = [word for word in words if re.fullmatch("([0-9a-f]{2}:){5}[0-9a-f]{2}", word)]
-        self._context.counters.add("transfers", 1 if given[1] in ("DHCPACK", "PXE") else 0)
-        self._log.info("dhcp", client=macs[0] if macs else "", message=given[1], interface=given[2], said=given[3])
+        self._context.counters.add("transfers")
+        boots = message == "PXE" or number in self._booting
+        file = said.partition(f"{mac} ")[2] if message == "PXE" and mac else ""
+        texts = (text.encode("ascii", "replace") for text in (mac, address, message, interface, file))
+        self._emitter.emit(events.Dhcp(int(boots), *texts), time.monotonic())
 
 
 def prepare(context: Context) -> DhcpChild:

@@ -16,7 +16,7 @@ from collections import OrderedDict
 
 from appliance import wire
 from appliance.child.context import Context
-from appliance.observe import exposition, live, scrape, shares
+from appliance.observe import arp, exposition, live, macs, scrape, shares
 from appliance.observe.log import Log
 
 STATUS, WHO, METRICS = "status.sock", "who.sock", "metrics.sock"
@@ -46,6 +46,7 @@ class StatusChild:
         self._asked = False
         self._running = True
         self._tables: dict[int, tuple[str, memoryview]] = {}
+        self._macs = macs.Macs(arp.reader() if context.service == "status" else bytes)
         self._kinds = {listener: _kind(listener) for listener in context.listeners}
 
     def run(self) -> None:
@@ -142,6 +143,9 @@ class StatusChild:
         """Who is on, as JSON, the longest first."""
         now_ms = time.time_ns() // 1_000_000
         found = [live.plain(row, source, now_ms) for source, table in self._tables.values() for row in live.rows(table)]
+        now = time.monotonic()
+        for one in found:
+            one["mac"] = one["mac"] or self._macs.of(one["client"], one["file"], now)
         found.sort(key=lambda one: -one["seconds"])
         return json.dumps({"time": now_ms / 1000, "live": found}).encode()
 

@@ -184,6 +184,17 @@ class Fault(NamedTuple):
     remedy: Text = b""
 
 
+class Dhcp(NamedTuple):
+    """Our DHCP server has answered: gave an address, or told a machine what to load."""
+
+    pxe: Number = 0  # 1: a machine that boots from the network
+    mac: Text = b""
+    client: Text = b""  # the address it was given, or has
+    message: Text = b""  # DHCPACK, DHCPOFFER, PXE, ...
+    interface: Text = b""
+    file: Text = b""  # that it was told to load
+
+
 class Lost(NamedTuple):
     """So many events were not told or not kept."""
 
@@ -193,7 +204,7 @@ class Lost(NamedTuple):
 
 Event: TypeAlias = (
     Started | Ended | Refused | Unanswered | Dropped | Session | Stored | Ban | Worker | Reload | Published | Machine
-    | Fault | Lost
+    | Fault | Lost | Dhcp
 )  # fmt: skip
 
 
@@ -221,6 +232,7 @@ NAMES: dict[type[Any], str] = {
     Machine: "machine",
     Fault: "fault",
     Lost: "lost",
+    Dhcp: "dhcp",
 }
 _SERVER: frozenset[type[Any]] = frozenset({Started, Ended, Refused, Unanswered, Dropped, Session, Lost})
 _CUSTODY: frozenset[type[Any]] = frozenset({Stored, Refused, Lost})
@@ -233,7 +245,9 @@ MAY_TELL: dict[str, frozenset[type[Any]]] = {
     "tftp-custody": _CUSTODY,
     "boot": _BOOT,
     "keeper": _BOOT,
+    "dhcp": frozenset({Dhcp, Lost}),
     "board": _BOOT,
+    "hooks": _BOOT,
     "supervisor": frozenset({Ban, Worker, Reload, Published, Fault, Lost}),
 }
 SUBSCRIBERS = ("boot", "keeper", "board", "hooks")  # services that are passed every record over their link
@@ -372,4 +386,4 @@ def plain(record: Record) -> dict[str, Any]:
     return found
 
 
-_YES_OR_NO = {"acknowledged", "over", "done"}
+_YES_OR_NO = {"acknowledged", "over", "done", "pxe"}

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from appliance.observe import journal
 from appliance.observe.text import printable
 
 LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}
@@ -23,22 +24,39 @@ _LINE = 4000  # below PIPE_BUF, so that lines of several processes never mix
 
 
 class Log:
-    """Writes events of one process. `form` is journal, json or text; `lost` is called once per line nobody read."""
+    """Writes events of one process; `lost` is called once per line nobody read.
+
+    `form`: journal, json or text, and with a colon behind it the least level that is written, as in "journal:warning".
+    `native`: with journal, fields for journald where standard error is its; lines with a mark of their level otherwise.
+    """
 
     def __init__(
-        self, room: str, form: str = "text", descriptor: int = 2, lost: Callable[[], None] | None = None
+        self,
+        room: str,
+        form: str = "text",
+        descriptor: int = 2,
+        lost: Callable[[], None] | None = None,
+        *,
+        native: bool = True,
     ) -> None:
+        form, _colon, least = form.partition(":")
+        self._least = LEVELS.get(least, LEVELS["debug"])
+        self._journal = journal.connect(descriptor) if form == "journal" and native else None
         # marks are for the journal; a person at a terminal gets the same lines without them
         self.room, self.form = room, "text" if form == "journal" and os.isatty(descriptor) else form
         self._descriptor = descriptor
         self._lost = lost or (lambda: None)
         pid = os.getpid()  # of the process that builds the log: nobody hands one over a fork
         self._openings = {
-            level: (f"<{number}>" if self.form == "journal" else f"{level.upper():7} ") + f"{room}[{pid}]: "
+            level: ("" if self._journal else f"<{number}>" if self.form == "journal" else f"{level.upper():7} ")
+            + f"{room}[{pid}]: "
             for level, number in LEVELS.items()
         }
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
+        self._room = select.poll()
+        if self._journal is not None:
+            self._room.register(self._journal, select.POLLOUT)
 
     def info(self, event: str, /, **fields: Any) -> None:
         """Something an operator wants to find later."""
@@ -58,7 +76,26 @@ class Log:
 
     def write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         """Format and write one line; drops it when the reader is not ready."""
+        number = LEVELS[level]
+        if number > self._least:
+            return
+        if self._journal is not None:
+            message = self._format(level, event, fields)[:_LINE]
+            self._enter(self._journal, journal.entry(self.room, number, event, message, fields), f"<{number}>{message}")
+            return
         self._put(self._format(level, event, fields).encode("utf-8", "backslashreplace")[:_LINE] + b"\n")
+
+    def _enter(self, sock: int, entry: bytes, line: str) -> None:
+        """To the journal by itself; where that is gone as a line to standard error, and what nobody takes is lost."""
+        if not self._room.poll(0):
+            self._lost()
+            return
+        try:
+            os.write(sock, entry)
+        except BlockingIOError:
+            self._lost()
+        except OSError:
+            Log._put(self, line.encode("utf-8", "backslashreplace") + b"\n")
 
     def _put(self, line: bytes) -> None:
         if not self._write(line):
@@ -90,9 +127,15 @@ class TurnLog(Log):
     """
 
     def __init__(
-        self, room: str, form: str = "text", descriptor: int = 2, lost: Callable[[], None] | None = None
+        self,
+        room: str,
+        form: str = "text",
+        descriptor: int = 2,
+        lost: Callable[[], None] | None = None,
+        *,
+        native: bool = True,
     ) -> None:
-        super().__init__(room, form, descriptor, lost)
+        super().__init__(room, form, descriptor, lost, native=native)
         self._held: list[bytes] = []
         self._held_bytes = 0
 

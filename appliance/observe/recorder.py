@@ -19,7 +19,7 @@ from collections import deque
 from appliance import wire
 from appliance.child.context import Context
 from appliance.errors import WireError
-from appliance.observe import events, history
+from appliance.observe import arp, events, history, macs
 from appliance.observe.log import Log
 
 READERS_MAX = 32
@@ -30,6 +30,7 @@ _RETRY_S = 2.0  # between two attempts to write to a disk that refuses
 _QUEUE_MAX = 1 << 20  # bytes that wait for one who does not read
 _BAD_MAX = 100  # datagrams of one link that say nothing sensible; then it is closed
 _LAST_TURNS = 64
+_OF_CLIENTS = (events.Started, events.Ended, events.Refused, events.Unanswered)
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 _PIECE = 60_000  # bytes of lines in one datagram to a reader
 
@@ -98,6 +99,7 @@ class Recorder:
         self._log = Log("events", context.settings["log"], lost=lambda: self._counters.add("log_dropped"))
         self._history = history.History(int(context.settings["history"]))
         self._listeners = {sock.fileno(): sock for sock in context.listeners}
+        self._macs = macs.Macs(arp.reader())
         self._links: dict[int, _Link] = {}
         self._readers: dict[int, _Queue] = {}
         self._poll = select.epoll()
@@ -200,9 +202,21 @@ class Recorder:
             raise WireError(f"{source} may not tell this")
         if isinstance(event, events.Lost):
             self._counters.add("events_lost", min(event.events, 1 << 40))
+        event = self._recognised(event)
         self._number += 1
         self._fresh.append(events.Record(self._number, time.time_ns() // 1_000_000, source, event))
         self._counters.add("transfers")
+
+    def _recognised(self, event: events.Event) -> events.Event:
+        """With the MAC address of the client, where somebody knows it."""
+        if isinstance(event, events.Dhcp):
+            if event.client and event.mac:
+                self._macs.told(event.client.decode("latin-1"), event.mac.decode("latin-1"), time.monotonic())
+        elif isinstance(event, _OF_CLIENTS) and event.client and not event.mac:
+            client, name = event.client.decode("latin-1"), event.file.decode("latin-1")
+            mac = self._macs.of(client, name, time.monotonic())
+            return event._replace(mac=mac.encode("ascii")) if mac else event
+        return event
 
     # --- keeping and passing on
 

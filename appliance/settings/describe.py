@@ -54,7 +54,7 @@ def _comment(hint: Any, pad: str, *, nested: bool) -> list[str]:
     text = text[0].upper() + text[1:]
     if not nested:
         text += f" ({words.expectation(hint)})."
-    return textwrap.wrap(text, _WIDTH, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# ")
+    return textwrap.wrap(text, _WIDTH, break_on_hyphens=False, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# ")
 
 
 def _keys_of_items(hint: Any, pad: str) -> Iterator[str]:
@@ -63,7 +63,9 @@ def _keys_of_items(hint: Any, pad: str) -> Iterator[str]:
     found = model.hints(inner) if inner else {}
     for name, below in found.items():
         text = f"{name}: {model.help_of(below)} ({words.expectation(below)})."
-        yield from textwrap.wrap(text, _WIDTH, initial_indent=f"{pad}#   ", subsequent_indent=f"{pad}#     ")
+        yield from textwrap.wrap(
+            text, _WIDTH, break_on_hyphens=False, initial_indent=f"{pad}#   ", subsequent_indent=f"{pad}#     "
+        )
 
 
 def written(hint: Any, value: Any) -> str:

@@ -5,13 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MaxLen, MinLen
 
 from appliance.settings.board import BoardSettings
 from appliance.settings.boot import BootSettings
 from appliance.settings.ftp import FtpSettings
+from appliance.settings.hooks import Hook
 from appliance.settings.tftp import TftpSettings
 from appliance.settings.types import Endpoint, Help, Path, Unit, User
+
+Room = Literal[
+    "supervisor",
+    "tftp",
+    "ftp",
+    "custody",
+    "tftp-custody",
+    "events",
+    "status",
+    "metrics",
+    "board",
+    "hooks",
+    "keeper",
+    "dhcp",
+    "resolver",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RoomLevel:
+    """From which level on a room writes to the log."""
+
+    room: Annotated[Room, Help("who speaks: the supervisor, or a service")]
+    level: Annotated[
+        Literal["info", "warning", "error"],
+        Help("the least that is written; transfers, uploads and refusals are info"),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +48,17 @@ class ObserveSettings:
 
     log: Annotated[
         Literal["journal", "json", "text"],
-        Help("journal: readable lines with a level mark for systemd; json: one object a line; text: readable lines"),
+        Help(
+            "journal: fields for journald, or where standard error is not its, readable lines with a level mark; json: "
+            "one object a line; text: readable lines"
+        ),
     ] = "journal"
+    log_levels: Annotated[
+        tuple[RoomLevel, ...],
+        MinLen(0),
+        MaxLen(13),
+        Help("rooms that write less than everything; the supervisor takes its own up when it starts"),
+    ] = ()
     xferlog: Annotated[
         Path | None,
         Help(
@@ -66,6 +103,9 @@ class ObserveSettings:
         Help("where browsers find the boot board, a page that shows machines while they boot; null: it is off"),
     ] = None
     board: Annotated[BoardSettings, Help("Who may look at the boot board.")] = field(default_factory=BoardSettings)
+    hooks: Annotated[
+        tuple[Hook, ...], MinLen(0), MaxLen(16), Help("programs of yours that are run when something happens")
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from appliance.settings.boardrules import board
 from appliance.settings.finding import Finding, Path
 from appliance.settings.forms import endpoint_parts, port_range_parts
 from appliance.settings.ftp import FtpSite, IncomingSettings, TlsSettings
+from appliance.settings.hookrules import hooks
 from appliance.settings.main import Settings
 from appliance.settings.tftp import TftpNetwork, TftpUploads
 from appliance.settings.units import format_duration, format_size
@@ -463,4 +464,5 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _readers,
     _dhcp,
     board,
+    hooks,
 )

@@ -33,6 +33,7 @@ class Acts:
     ) -> None:
         self._listener, self._watch, self._unwatch, self._act = listener, watch, unwatch, act
         self._open: set[Asker] = set()
+        self._silent: dict[Asker, None] = {}  # who has said nothing yet, the oldest first
         self.group = 0  # whose members may act too; 0 is none
         watch(listener, self._accept)
 
@@ -46,10 +47,13 @@ class Acts:
         asker = Asker(sock, self._close)
         if uid not in (0, os.geteuid()) and not (self.group and self.group in _groups(sock, gid)):
             asker.end(False, "only root, the account of the appliance and observe.act_group may do this")
-        elif len(self._open) >= _MOST:
+        elif len(self._open) >= _MOST and not self._silent:
             asker.end(False, "too many requests at once")
         else:
+            if len(self._open) >= _MOST:  # whoever connects and says nothing keeps nobody out
+                next(iter(self._silent)).end(False, "nothing was asked, and others ask")
             self._open.add(asker)
+            self._silent[asker] = None
             self._watch(sock, lambda: self._read(asker))
 
     def _read(self, asker: Asker) -> None:
@@ -59,6 +63,7 @@ class Acts:
             return
         except OSError:
             word = b""
+        self._silent.pop(asker, None)
         if not word:
             self._close(asker)
         elif word in WORDS or _FORMS.fullmatch(word):
@@ -69,6 +74,7 @@ class Acts:
     def _close(self, asker: Asker) -> None:
         if asker in self._open:
             self._open.discard(asker)
+            self._silent.pop(asker, None)
             self._unwatch(asker.sock)
         asker.sock.close()
 

@@ -94,7 +94,10 @@ def _group_problems(group: Group) -> list[dict[str, str]]:
         found.append(problem("error", f"{name}: {group.service.jail} is gone", f"mkdir -p {group.service.jail}"))
     for slot in group.slots:
         fault = slot.counters()["fault"]
-        if fault:
+        if fault and name == "hooks":
+            what = "hooks: a program failed when it was run last, or events for it were dropped"
+            found.append(problem("warning", what, "its reason is in the log: look for `hook failed`, `hook dropped`"))
+        elif fault:
             what = f"{name}: the history cannot be written: {os.strerror(min(fault, 4095))}"
             remedy = (
                 f"df -h {group.service.jail}; ls -ld {group.service.jail}; it goes on by itself when that is mended"

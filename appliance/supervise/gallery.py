@@ -16,7 +16,7 @@ from appliance.supervise.group import Group
 from appliance.supervise.slot import WorkerSlot
 from appliance.supervise.states import Slot
 
-VIEWERS = ("status", "board")
+VIEWERS = ("status", "board", "hooks")
 
 
 @dataclass(slots=True)

@@ -97,6 +97,7 @@ _KINDS = {
     "metrics": ("appliance.observe.control:prepare", "metrics"),
     "events": ("appliance.observe.recorder:prepare", "events"),
     "board": ("appliance.board.worker:prepare", "board"),
+    "hooks": ("appliance.hooks.worker:prepare", "hooks"),
     "custody": ("appliance.custody.worker:prepare", "custody"),
     "tftp-custody": ("appliance.custody.worker:prepare", "custody"),
     "keeper": ("appliance.boot.keeper:prepare", "keeper"),

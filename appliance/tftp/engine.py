@@ -343,7 +343,7 @@ class Engine:
         elif how.outcome != PROBE:
             counters.add("transfers")
         if not session.heard and how.outcome in _NOBODY:
-            self._journal.unanswered(transfer.call.peer, transfer.call.request.name, now)
+            self._journal.unanswered(transfer.call.peer, transfer.call.request.name, now, transfer.agreed.block_size)
             return
         if isinstance(how, Failed) and transfer.path_ate_it:
             self._reception.lessons.path_ate(transfer.call.client, now)

@@ -51,11 +51,11 @@ class Journal:
         self._log.warning("the custodian is gone", reason=reason, lost=lost)
         self.flush()
 
-    def unanswered(self, peer: Peer, name: bytes, now: float) -> None:
-        """A request was answered, and nobody was heard."""
+    def unanswered(self, peer: Peer, name: bytes, now: float, blksize: int = 0) -> None:
+        """A request was answered, and nobody was heard. `blksize`: of the answer, or as offered in it."""
         repeated = self._seldom("unanswered", (peer[0],), now, client=host_port(peer), file=name)
         if repeated is not None:
-            self.emitter.emit(events.Unanswered(peer[1], repeated, client=peer[0].encode(), file=name), now)
+            self.emitter.emit(events.Unanswered(peer[1], repeated, blksize, peer[0].encode(), b"", name), now)
 
     def refused(self, peer: Peer, name: bytes, cause: str, now: float, verb: bytes = b"RRQ") -> None:
         """A request got an ERROR."""

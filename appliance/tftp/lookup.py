@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from appliance.observe import arp
 from appliance.published.layers import PLAIN, Layers, hidden, is_loader_config, split
 from appliance.published.view import Published
 from appliance.published.walk import Folder, Guard, folder_at
@@ -25,7 +26,6 @@ from appliance.tftp.spelling import Spellings
 from appliance.tftp.terms import Endpoint, Terms, TermsBook
 
 _ABSENT_MAX = 8192
-_TABLE, _TABLE_MAX = "/proc/net/arp", 4 << 20
 
 
 class Found(NamedTuple):
@@ -93,7 +93,7 @@ class Lookup:
         self._allow, self._deny = Networks(settings.allow), Networks(settings.deny)
         self._everybody = not self._allow and not self._deny
         self._book = TermsBook(settings)
-        self._neighbours = Neighbours(_table_reader()) if settings.machines else None
+        self._neighbours = Neighbours(arp.reader()) if settings.machines else None
         self._remap = Remap(settings.remap)
         self._spellings = Spellings(ambiguous) if settings.case_insensitive else None
         self._world_readable_only = settings.world_readable_only
@@ -252,22 +252,3 @@ class Lookup:
 
 def _missing(found: OpenFile | Refusal) -> bool:
     return isinstance(found, Refusal) and found.code == ErrorCode.NOT_FOUND
-
-
-def _table_reader() -> Callable[[], bytes]:
-    """Reads the kernel's IPv4 neighbour table through a descriptor that is opened now; nothing where there is none."""
-    try:
-        table = os.open(_TABLE, os.O_RDONLY | os.O_CLOEXEC)  # for as long as the process lives
-    except OSError:
-        return bytes
-
-    def read() -> bytes:
-        text = b""
-        try:
-            while (piece := os.pread(table, 1 << 16, len(text))) and len(text) < _TABLE_MAX:
-                text += piece
-        except OSError:
-            pass  # what was read counts; the rest is unknown
-        return text
-
-    return read

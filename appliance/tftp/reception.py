@@ -59,6 +59,7 @@ class _Refused:
     refusal: Refusal
 
 
+_VERBS = {b"\0\1": b"RRQ", b"\0\2": b"WRQ"}  # RFC 1350 section 5
 _REASONS = {ErrorCode.NOT_FOUND: "missing", ErrorCode.ACCESS: "denied", ErrorCode.EXISTS: "denied"}
 
 
@@ -119,7 +120,8 @@ class Reception:
             self._journal.dropped(datagram.peer, verdict.cause, now)
         elif isinstance(verdict, _Refused):
             self._counters.refuse(_REASONS.get(verdict.refusal.code, "other"))
-            self._journal.refused(datagram.peer, verdict.name, verdict.refusal.cause, now)
+            verb = _VERBS.get(datagram.payload[:2], b"")
+            self._journal.refused(datagram.peer, verdict.name, verdict.refusal.cause, now, verb)
             self._tell(listener, datagram, verdict.refusal)
         return None
 

@@ -276,7 +276,7 @@ class Uploads:
         self._counters.add("retransmits", receiver.retransmits)
         self._counters.add("transfers" if isinstance(how, Done) else "failed")
         if not receiver.heard and how.outcome in _NOBODY:
-            self._journal.unanswered(write.call.peer, request.name, now)
+            self._journal.unanswered(write.call.peer, request.name, now, write.agreed.block_size)
             return
         took_ms = round((now - write.call.at) * 1000)
         self._counters.took(took_ms)

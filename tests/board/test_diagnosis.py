@@ -152,4 +152,11 @@ def test_one_shot_used() -> None:
 
 
 def test_a_machine_that_sent_nothing_is_not_explained() -> None:
-    assert diagnose(told(fact(0, "dhcp"), later=60), SERVED) is None
+    assert diagnose(told(fact(0, "one-shot", cause="armed")), SERVED) is None
+
+
+def test_a_machine_that_was_told_what_to_load_and_never_asks_for_it_is_told_and_silent() -> None:
+    answer = fact(0, "dhcp", "DHCP: 192.0.2.7", mac=MAC)
+    assert found(answer).rule == "told-and-silent"
+    assert diagnose(told(answer, later=5), SERVED) is None
+    assert found(answer, *whole(1, "pxelinux.0")).rule == "quiet-after"

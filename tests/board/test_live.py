@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.board import live
 from appliance.board.live import Live
+from appliance.board.story import Fact
 from tests.board.test_story import BOOT, MAC, fact, whole
 
 
@@ -84,9 +85,19 @@ def test_names_for_did_you_mean_and_transfers_under_way_are_bounded(monkeypatch)
     board = fed(*(fact(i, "progress", f"p{i}", bytes=1) for i in range(5)))
     for number in range(5):
         board.tell(fact(number, "done", f"name-{number}", bytes=1))
-    board.tell(fact(9, "done", "", bytes=1))
     assert list(board._served) == ["name-3", "name-4"]
     assert len(board._under_way) <= 2
+
+
+def test_an_address_that_a_running_system_was_given_makes_no_machine_and_ends_no_boot() -> None:
+    board = Live()
+    board.tell(Fact(1, "address", "192.0.2.9", "", MAC, "dhcp"))
+    assert board.snapshot(1)["rows"] == []
+    board = fed(*BOOT)
+    before = board.snapshot(60)["rows"][0]
+    board.tell(Fact(60, "address", "192.0.2.99", "", MAC, "dhcp"))
+    after = board.snapshot(60)["rows"][0]
+    assert {**after, "address": ""} == {**before, "address": ""} and after["address"] == "192.0.2.99"
 
 
 def test_health_is_told_when_it_changes() -> None:

@@ -31,9 +31,9 @@ def test_a_row_shows_a_missing_file_only_where_nothing_of_that_stage_came() -> N
 
 
 def test_a_row_of_a_machine_of_which_nothing_is_known_yet() -> None:
-    line = row(Book().tell(Fact(3, "dhcp", "192.0.2.7")), None)
+    line = row(Book().tell(Fact(3, "address", "192.0.2.7")), None)
     assert (line["file"], line["percent"], line["marks"], line["address"]) == ("", -1, [], "192.0.2.7")
-    machine = Book().tell(Fact(3, "dhcp", "192.0.2.7"))
+    machine = Book().tell(Fact(3, "address", "192.0.2.7"))
     machine.addresses.clear()
     assert row(machine, None)["address"] == ""
 

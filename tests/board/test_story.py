@@ -63,6 +63,12 @@ def test_a_machine_that_asks_for_its_loader_again_after_the_kernel_boots_anew() 
     assert (machine.boots, machine.state, [step.file for step in machine.steps]) == (2, "booting", ["pxelinux.0"])
 
 
+def test_a_loader_that_its_worker_told_of_after_another_had_told_of_the_kernel_begins_no_boot() -> None:
+    late = (("vmlinuz", 0.01), ("initrd.gz", 0.02), ("pxelinux.0", 0.06))
+    machine = told(*(fact(at, "done", file, bytes=9) for file, at in late))
+    assert (machine.boots, machine.state, len(machine.steps)) == (1, "booted", 3)
+
+
 def test_a_boot_of_which_only_the_ends_of_transfers_are_told_is_a_new_one_too() -> None:
     ends = [fact(at, "done", file, bytes=9) for at, file in enumerate(("pxelinux.0", "vmlinuz", "initrd.gz"))]
     assert told(*ends, *(fact(one.at + 60, "done", one.file, bytes=9) for one in ends)).boots == 2
@@ -73,9 +79,20 @@ def test_a_machine_that_comes_back_after_a_long_silence_boots_anew() -> None:
     assert machine.boots == 2
 
 
-def test_a_dhcp_answer_begins_a_boot() -> None:
-    machine = told(*BOOT, fact(60, "dhcp", mac=MAC))
-    assert (machine.boots, machine.state, machine.stage, machine.last) == (2, "booting", "", None)
+def test_a_dhcp_answer_after_the_kernel_begins_a_boot_and_one_to_the_next_loader_does_not() -> None:
+    machine = told(*BOOT, fact(60, "dhcp", "DHCP: x", mac=MAC))
+    assert (machine.boots, machine.state, machine.stage, len(machine.steps)) == (2, "booting", "dhcp", 1)
+    answers = [fact(at, "dhcp", f"DHCP: {file}", mac=MAC) for at, file in ((0, "ipxe.efi"), (9, "boot.ipxe"))]
+    machine = told(answers[0], *whole(1, "ipxe.efi"), answers[1], *whole(10, "boot.ipxe"))
+    assert (machine.boots, machine.stage, len(machine.steps)) == (1, "configuration", 4)
+
+
+def test_a_dhcp_answer_of_a_proxy_names_no_address_and_the_machine_is_known_by_its_mac() -> None:
+    answer = Fact(0, "dhcp", "", "DHCP: answered", MAC, "dhcp")
+    machine = told(answer)
+    assert (machine.key, machine.addresses) == (MAC, [])
+    machine = told(*BOOT, Fact(60, "dhcp", "", "DHCP: answered", MAC, "dhcp"))
+    assert (machine.boots, machine.addresses) == (2, [])
 
 
 def test_a_machine_that_got_an_address_and_asks_for_nothing_is_stalled() -> None:
@@ -170,7 +187,10 @@ def test_an_address_that_another_machine_took_over_is_that_machines() -> None:
 
 
 def test_a_machine_without_a_step_has_no_last_one() -> None:
-    assert told(fact(0, "dhcp")).last is None
+    book = Book()
+    machine = book.tell(fact(0, "address", mac=MAC))
+    assert (machine.last, machine.state) == (None, "booting")
+    assert book.tick(STALL_S + 1) == [machine]
 
 
 @given(

@@ -202,7 +202,7 @@ def test_the_numbers_are_those_of_the_kernel_headers(machine: str, header: str) 
     if not Path(header).exists():
         pytest.skip("no kernel headers here")
     text = Path(header).read_text()
-    known = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+) (\d+)", text)}
+    known = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
     if machine == "aarch64":
         known |= {"newfstatat": known["fstatat"]}
     assert {name: number for name, number in NUMBERS[machine].items() if known.get(name) != number} == {}

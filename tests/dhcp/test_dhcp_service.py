@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +88,21 @@ def test_what_was_given_to_whom_is_in_the_log(room: Lab) -> None:
     line = next(line for line in made.said("DHCPACK").splitlines() if "DHCPACK" in line)
     assert '"room": "dhcp"' in line and address in line and '"client": "' in line
     assert made.workers("dhcp")[0]["transfers"] == 1
+
+
+def test_answers_are_events_and_tell_a_machine_that_boots_from_one_that_runs(room: Lab) -> None:
+    made = room.appliance(RANGE)
+
+    def events() -> list[dict[str, Any]]:
+        lines = made.verb("log", "--event", "dhcp", "--json").stdout.splitlines()
+        return [json.loads(line) for line in lines]
+
+    address = leased(room)["ip"]
+    (ran,) = until(events, 60, "an event")
+    assert (ran["pxe"], ran["client"], ran["message"], ran["interface"]) == (False, address, "DHCPACK", "br0")
+    leased(room, "-V", "PXEClient:Arch:00007:UNDI:003016", "-x", "0x5d:0007")
+    boots = until(lambda: [one for one in events() if one["pxe"]], 60, "another event")[0]
+    assert boots["mac"] == ran["mac"] and len(boots["mac"]) == 17
 
 
 def test_range_refuses_to_start_beside_another_server_and_says_which(room: Lab) -> None:

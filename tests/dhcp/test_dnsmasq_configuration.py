@@ -24,7 +24,7 @@ RANGE = replace(
 DIRECTIVES = {
     "port", "no-hosts", "no-resolv", "no-ping", "dhcp-broadcast", "dhcp-ignore-names", "bind-interfaces",
     "except-interface", "interface", "dhcp-leasefile", "dhcp-lease-max", "dhcp-userclass", "dhcp-match",
-    "dhcp-authoritative", "dhcp-range", "dhcp-option", "dhcp-boot", "pxe-service",
+    "dhcp-authoritative", "dhcp-range", "dhcp-option", "dhcp-boot", "pxe-service", "log-dhcp",
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from tests.support import ROOT, born, spec
 
 pytestmark = pytest.mark.skipif(not NR, reason="the attempts are written for x86_64")
 KINDS = ("tftp", "ftp", "custody", "events", "metrics", "keeper", "status", "board", "reader", "resolver", "ftp-thread")
-KINDS += ("unpacker", "publisher", "fetcher")  # those of boot files
+KINDS += ("unpacker", "publisher", "fetcher", "hooks")  # those of boot files
 FETCHER_ONLY = {"connect_by_tcp"}  # what it is for; its spool is its jail
 SECRET = b"if you can read this, the jail leaks"
 

@@ -86,6 +86,41 @@ def test_a_client_fetches_by_tftp_and_by_ftp_passive_and_active(machine: Guest) 
     assert b"big.bin" in machine.fetch(f"ftp://{HERE}/", "--list-only")
 
 
+def test_the_journal_has_every_event_with_its_fields(machine: Guest) -> None:
+    machine.fetch(f"tftp://{HERE}/kernel")
+    ask = ("journalctl", "--no-pager", "-u", "appliance", "-o", "json", "EVENT=transfer", "FILE=kernel")
+
+    def entries() -> list[dict[str, str]]:
+        return [json.loads(line) for line in machine.run(*ask, check=False).stdout.splitlines()]
+
+    entry = until(entries, 120, "an entry of the transfer")[-1]
+    assert (entry["APPLIANCE_ROOM"], entry["PRIORITY"], entry["SYSLOG_IDENTIFIER"]) == ("tftp", "6", "appliance")
+    assert (entry["OUTCOME"], entry["BYTES"]) == ("done", str(len(KERNEL)))
+    assert entry["MESSAGE"].startswith("tftp[") and "file=kernel" in entry["MESSAGE"]
+    assert entry["_UID"] == str(FIXED_UIDS["appliance-tftp"])
+    bans = machine.run("journalctl", "--no-pager", "-u", "appliance", "-o", "json", "APPLIANCE_ROOM=supervisor").stdout
+    assert '"EVENT":"serving"' in bans
+
+
+def test_a_hook_runs_under_the_unit_and_nothing_of_it_stays(machine: Guest) -> None:
+    hook = machine.file("/etc/appliance/conf.d/hooks.yaml")
+    program = 'import os, sys; open("told", "a").write(sys.stdin.read())'
+    words = ["/bin/sh", "-c", f"sleep 1000 & exec /usr/bin/python3 -I -c '{program}'"]
+    hook.write_text(f"observe: {{hooks: [{{on: [reload], run: {json.dumps(words)}}}]}}\n")
+    told = machine.file("/var/lib/appliance/hooks/told")
+    try:
+        machine.run("systemctl", "reload", "appliance")
+        machine.serves()
+        machine.run("systemctl", "reload", "appliance")
+        until(lambda: told.exists() and '"hook":"reload"' in told.read_text(), 120, machine.journal())
+        until(lambda: not machine.run("pgrep", "-u", "appliance-hook", "sleep", check=False).stdout, 120, "no sleep")
+        (worker,) = machine.status()["services"]["hooks"]["workers"]
+        assert (worker["confinement"]["level"], worker["restarts"]) == ("full", 0)
+    finally:
+        hook.unlink()
+        machine.run("systemctl", "reload", "appliance")
+
+
 def test_a_reload_takes_uploads_up_and_a_client_uploads(machine: Guest) -> None:
     machine.file("/etc/appliance/conf.d/uploads.yaml").write_text(UPLOADS)
     machine.run("systemctl", "reload", "appliance")

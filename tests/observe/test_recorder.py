@@ -16,6 +16,7 @@ import pytest
 from appliance import wire
 from appliance.child.context import Channel, Context, take_listener
 from appliance.observe import events, history, recorder, tables
+from appliance.observe.macs import Macs
 from tests.support import until
 
 STORED = events.Stored(1, 2, b"192.0.2.1", b"name")
@@ -39,6 +40,8 @@ class Running:
         self.ours = [theirs, *context.listeners]
         os.close(table)
         self.recorder = recorder.prepare(context)
+        self.neighbours = b""  # not those of the machine that the test runs on
+        self.recorder._macs = Macs(lambda: self.neighbours)
         self.thread = threading.Thread(target=self.recorder.run)
         self.thread.start()
         self.links: list[socket.socket] = []
@@ -123,6 +126,31 @@ def test_subscribers_are_passed_every_record_and_others_nothing(running: Running
     worker.setblocking(False)
     with pytest.raises(BlockingIOError):
         worker.recv(100)
+
+
+def test_the_mac_of_a_client_is_added_from_the_neighbours_our_dhcp_or_a_name_it_asked_for(running: Running) -> None:
+    board, worker, dhcp = running.link("board.0"), running.link("tftp.0"), running.link("dhcp.0")
+    running.neighbours = b"IP HW Flags MAC Mask Device\n192.0.2.1 0x1 0x2 52:54:00:00:00:01 * br0\n"
+    mac_of: list[bytes] = []
+
+    def hear(number: int) -> None:
+        while len(mac_of) < number:
+            for frame in events.split(board.recv(65536)):
+                mac_of.append(events.decode_record(frame).event.mac)  # type: ignore[union-attr]
+
+    tell(worker, ENDED)
+    tell(worker, events.Refused(client=b"192.0.2.2", file=b"pxelinux.cfg/01-52-54-00-00-00-02"))
+    tell(worker, events.Started(client=b"192.0.2.2", file=b"vmlinuz"))
+    tell(worker, events.Ended(client=b"192.0.2.3", file=b"vmlinuz", mac=b"aa:aa:aa:aa:aa:aa"))
+    hear(4)
+    tell(dhcp, events.Dhcp(1, b"52:54:00:00:00:03", b"192.0.2.3", b"DHCPACK"))
+    hear(5)
+    tell(worker, events.Unanswered(client=b"192.0.2.3", file=b"pxelinux.0"))
+    tell(worker, events.Unanswered(client=b"192.0.2.4", file=b"\xff\x00"))
+    hear(7)
+    ends = [b"01", b"02", b"02", None, b"03", b"03", b""]
+    wanted = [b"52:54:00:00:00:" + end if end else end for end in ends]
+    assert mac_of == [b"aa:aa:aa:aa:aa:aa" if mac is None else mac for mac in wanted]
 
 
 def test_a_worker_cannot_tell_what_is_not_its_own(running: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -82,6 +83,15 @@ def test_the_unix_socket_tells_the_same(running: Appliance) -> None:
         sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         text = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
     assert value(text.partition("\r\n\r\n")[2], "appliance_ready") == 1
+
+
+def test_half_a_request_is_dropped_after_ten_seconds_and_others_are_answered_meanwhile(running: Appliance) -> None:
+    with socket.create_connection(running.address("metrics"), timeout=60) as half:
+        half.sendall(b"GET /metrics HT")
+        assert "appliance_ready 1" in page(running)
+        with contextlib.suppress(ConnectionResetError):
+            assert half.recv(100) == b""  # nothing was sent, and it is closed
+    assert "appliance_ready 1" in page(running)
 
 
 def test_garbage_half_requests_and_hundreds_of_them_change_nothing(running: Appliance) -> None:

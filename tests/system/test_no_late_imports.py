@@ -26,6 +26,7 @@ from appliance.observe import events, tables
 from appliance.settings.board import BoardSettings
 from appliance.settings.box import Box, of_incoming
 from appliance.settings.ftp import FtpSettings, IncomingSettings, TlsSettings
+from appliance.settings.hooks import Hook
 from appliance.settings.plain import encode
 from appliance.settings.tftp import TftpSettings
 from appliance.supervise.spawn import spawn
@@ -291,7 +292,7 @@ def test_a_page_of_the_board_under_tls_imports_and_opens_nothing(tree: Path) -> 
     port = listener.getsockname()[1]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     page = BoardSettings((), guard.store("secret", b"0" * 16), str(pair[0]), str(pair[1]))
-    settings = encode(page)
+    settings = {**encode(page), "events_per_second": 100}
     roles = (("listener:0", listener), ("link:events", theirs))
     with watched("appliance.board.worker:prepare", "board", settings, tree, *roles) as (late, channel):
         theirs.close()
@@ -346,4 +347,32 @@ def test_the_resolver_imports_nothing(tree: Path, tmp_path: Path) -> None:
             [str(wire.Resolved("192.0.2.1", "a.example")), str(wire.Resolved("0.0.0.0", "b.example"))]
         )
     servers.close()
+    assert late == [[]]
+
+
+def test_hooks_that_hear_and_run_something_import_nothing(tree: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    who = spec(str(tree), "hooks")
+    hook = Hook(on=("upload-complete", "machine-booted"), run=("/bin/sh", "-c", "cat; exit 3"))
+    settings = {
+        "hooks": [encode(hook)], "events_per_second": 100, "machines": 100, "folder": str(tree), "uid": who.uid,
+        "gid": who.gid, "required": False,
+    }  # fmt: skip
+    tree.chmod(0o755)
+    with watched("appliance.hooks.worker:prepare", "hooks", settings, tree, ("link:events", theirs)) as (late, _):
+        theirs.close()
+        ours.settimeout(60)
+        boot = [
+            events.Ended(bytes=5, client=b"192.0.2.1", verb=b"RRQ", file=name, outcome=b"done", acknowledged=1)
+            for name in (b"pxelinux.cfg/01-52-54-00-12-34-56", b"vmlinuz", b"initrd")
+        ]
+        told: list[events.Event] = [events.Stored(name=b"x"), *boot]
+        records = [events.Record(number, 1000, "tftp.0", event) for number, event in enumerate(told, 1)]
+        ours.send(b"".join(events.join([events.encode_record(record) for record in records])))
+        ours.send(b"nonsense")
+        machine = events.decode(events.split(ours.recv(65536))[0])
+        assert isinstance(machine, events.Machine) and machine.state == b"booted"
+        back = events.Record(9, 2000, "hooks.0", machine)
+        ours.send(b"".join(events.join([events.encode_record(back)])))
+    ours.close()
     assert late == [[]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import ftplib
 import json
 import os
@@ -213,6 +214,13 @@ def test_log_filters_follows_and_reads_a_history_without_an_appliance(tmp_path: 
             following.send_signal(signal.SIGINT)
             assert following.wait(20) in (0, 130)
         assert "absent" not in running.verb("log", "--client", "192.0.2.9").stdout
+        with pytest.raises(OSError, match="File not found"):
+            tftp_read(running.address("tftp"), b'=cmd|"/C calc"!A0')
+        until(lambda: "calc" in running.verb("log", "--event", "refused").stdout, 60, "it is kept")
+        rows = list(csv.DictReader(running.verb("log", "--csv").stdout.splitlines()))
+        assert [row["file"] for row in rows if "calc" in row["file"]] == ['\'=cmd|"/C calc"!A0']
+        assert {row["outcome"] for row in rows if row["file"] == "hello.txt"} == {"done"}
+        assert running.verb("who", "--csv").stdout.startswith("service,worker,number,client,port,mac,verb,file,")
         wrong = running.verb("log", "--since", "yesterday")
         assert (wrong.returncode, "no time" in wrong.stderr) == (1, True)
         (torn,) = (running.home / "state" / "events").glob("*.jsonl")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.observe import arp
 from appliance.settings.tftp import TftpMachine, TftpNetwork, TftpRemap, TftpSite
-from appliance.tftp import lookup, sockets, worker
+from appliance.tftp import sockets, worker
 from tests.tftp.client import Fetch, RefusedError, ack, fetch, rrq, udp
 from tests.tftp.server import SETTINGS, Server, until
 
@@ -86,7 +87,7 @@ def test_a_machine_has_a_folder_and_caps_of_its_own(
 ) -> None:
     table = tmp_path / "arp"
     table.write_text(TABLE)
-    monkeypatch.setattr(lookup, "_TABLE", str(table))
+    monkeypatch.setattr(arp, "_TABLE", str(table))
     machine = TftpMachine("52:54:00:12:34:56", windowsize_max=2, root="hosts/one", refuse_options=("tsize",))
     server = start(replace(SETTINGS, machines=(machine,), networks=(TftpNetwork("127.0.1.0/24", root="lab"),)))
     for name, content in (("f", b"general"), ("lab/f", b"lab"), ("only", b"general o")):
@@ -103,7 +104,7 @@ def test_a_machine_has_a_folder_and_caps_of_its_own(
 def test_without_a_neighbour_table_machines_are_unknown_and_everybody_is_served(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookup, "_TABLE", str(tmp_path / "absent"))
+    monkeypatch.setattr(arp, "_TABLE", str(tmp_path / "absent"))
     server = start(replace(SETTINGS, machines=(TftpMachine("52:54:00:12:34:56", root="one"),)))
     put(server, "f", b"general")
     assert content_for(server, "127.0.0.1", "f") == b"general"

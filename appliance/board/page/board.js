@@ -4,7 +4,7 @@
 const PAGE = 50;
 const WORDS = { booted: "booted", booting: "booting", stalled: "stalled", failed: "failed" };
 const SIGNS = { done: "\u2713", running: "\u2026", missing: "\u2717", failed: "\u2717", unanswered: "?" };
-const STAGES = { loader: "loader", module: "modules", configuration: "config", kernel: "kernel", initrd: "initrd", image: "image", answers: "answers" };
+const STAGES = { dhcp: "DHCP", loader: "loader", module: "modules", configuration: "config", kernel: "kernel", initrd: "initrd", image: "image", answers: "answers" };
 const rows = new Map();
 const shown = new Map();
 let chart = [], health = {}, clock = 0, page = 0, open = null, story = null, due = false;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(part in item.nodeid for part in SLOW):
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """What the tests themselves are made of stays: the collections below need not look through it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_was_left_open_is_told_here() -> Iterator[None]:
+    """A socket or file that a cycle kept from being closed fails its own module, and not whichever comes later."""
+    yield
+    gc.collect()
+    gc.freeze()  # or every module would take longer than the one before
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

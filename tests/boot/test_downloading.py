@@ -162,13 +162,13 @@ def test_a_server_that_falls_silent_is_given_up_in_bounded_time(rooms: House, mi
         handler.send_header("Content-Length", "1000")
         handler.end_headers()
         handler.wfile.write(b"x")
-        release.wait(30)
+        release.wait(120)
 
     mirror.manners["/small"] = silent
     begun = time.monotonic()
     found = fetch(rooms, [source("small", f"{mirror.base}/small")], stall=0.3, tries=2)["small"]
     release.set()
-    assert found.state == "failed" and time.monotonic() - begun < 20
+    assert found.state == "failed" and time.monotonic() - begun < 60
 
 
 def test_nothing_listens_there(rooms: House) -> None:

@@ -165,7 +165,7 @@ def test_nonsense_and_silence_are_told() -> None:
         begun = time.monotonic()
         with pytest.raises(BootError, match="does not answer"):
             ours.receive(0.05)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 60
         with pytest.raises(BootError, match="too large"):
             ours.send({"x": "y" * talk.MOST})
         two.close()

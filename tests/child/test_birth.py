@@ -92,7 +92,7 @@ def test_a_udp_listener_that_a_predecessor_connected_hears_everybody_again(tmp_p
         with born("tests.child.traps:prepare", spec(str(tmp_path), "tftp"), {}, (listener,)) as made:
             assert made.ready is not None
         client.sendto(b"hello", address)
-        listener.settimeout(5)
+        listener.settimeout(60)
         assert listener.recv(10) == b"hello"
 
 

@@ -33,7 +33,7 @@ class Deaf:
 def pair() -> Iterator[tuple[Link, socket.socket]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
-    theirs.settimeout(5)
+    theirs.settimeout(60)
     link = Link(ours, 0)
     yield link, theirs
     link.close()

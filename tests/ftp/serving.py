@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import ftplib
 import io
+import mmap
 import os
 import select
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,7 +47,7 @@ def settings(**changes: Any) -> FtpSettings:
 
 def until(fact: Callable[[], Any], seconds: float = SECONDS) -> Any:
     """Wait for a fact of another process that no descriptor announces; returns it."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + max(seconds, SECONDS)
     while not (found := fact()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
         select.select([], [], [], 0.01)
@@ -280,6 +282,32 @@ class Raw:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+class Turns:
+    """How long the turns of a worker's loop take, in seconds of processor time: a busy machine makes none longer.
+
+    `watch` is to be run in the worker, before it runs.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 8)
+
+    @property
+    def longest_s(self) -> float:
+        return float(struct.unpack("=d", self._memory[:8])[0])
+
+    def watch(self) -> None:
+        from appliance.ftp.worker import Worker
+
+        inner = Worker._turn
+
+        def turn(worker: Worker) -> None:
+            began = time.thread_time()
+            inner(worker)
+            self._memory[:8] = struct.pack("=d", max(self.longest_s, time.thread_time() - began))
+
+        Worker._turn = turn  # type: ignore[method-assign]
 
 
 def pour(sock: socket.socket, mebibytes: int) -> None:

@@ -380,14 +380,14 @@ def test_other_sessions_are_served_while_the_custodian_is_busy(tree: Path) -> No
     def slow() -> None:
         disk.os = SlowDisk()  # type: ignore[assignment]
 
+    go, stop = os.pipe()
+
     class SlowDisk:
         def __getattr__(self, name: str) -> object:
             return getattr(os, name)
 
         def fsync(self, fd: int) -> None:
-            import select
-
-            select.select([], [], [], 0.7)
+            select.select([go], [], [], SECONDS)
             os.fsync(fd)
 
     slowly = server(tree, settings(incoming={"enabled": True}), custody_before=slow)
@@ -400,15 +400,19 @@ def test_other_sessions_are_served_while_the_custodian_is_busy(tree: Path) -> No
             assert other.ask("NOOP").startswith("200")
         with pytest.raises(BlockingIOError):
             raw.sock.recv(1)
+        os.write(stop, b"x")
         raw.sock.settimeout(SECONDS)
         assert raw.reply().startswith("226")
+    os.close(go)
+    os.close(stop)
 
 
 def test_an_upload_is_two_lines_one_of_each_side(boxed: Server) -> None:
     store(boxed.ftp(), "incoming/a", b"12345")
     assert boxed.custodian is not None
-    assert "verb=STOR path=/incoming/a bytes=5" in boxed.worker.log_text()
-    assert "stored client=127.0.0.1 name=a bytes=5" in boxed.custodian.log_text()
+    until(lambda: "verb=STOR path=/incoming/a bytes=5" in boxed.worker.log_text())
+    keeper = boxed.custodian
+    until(lambda: "stored client=127.0.0.1 name=a bytes=5" in keeper.log_text())
 
 
 def test_a_custodian_gone_bad_cannot_stop_the_worker_with_a_pipe(tree: Path) -> None:

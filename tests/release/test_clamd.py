@@ -119,10 +119,10 @@ def test_one_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
     done = threading.Event()
     for content in (b"", bytes(8_000_000)):  # while it is waited for, and while it is sent to
         done.clear()
-        with served(tmp_path / f"s{len(content)}", lambda _connection: (done.wait(20), None)[1]) as path:
+        with served(tmp_path / f"s{len(content)}", lambda _connection: (done.wait(120), None)[1]) as path:
             began = time.monotonic()
             assert ask(path, content, 0.5) == Verdict(Kind.ERROR, b"clamd gave no verdict within 0.5 s")
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 60
             done.set()
 
 

@@ -69,8 +69,8 @@ def test_a_scanner_that_fails_gives_no_verdict(scan: Scan, script: str, text: by
 
 def test_a_scanner_that_hangs_is_ended_in_time(scan: Scan) -> None:
     began = time.monotonic()
-    assert scan("time.sleep(60)", bytes(1_000_000), 0.5) == Verdict(Kind.ERROR, b"no verdict within 0.5 s")
-    assert time.monotonic() - began < 10
+    assert scan("time.sleep(600)", bytes(1_000_000), 0.5) == Verdict(Kind.ERROR, b"no verdict within 0.5 s")
+    assert time.monotonic() - began < 60
 
 
 def test_a_scanner_that_prints_without_end_is_ended_in_time_and_little_is_kept(scan: Scan) -> None:

@@ -163,7 +163,7 @@ def test_a_listener_on_every_address_is_ours_on_every_address() -> None:
 def test_a_client_that_hung_up_has_no_peer(session: Session) -> None:
     session.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     session.client.close()
-    session.control.settimeout(5)
+    session.control.settimeout(60)
     with pytest.raises(ConnectionResetError):
         session.control.recv(1)
     with pytest.raises(Refused) as refused:
@@ -174,7 +174,7 @@ def test_a_client_that_hung_up_has_no_peer(session: Session) -> None:
 def test_a_client_that_has_closed_its_end_gets_no_connection(session: Session) -> None:
     """A worker that was taken over could keep the socket of a client that left long ago."""
     session.client.close()
-    session.control.settimeout(5)
+    session.control.settimeout(60)
     assert session.control.recv(1) == b""
     with pytest.raises(Refused) as refused:
         session.open()

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,20 +171,31 @@ def appliance(home: Path, **changes: Any) -> Iterator[Appliance]:
         made.stop()
 
 
-def tftp_read(address: tuple[str, int], name: bytes, timeout: float = 10) -> bytes:
-    """The smallest honest TFTP client: no options, lock-step."""
+def tftp_read(address: tuple[str, int], name: bytes, timeout: float = 60) -> bytes:
+    """The smallest honest TFTP client: no options, lock-step; it says again what was not answered for a second.
+
+    `timeout`: seconds of silence. Raises TimeoutError after that.
+    """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(timeout)
-        sock.sendto(b"\0\1" + name + b"\0octet\0", address)
-        data, block = b"", 1
+        sock.settimeout(min(timeout, 1.0))
+        said, peer = b"\0\1" + name + b"\0octet\0", address
+        data, block, heard = b"", 1, time.monotonic()
+        sock.sendto(said, peer)
         while True:
-            packet, peer = sock.recvfrom(65536)
+            try:
+                packet, peer = sock.recvfrom(65536)
+            except TimeoutError:
+                if time.monotonic() >= heard + timeout:
+                    raise
+                sock.sendto(said, peer)
+                continue
             if packet[:2] == b"\0\5":
                 raise OSError(packet[4:-1].decode())
             if packet[:4] != b"\0\3" + block.to_bytes(2, "big"):
                 continue
-            sock.sendto(b"\0\4" + packet[2:4], peer)
+            said, heard = b"\0\4" + packet[2:4], time.monotonic()
+            sock.sendto(said, peer)
             data += packet[4:]
             if len(packet) < 516:
                 return data

@@ -38,17 +38,20 @@ def finish(client: ftplib.FTP, data: socket.socket, got: bytes) -> None:
 
 
 def begin_tftp(address: tuple[str, int]) -> tuple[socket.socket, tuple[str, int], bytes]:
-    """A TFTP read whose first block was received and not acknowledged."""
+    """A TFTP read whose first block is acknowledged, so that it is waited for, and the second is not."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.settimeout(10)
+    sock.settimeout(60)
     sock.sendto(b"\0\1sub/long.bin\0octet\0", address)
     packet, peer = sock.recvfrom(1000)
     assert packet[:4] == b"\0\3\0\1"
-    return sock, peer, packet[4:]
+    sock.sendto(b"\0\4\0\1", peer)
+    while (second := sock.recv(1000))[:4] != b"\0\3\0\2":
+        pass
+    return sock, peer, packet[4:] + second[4:]
 
 
 def finish_tftp(sock: socket.socket, peer: tuple[str, int], data: bytes) -> bytes:
-    block = 1
+    block = 2
     while True:
         sock.sendto(b"\0\4" + block.to_bytes(2, "big"), peer)
         block += 1

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 
 PATIENCE_S = 30.0
-WAIT_S = 0.15
+WAIT_S = 0.15  # silence, after which what was lost is asked for, or sent, again
+_UNDISTURBED_S = 5.0  # where nothing gets lost, silence means that the machine is busy
 
 
 class RefusedError(Exception):
@@ -46,6 +47,25 @@ def udp(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     return sock
 
 
+def none_lost(_block: int, _times: int) -> bool:
+    """Every block arrives."""
+    return False
+
+
+def answer(sock: socket.socket, request: bytes, server: tuple[str, int]) -> tuple[bytes, tuple]:
+    """What is answered to a request, and from where; it is repeated, as by every client, until something comes."""
+    sock.settimeout(1.0)
+    for _ in range(int(PATIENCE_S)):
+        sock.sendto(request, server)
+        try:
+            found = sock.recvfrom(70000)
+        except TimeoutError:
+            continue
+        sock.settimeout(PATIENCE_S)
+        return found
+    raise AssertionError("no answer")
+
+
 class Fetch:
     """One download. `lose(block, try_number)` drops a received DATA; `blocks` and `acks` count what went by."""
 
@@ -56,7 +76,7 @@ class Fetch:
         options: dict[str, object] | None = None,
         *,
         mode: str = "octet",
-        lose: Callable[[int, int], bool] = lambda block, times: False,
+        lose: Callable[[int, int], bool] = none_lost,
         sock: socket.socket | None = None,
     ) -> None:
         self.server, self.request, self.lose = server, rrq(name, options, mode=mode), lose
@@ -66,6 +86,7 @@ class Fetch:
         self.blocks = self.acks = 0
         self.seen: dict[int, int] = {}
         self.tid: tuple = ()
+        self.wait_s = WAIT_S if lose is not none_lost else _UNDISTURBED_S
 
     def run(self) -> bytes:
         try:
@@ -90,14 +111,14 @@ class Fetch:
         self.sock.sendto(ack(block if block < 65536 or not rollover else (block - 1) % 65535 + 1), self.tid)
 
     def _run(self) -> bytes:
-        self.sock.settimeout(PATIENCE_S / 10)
+        self.sock.settimeout(1.0)
         packet = None
-        for _ in range(10):
+        for _ in range(int(PATIENCE_S)):
             self.sock.sendto(self.request, self.server)
             if (packet := self._receive()) is not None:
                 break
         assert packet is not None, "no answer"
-        self.sock.settimeout(WAIT_S)
+        self.sock.settimeout(self.wait_s)
         if packet[:2] == b"\0\6":
             self.agreed = options_of(packet)
             self._ack(0, 0)
@@ -116,6 +137,11 @@ class Fetch:
             if packet is None:
                 self._ack(got, rollover)
                 in_window, told_gap = 0, False
+                continue
+            if packet[:2] == b"\0\6":  # again: our ACK 0 was lost, or late
+                packet = None
+                if not got:
+                    self._ack(0, 0)
                 continue
             block16, payload = struct.unpack_from("!H", packet, 2)[0], packet[4:]
             assert packet[:2] == b"\0\3" and len(payload) <= size
@@ -160,7 +186,7 @@ class Put:
         options: dict[str, object] | None = None,
         *,
         mode: str = "octet",
-        lose: Callable[[int, int], bool] = lambda block, times: False,
+        lose: Callable[[int, int], bool] = none_lost,
         sock: socket.socket | None = None,
     ) -> None:
         self.server, self.content, self.lose = server, content, lose
@@ -172,6 +198,7 @@ class Put:
         self.patience_s = PATIENCE_S
         self.seen: dict[int, int] = {}
         self.tid: tuple = ()
+        self.wait_s = WAIT_S if lose is not none_lost else _UNDISTURBED_S
 
     def run(self) -> None:
         try:
@@ -231,7 +258,7 @@ class Put:
                 for block in range(base + 1, min(base + window, last) + 1):
                     self.send(block)
             try:
-                packet = self._receive(WAIT_S)
+                packet = self._receive(self.wait_s)
             except TimeoutError:
                 again = True
                 continue

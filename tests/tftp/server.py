@@ -18,10 +18,11 @@ from appliance.observe import tables
 from appliance.published.pins import Pins
 from appliance.settings import plain
 from appliance.settings.tftp import TftpLimits, TftpSettings
-from appliance.tftp import worker
+from appliance.tftp import session, worker
 
 PATIENCE_S = 60.0
-SETTINGS = replace(TftpSettings(), timeout=0.2, give_up_after=2.0, limits=TftpLimits(memory=64 << 20))
+SETTINGS = replace(TftpSettings(), timeout=1.0, give_up_after=10.0, limits=TftpLimits(memory=64 << 20))
+QUICK = replace(SETTINGS, timeout=0.2, give_up_after=2.0)  # where a test waits for a repeat, or for the end of patience
 
 
 def nothing() -> None:
@@ -113,11 +114,13 @@ def start(
     port: int = 0,
     linked: bool = False,
     pin: float | None = None,
+    early: bool = False,
 ) -> Server:
     """Fork an engine that serves `folder`/root on `host` and ::1; `sabotage` runs in it before `prepare`.
 
     `port`: of the listener on `host`; 0 is a free one. `linked`: `Server.link` is our end of its link to a custodian.
-    `pin`: how long clients are pinned to a release, in seconds.
+    `pin`: how long clients are pinned to a release, in seconds. `early`: repeats come as soon as the measured path
+    says, as in life; else not before the timeout, because a test that stands still for 30 ms would meet them.
     """
     root, written = folder / "root", folder / "log"
     root.mkdir(exist_ok=True)
@@ -131,7 +134,7 @@ def start(
         ours.close()
         link.close()
         links = {"tftp-custody": its_link} if linked else {}
-        _be_the_engine(root, written, settings, listeners, theirs, table, sabotage, log, links, pin)
+        _be_the_engine(root, written, settings, listeners, theirs, table, sabotage, log, links, pin, early)
     theirs.close()
     its_link.close()
     os.close(table)
@@ -144,12 +147,13 @@ def start(
     return server
 
 
-def _be_the_engine(root, written, settings, listeners, channel, table, sabotage, log, links, pin):
+def _be_the_engine(root, written, settings, listeners, channel, table, sabotage, log, links, pin, early):
     code = 1
     try:
         os.dup2(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
         os.chdir(root)
         shape = {"tftp": plain.encode(settings), "log": log, "workers": 1}
+        session.EARLIEST_S = session.EARLIEST_S if early else settings.timeout
         sabotage()
         taken = [take_listener(sock.detach()) for sock in listeners]
         context = Context("tftp", 0, shape, Channel(channel), tables.Counters(table), taken, links)

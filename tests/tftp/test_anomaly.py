@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from appliance import wire as control
-from tests.tftp.client import Fetch, Put, RefusedError, fetch, rrq, udp
+from tests.tftp.client import WAIT_S, Fetch, Put, RefusedError, fetch, rrq, udp
 from tests.tftp.custodian import Custodian
 from tests.tftp.server import SETTINGS, Server, until
 from tests.tftp.uploading import Box
@@ -195,7 +195,7 @@ def relink(box: Box) -> None:
 def one_upload(box: Box, name: str) -> bool:
     """Whether the client was told that its file is stored."""
     upload = Put(box.server.address, name, CONTENT, OPTIONS)
-    upload.patience_s = 0.5
+    upload.patience_s, upload.wait_s = 0.5, WAIT_S
     try:
         upload.run()
     except (RefusedError, ConnectionError, TimeoutError, AssertionError):

@@ -1,6 +1,6 @@
 """What the server does about losses, over real sockets: the measured path decides, and lessons shape the next transfer.
 
-The configured timeout is three seconds here, and the clients wait longer: ten losses that wait for it are too many.
+The configured timeout is five seconds here, and the clients wait longer: seven losses that wait for it are too many.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from tests.tftp import client
 from tests.tftp.client import PATIENCE_S, Fetch, ack, options_of, rrq, udp
 from tests.tftp.server import SETTINGS, Server, until
 
-PATIENT = replace(SETTINGS, timeout=3.0, give_up_after=60.0)
+PATIENT = replace(SETTINGS, timeout=5.0, give_up_after=60.0)
 SHORT_S = 0.4
-EARLY_S = 2.0  # before the configured timeout
+EARLY_S = 3.0  # before the configured timeout
 
 
 @pytest.fixture
 def patient(start, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setattr(client, "WAIT_S", PATIENCE_S)
-    return start(PATIENT)
+    return start(PATIENT, early=True)
 
 
 def put(server: Server, size: int) -> bytes:
@@ -75,7 +75,7 @@ def test_the_end_of_a_window_comes_again_before_any_timeout(patient: Server, win
 def test_a_client_that_asked_for_a_timeout_gets_no_repeat_before_it(patient: Server) -> None:
     put(patient, 2000)
     with udp() as asked, udp() as not_asked:
-        for sock, options in ((asked, {"timeout": 1}), (not_asked, {"blksize": 600})):
+        for sock, options in ((asked, {"timeout": 5}), (not_asked, {"blksize": 600})):
             sock.sendto(rrq("f", options), patient.address)
             _oack, tid = sock.recvfrom(1000)
             sock.sendto(ack(0), tid)

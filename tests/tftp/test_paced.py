@@ -67,7 +67,7 @@ def test_a_client_gets_its_rate_and_the_whole_file_and_nothing_is_sent_twice(ser
 
 
 def test_a_window_that_waits_for_longer_than_the_timeout_is_no_silence(serve: Start) -> None:
-    server = serve(rate_per_client=16 << 10)  # the window of 23 kB takes a second, the timeout is 0.2 s
+    server = serve(rate_per_client=8 << 10)  # the window of 23 kB takes two and a half seconds, the timeout is one
     content = put(server, 24 << 10)
     assert fetch(server.address, "f", {"blksize": 1428, "windowsize": 16}) == content
     assert " retransmits=0 " in line_of_the_transfer(server)
@@ -130,13 +130,15 @@ def test_the_rate_of_all_is_kept_over_clients(serve: Start) -> None:
 
 
 def test_the_rate_of_a_network_concerns_its_clients_alone(serve: Start) -> None:
-    server = serve(networks=(TftpNetwork("127.0.0.2/32", rate=RATE),))
+    server = serve(networks=(TftpNetwork("127.0.0.2/32", rate=RATE // 4),))
     content = put(server, RATE)
+    options = {"blksize": 1024, "windowsize": 8}
     with udp("127.0.0.2") as sock:
-        slow = Fetch(server.address, "f", {"blksize": 1024, "windowsize": 8}, sock=sock)
-        assert seconds(slow.run) >= 0.55
-    assert seconds(lambda: fetch(server.address, "f", {"blksize": 1024, "windowsize": 8})) < 0.5
-    assert len(content) == RATE
+        slow = threading.Thread(target=Fetch(server.address, "f", options, sock=sock).run)
+        slow.start()
+        assert fetch(server.address, "f", options) == content
+        assert slow.is_alive()  # for two and a half seconds at least
+        slow.join()
 
 
 @pytest.mark.parametrize("size", [0, 1, 1024, 5000, 60_000])
@@ -177,10 +179,10 @@ def test_an_impatient_client_that_repeats_its_ack_does_not_get_more_than_its_rat
 
 
 def test_forged_requests_take_nothing_from_the_rate_of_the_client_whose_address_they_bear(serve: Start) -> None:
-    slow = 16 << 10
+    slow = 4 << 10
     server = serve(rate_per_client=slow, rate_total=slow)
     put(server, 8 * slow)
-    forged = [udp() for _ in range(60)]  # 60 blocks of 512 bytes would be the rate of almost two seconds
+    forged = [udp() for _ in range(60)]  # 60 blocks of 512 bytes would be the rate of seven seconds
     begun = time.monotonic()
     for sock in forged:
         sock.sendto(rrq("f"), server.address)
@@ -191,7 +193,7 @@ def test_forged_requests_take_nothing_from_the_rate_of_the_client_whose_address_
         good.sendto(ack(0), peer)
         for block in range(1, 5):
             assert good.recv(2000)[:4] == b"\0\3\0" + bytes([block])
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 5.0
     for sock in forged:
         sock.close()
 

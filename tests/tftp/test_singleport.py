@@ -250,7 +250,8 @@ def test_an_error_of_the_client_ends_its_transfer(server: Server) -> None:
     assert server.first("transfer").endswith('outcome="aborted by the client"')
 
 
-def test_a_client_that_never_answers_gets_three_packets_and_no_descriptor_is_lost(server: Server) -> None:
+def test_a_client_that_never_answers_gets_three_packets_and_no_descriptor_is_lost(start: Start) -> None:
+    server = start(replace(ALLOWED, timeout=0.2))
     put(server, 5000)
     before = len(os.listdir(f"/proc/{server.pid}/fd"))
     for number in range(20):

@@ -20,7 +20,7 @@ def pair(request):
     family, host = request.param
     with sockets.watch(family) as listener, socket.socket(family, socket.SOCK_DGRAM) as client:
         client.bind((host, 0))
-        client.settimeout(5)
+        client.settimeout(60)
         yield listener, client, host
 
 
@@ -68,7 +68,7 @@ def test_the_room_of_a_path_is_its_mtu_without_the_headers(family: int, host: st
 def test_the_kernel_cuts_a_window_into_packets_until_it_is_told_not_to() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.bind(("127.0.0.1", 0))
-        client.settimeout(5)
+        client.settimeout(60)
         with sockets.connect(Local("127.0.0.1"), client.getsockname(), 0) as transfer:
             assert sockets.segment(transfer, 100) == 64
             transfer.send(b"a" * 100 + b"b" * 100 + b"c" * 7)

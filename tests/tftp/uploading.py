@@ -36,5 +36,5 @@ def under_way(box: Box, name: str = "f", **options: object) -> Put:
     upload = Put(box.server.address, name, bytes(5000), options or {"timeout": 5})
     upload.begin()
     upload.send(1)
-    assert upload._receive(5) == ack(1)
+    assert upload._receive(60) == ack(1)
     return upload

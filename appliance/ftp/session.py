@@ -146,6 +146,8 @@ class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self.house.dirty.add(self)
         until = time.monotonic() + _TURN_S
         for _ in range(_COMMANDS):
+            if self.claim is not None and self._abort_waits():
+                self.abort()  # it has come together with what it is to end
             if self._held():
                 return
             line = self._line()

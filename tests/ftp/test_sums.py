@@ -155,13 +155,25 @@ def test_others_are_answered_while_a_checksum_is_computed_and_the_queue_has_an_e
 
 def test_abor_ends_the_wait_and_later_commands_run_in_order(tree: Path) -> None:
     huge(tree, "huge", 100 << 30)
-    with server(tree, settings(checksums={"max_size": 1 << 40})) as running, running.raw() as raw:
+    with (
+        server(tree, settings(checksums={"max_size": 1 << 40})) as running,
+        running.raw() as raw,
+        running.raw() as other,
+    ):
         raw.say("HASH huge")
+        assert other.ask("NOOP").startswith("200")  # the worker has seen the HASH
         raw.say("NOOP")
         raw.say("ABOR")
-        assert raw.reply().startswith("426")
-        assert raw.reply().startswith("200")
-        assert raw.reply().startswith("226")
+        assert [raw.reply()[:3] for _ in range(3)] == ["426", "200", "226"]
+        assert raw.ask("XCRC a.txt").startswith("250")
+
+
+def test_abor_that_came_in_one_piece_with_what_it_is_to_end_is_not_left_lying(tree: Path) -> None:
+    """A busy worker read HASH and ABOR at once, and looked for an ABOR only before there was anything to end."""
+    huge(tree, "huge", 100 << 30)
+    with server(tree, settings(checksums={"max_size": 1 << 40})) as running, running.raw() as raw:
+        raw.sock.sendall(b"HASH huge\r\nNOOP\r\nHASH huge\r\nABOR\r\n")
+        assert [raw.reply()[:3] for _ in range(4)] == ["426", "200", "426", "226"]
         assert raw.ask("XCRC a.txt").startswith("250")
 
 

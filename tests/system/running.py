@@ -119,7 +119,7 @@ class Appliance:
         host, _, port = self.status()["services"][service]["listen"][index].rpartition(":")
         return host.strip("[]"), int(port)
 
-    def verb(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def verb(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run `appliance VERB -c CONFIG ...`."""
         argv = [*PROGRAM, words[0], "-c", str(self.config), *words[1:]]
         return subprocess.run(argv, capture_output=True, text=True, timeout=timeout)
@@ -128,7 +128,7 @@ class Appliance:
         """To the supervisor."""
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """Until the supervisor has ended; its exit code."""
         assert self.process is not None
         return self.process.wait(seconds)
@@ -139,7 +139,7 @@ class Appliance:
             self.process.send_signal(signal.SIGTERM)
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -151,7 +151,7 @@ class Appliance:
 
     def ftp(self, index: int = 0) -> ftplib.FTP:
         """A logged-in client."""
-        client = ftplib.FTP(timeout=20)
+        client = ftplib.FTP(timeout=60)
         try:
             client.connect(*self.address("ftp", index))
             client.login()

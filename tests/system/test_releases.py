@@ -56,7 +56,7 @@ class Published(Appliance):
         self.clients += 1
         host = host or f"127.1.{self.clients >> 8}.{self.clients & 255}"
         pieces: list[bytes] = []
-        with udp(host) as sock, ftplib.FTP(source_address=(host, 0), timeout=10) as client:
+        with udp(host) as sock, ftplib.FTP(source_address=(host, 0), timeout=60) as client:
             client.connect(*self.address("ftp"))
             client.login()
             client.retrbinary(f"RETR {name}", pieces.append)
@@ -180,7 +180,7 @@ class Machine(threading.Thread):
 
     def by_ftp(self, name: str) -> bytes:
         pieces: list[bytes] = []
-        with ftplib.FTP(source_address=(self.host, 0), timeout=5) as client:
+        with ftplib.FTP(source_address=(self.host, 0), timeout=60) as client:
             client.connect(*self.ftp)
             client.login()
             client.retrbinary(f"RETR {name}", pieces.append)

@@ -189,7 +189,7 @@ def test_a_folder_that_is_missing_refuses_the_reload_and_the_next_one_works(runn
     assert running.ready()
     assert running.pids("ftp") == before
     running.write(text)
-    assert running.verb("reload", timeout=20).returncode == 0
+    assert running.verb("reload").returncode == 0
 
 
 def test_run_dir_cannot_change_while_running(running: Appliance) -> None:
@@ -201,7 +201,7 @@ def test_run_dir_cannot_change_while_running(running: Appliance) -> None:
 
 
 def test_a_reload_in_single_port_mode_lets_transfers_finish_on_the_port_that_is_served_on(tmp_path: Path) -> None:
-    made = Appliance(tmp_path)
+    made = Appliance(tmp_path, drain="120s")  # the transfer is to end by itself, on a busy machine too
     single = f"  root: {tmp_path}/tree\n  single_port: true\n  allow: [127.0.0.0/8]\n"
     made.write(made.config.read_text().replace(f"  root: {tmp_path}/tree\n", single, 1))
     try:

@@ -12,10 +12,8 @@ from typing import Any
 
 from appliance.boot import grub, layout, model
 from appliance.boot.records import BootError, Fetched, File, Given
+from appliance.published.layers import INDEX, ONCE, index_text
 from appliance.settings.plain import encode
-
-ONCE = "once"
-INDEX = f"{ONCE}/.index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +95,8 @@ def overlay(made: model.Overlay, files: tuple[File, ...]) -> tuple[Given, ...]:
             keys[one.root][one.path.removeprefix(f"{ONCE}/")] = owned.once.id if owned.once else ""
     for root, known in keys.items():
         if known:
-            given[root, INDEX] = Given(root, INDEX, index(known))
+            given[root, INDEX] = Given(root, INDEX, index_text(known))
     return tuple(given.values())
-
-
-def index(keys: Mapping[str, str]) -> bytes:
-    """Which one-shot each file below once/ belongs to: lines `KEY NAME` (docs/DESIGN.md)."""
-    return b"".join(b"%b %b\n" % (key.encode(), name.encode()) for name, key in sorted(keys.items()))
 
 
 def _owned(owned: model.Owned, prefix: str, trees: Mapping[str, Mapping[str, File]]) -> Iterator[Given]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from appliance.boot import disk, records, trees
 from appliance.boot.records import BootError, Fetched, Given, Release
 from appliance.boot.store import Store
+from appliance.published import sums
 
 _KEPT_OVERLAYS = 3  # the one that is served and those before it, which workers may still be leaving
 
@@ -211,7 +212,7 @@ class Home:
         last = now[1] if now else 0
         ids = self.ids()
         numbers = range(max(last - _KEPT_OVERLAYS + 1, 1), last + 1)
-        kept = {*ids, *map(trees.sums, ids), *map(trees.overlay, numbers)}
+        kept = {*ids, *map(sums.file_of, ids), *map(trees.overlay, numbers)}
         for root in self._roots:
             for name in disk.names(root):
                 if name not in kept:
@@ -234,7 +235,7 @@ class Home:
         """Its tree is in every root: one that was lost with its disk is made again."""
         how: Counter[str] = Counter()
         for root, served in self._places.items():
-            if not {release.id, trees.sums(release.id)} <= set(os.listdir(root)):
+            if not {release.id, sums.file_of(release.id)} <= set(os.listdir(root)):
                 if release.id in os.listdir(root):
                     disk.remove_tree(release.id, root)
                 files = {file.path: file for file in release.files if served & set(file.roots)}
@@ -280,7 +281,7 @@ class Home:
         if gone:
             os.fsync(self._releases)
         for root in self._roots:
-            for name in {*gone, *map(trees.sums, gone)} & set(os.listdir(root)):
+            for name in {*gone, *map(sums.file_of, gone)} & set(os.listdir(root)):
                 disk.remove_tree(name, root)
         return gone
 

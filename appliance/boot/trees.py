@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from appliance.boot import disk
 from appliance.boot.records import File
 from appliance.boot.store import Store, path
+from appliance.published import sums
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 _OVERLAY = "overlay-"
@@ -29,20 +30,9 @@ def build_release(root: int, name: str, files: Sequence[File], store: Store) -> 
     def put(file: File, base: str, above: int) -> None:
         how[_give(store, file.sha256, base, above, refused)] += 1
 
-    disk.replace(sums(name), root, _sums(files))
+    disk.replace(sums.file_of(name), root, sums.text((file.path, file.sha256) for file in files))
     _build(root, name, [(file.path, file) for file in files], put)
     return how
-
-
-def sums(name: str) -> str:
-    """The file beside the tree of a release with the digests of its files, for services and for `sha256sum -c`."""
-    return f"{name}.sums"
-
-
-def _sums(files: Sequence[File]) -> bytes:
-    """As `sha256sum` writes them, in order of the bytes of the paths (published.sums reads it by halves)."""
-    lines = sorted((file.path.encode(), file.sha256.encode()) for file in files)
-    return b"".join(b"%b  %b\n" % (digest, path) for path, digest in lines)
 
 
 def build_overlay(root: int, number: int, files: Sequence[tuple[str, bytes | str]], store: Store) -> None:

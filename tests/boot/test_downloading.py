@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import socket
 import subprocess
+import tarfile
 import threading
 import time
 import warnings
@@ -336,18 +339,38 @@ def _pretend_newer(publisher: Any, rooms: House, signed: int) -> None:
 
 @pytest.mark.root
 @needs_root[1]
-def test_a_full_disk_is_told_and_leaves_what_there_was(tmp_path: Path, mirror: Mirror) -> None:
-    place = tmp_path / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], check=True)
+@pytest.mark.parametrize("full", ["boot-spool", "boot-unpack", "boot"])
+def test_whichever_disk_is_full_it_is_told_and_the_next_call_with_room_goes_through(
+    rooms: House, mirror: Mirror, tmp_path: Path, full: str
+) -> None:
+    """At each step: the download, the members of an archive, the store."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        member = tarfile.TarInfo("member")
+        member.size = len(BIG)
+        tar.addfile(member, io.BytesIO(BIG))
+    mirror.files["/big.tar"] = packed.getvalue()
+    one = source("big", f"{mirror.base}/big.tar", unpack="tar")
+    assert fetch(rooms, [source("small", f"{mirror.base}/small")])["small"].state == "fetched"
+    place = Path(rooms.state_dir, full)
+    place.mkdir(exist_ok=True)
+    kept = shutil.copytree(place, tmp_path / "kept", dirs_exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=True)
     try:
-        rooms = house(place)
-        assert fetch(rooms, [source("small", f"{mirror.base}/small")])["small"].state == "fetched"
-        found = fetch(rooms, [source("big", f"{mirror.base}/big")])["big"]
+        for path in kept.iterdir():
+            subprocess.run(["cp", "-a", path, place], check=True)
+        if full == "boot":
+            subprocess.run(["chown", "-R", "64621:64621", place], check=True)
+        found = fetch(rooms, [one])["big"]
         assert found.state == "failed" and "No space left on device" in found.why
         assert rooms.sources().keys() == {"small"}
+        if full == "boot":
+            assert list(place.rglob(".new-*")) == []
+        if full == "boot-unpack":
+            assert os.listdir(place) == []
     finally:
         subprocess.run(["umount", place], check=True)
+    assert stored(rooms, fetch(rooms, [one])["big"]) == BIG
 
 
 def test_ftp_is_spoken_and_goes_on_where_it_stopped(rooms: House, tmp_path: Path) -> None:

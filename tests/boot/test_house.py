@@ -13,7 +13,7 @@ from appliance.boot import children, house, records, talk
 from appliance.boot.house import Accounts, House
 from appliance.boot.records import BootError, Fetched, File
 from tests.boot import homes
-from tests.support import ROOT
+from tests.support import ROOT, needs_root
 
 ME = (os.geteuid(), os.getegid())
 
@@ -90,6 +90,36 @@ def test_every_verb_is_answered_and_a_refusal_ends_nothing(rooms: House) -> None
         found = publisher.ask({"verb": "collect", "keep": 1, "now": 10_000, "pin": 0, "sources": []})
         assert found == {"releases": [one.id], "contents": 0, "size": 0}
     assert rooms.sources() == {} and rooms.releases() == [two.id]
+
+
+@pytest.mark.root
+@needs_root[1]
+def test_three_accounts_and_none_of_them_owns_what_another_one_keeps(rooms: House) -> None:
+    settings = {"parallel": 1, "tries": 1, "stall": 1.0, "min_rate": 1, "authorities": None, "proxies": {}}
+    with rooms.publisher() as publisher, rooms.unpacker() as (unpacker, _), rooms.fetcher(settings) as (fetcher, _):
+        uids = []
+        for child in (publisher, fetcher, unpacker):
+            status = dict(
+                line.split(":", 1) for line in Path(f"/proc/{child._child.pid}/status").read_text().splitlines()
+            )
+            uids.append(set(status["Uid"].split()) | set(status["Gid"].split()))
+            assert (status["Groups"].split(), status["Seccomp"].split(), status["NoNewPrivs"].split()) == (
+                [],
+                ["2"],
+                ["1"],
+            )
+            assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+            assert child.report.level == "full"
+        assert uids == [{"64621"}, {"64622"}, {"64623"}]
+        places = {name: Path(rooms.state_dir, name).stat() for name in ("boot", "boot-spool", "boot-unpack")}
+        places |= {name: Path(root, ".releases").stat() for name, root in rooms.roots.items()}
+    assert {name: (facts.st_uid, facts.st_mode & 0o777) for name, facts in places.items()} == {
+        "boot": (64621, 0o755),
+        "boot-spool": (64622, 0o700),
+        "boot-unpack": (64623, 0o700),
+        "tftp": (64621, 0o755),
+        "ftp": (64621, 0o755),
+    }
 
 
 def test_a_second_one_is_told_that_it_has_to_wait(rooms: House) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import pytest
 from appliance.boot import records
 from appliance.cli.main import main
 from tests.boot.homes import leftovers
+from tests.boot.mirror import Mirror
+from tests.cli.conftest import PROGRAM
 
 
 class Lab:
@@ -112,6 +116,33 @@ def test_what_nobody_ever_fetched_is_told_with_every_fetch(lab: Lab) -> None:
     assert "kernel: experimental: never yet\n" in lab.run("fetch")[2]
     told = {one["name"]: one["experimental"] for one in lab.json("fetch")["sources"]}
     assert told == {"kernel": "never yet", "loaders": ""}
+
+
+def test_a_person_at_a_terminal_sees_bars_and_a_log_gets_lines(lab: Lab) -> None:
+    ours, theirs = os.openpty()
+    command = [*PROGRAM, "boot", "fetch", "-c", str(lab.config)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with Mirror() as mirror:
+        mirror.files["/kernel"] = bytes(3_000_000)
+        manifest = (lab.place / "boot.yaml").read_text()
+        (lab.place / "boot.yaml").write_text(
+            manifest.replace(f"file: {lab.place}/kernel", f"url: {mirror.base}/kernel")
+        )
+        with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as shown:
+            os.close(theirs)
+            seen = b""
+            with contextlib.suppress(OSError):  # EIO: the other end was closed
+                while piece := os.read(ours, 65536):
+                    seen += piece
+        os.close(ours)
+        assert shown.returncode == 0, seen
+        assert (
+            "\u2501".encode() in seen and b"\x1b[" in seen and b"kernel: fetched, 2.9 MiB, 1 file, UNVERIFIED" in seen
+        )
+        mirror.files["/kernel"] = bytes(2_000_000)
+        plain = subprocess.run(command, capture_output=True, env=environment, check=True)
+    assert b"kernel: fetched, " in plain.stdout and b"kernel: fetching http" in plain.stderr
+    assert b"\x1b" not in plain.stdout + plain.stderr and "\u2501".encode() not in plain.stdout + plain.stderr
 
 
 def test_a_rollback_works_although_the_manifest_is_broken(lab: Lab) -> None:

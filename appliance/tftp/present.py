@@ -16,6 +16,7 @@ from appliance.tftp.receiving import Write
 from appliance.tftp.transfer import Transfer
 
 _SHORT_S = 0.2  # what is over sooner is never shown: it only ends
+_SELDOMEST_S = 2.0  # between two looks, however many there are: then they take a percent or two
 _PER_LOOK_S = 0.0005  # time between two looks for each transfer, so that looking takes less than a percent
 
 
@@ -43,7 +44,7 @@ class Present:
                 live.update(write.number, now_ms, write.written, write.receiver.retransmits)
             number += 1
         live.looked(now_ms)
-        self._due = now + (len(reads) + number) * _PER_LOOK_S
+        self._due = now + min(_SELDOMEST_S, (len(reads) + number) * _PER_LOOK_S)
 
     def gone(self, transfer: Transfer | Write) -> None:
         """One that was shown is over."""

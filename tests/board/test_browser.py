@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from appliance.board.assets import load
+from appliance.board.feed import of_dhcp
 from appliance.board.live import Live
 from appliance.board.story import Fact
 from tests.board.browser import Browser, browser
@@ -73,6 +74,28 @@ def test_sixty_four_machines_boot_before_the_eyes_of_an_operator(chromium: Brows
         assert marks == ["loader \u2713", "config \u2713", "kernel \u2713", "initrd \u2713"]
         assert chromium.shot(tmp_path / "board.png").stat().st_size > 10_000
         assert chromium.log() == []
+
+
+def test_a_room_of_which_each_machine_is_somewhere_else(chromium: Browser, tmp_path: Path) -> None:
+    live, now = Live({"52:54:00:00:00:05": "lab-05"}), time.time()
+    for number in range(64):
+        client, mac = f"192.0.2.{number}", f"52:54:00:00:00:{number:02x}"
+        live.tell(of_dhcp(now - 25, client, mac, "", boots=True))
+        if number % 8 != 7:  # those were told what to load, and never asked
+            boot(live, number, 1 + number % 5, now - 4)
+        if number % 8 == 3:
+            live.tell(Fact(now, "progress", client, "initrd.gz", mac, bytes=15_000_000, size=35_000_000))
+        if number % 8 == 5:
+            live.tell(Fact(now, "failed", client, "linux", mac, bytes=9_000, size=8_000_000, cause="timed out"))
+    with serving(live) as board:
+        opened(live, board, chromium, 1280, 1600)
+        tick(live, board)
+        chromium.until("return document.getElementById('where').textContent.includes('64 machines')")
+        texts = chromium.run("return [...document.querySelectorAll('.marks')].map((one) => one.textContent)")
+        assert all(text.startswith("DHCP \u2713") for text in texts), texts
+        whole = chromium.run("return document.body.textContent")
+        assert "told by DHCP what to load, and never asked for it" in whole and "lab-05" in whole
+        assert chromium.shot(tmp_path / "room.png").stat().st_size > 10_000
 
 
 def test_a_name_made_of_markup_is_shown_as_the_text_it_is(chromium: Browser) -> None:

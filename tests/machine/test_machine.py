@@ -113,7 +113,8 @@ def test_a_hook_runs_under_the_unit_and_nothing_of_it_stays(machine: Guest) -> N
         machine.serves()
         machine.run("systemctl", "reload", "appliance")
         until(lambda: told.exists() and '"hook":"reload"' in told.read_text(), 120, machine.journal())
-        until(lambda: not machine.run("pgrep", "-u", "appliance-hook", "sleep", check=False).stdout, 120, "no sleep")
+        sleeps = ("sh", "-c", "grep -lsx sleep /proc/[0-9]*/comm")
+        until(lambda: not machine.run(*sleeps, check=False).stdout, 120, "nothing of it is left")
         (worker,) = machine.status()["services"]["hooks"]["workers"]
         assert (worker["confinement"]["level"], worker["restarts"]) == ("full", 0)
     finally:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.confine import seccomp
-from appliance.confine.promises import ENOSYS_CALLS, PROMISES, THREADS, Alternatives, names
+from appliance.confine.promises import ENOSYS_CALLS, PROMISES, REFUSED, THREADS, Alternatives, names
 from appliance.confine.syscalls import NUMBERS
 from appliance.errors import ConfinementError
 
@@ -189,7 +189,34 @@ def test_no_promise_has_what_only_the_making_of_threads_needs(promise: str) -> N
     assert set(THREADS) & names(promise) == set()
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("network", [False, True])
+def test_a_program_of_the_operator_keeps_all_calls_but_those_refused_and_sockets_as_it_may(
+    machine: str, network: bool
+) -> None:
+    program, arch, numbers = seccomp.refusing(machine, network=network), seccomp.AUDIT_ARCH[machine], NUMBERS[machine]
+    by_number = {number: name for name, number in numbers.items()}
+    for number in range(600):
+        name = by_number.get(number, "")
+        expected = EPERM if name in REFUSED or name == "socket" else ENOSYS if name == "clone3" else seccomp.ALLOW
+        assert run(program, arch, number, (0,) * 6) == expected, (name, number)
+    assert run(program, arch, numbers["clone"], (0x10000000 | 17,)) == EPERM  # a namespace of users
+    assert run(program, arch, numbers["clone"], (0x01200011,)) == seccomp.ALLOW  # fork
+    assert run(program, 0x40000003, 1) == seccomp.KILL  # a 32-bit program
+    unix, inet, inet6, netlink, packet, stream, datagram, raw = 1, 2, 10, 16, 17, 1, 2, 3
+    reach = seccomp.ALLOW if network else EPERM
+    for arguments, wanted in (
+        ((unix, stream, 0), seccomp.ALLOW), ((unix, datagram | 0o2000000, 0), seccomp.ALLOW),
+        ((inet, stream, 0), reach), ((inet6, stream | 0o4000, 6), reach), ((inet, datagram, 17), reach),
+        ((netlink, raw, 0), reach), ((netlink, raw, 9), EPERM), ((inet, raw, 1), EPERM), ((packet, raw, 0), EPERM),
+        ((inet, stream, 132), EPERM), ((inet, stream, 262), EPERM),
+    ):  # fmt: skip
+        assert run(program, arch, numbers["socket"], arguments) == wanted, arguments
+
+
 def test_an_unknown_machine_is_refused_by_name() -> None:
+    with pytest.raises(ConfinementError, match="no system call table for sparc"):
+        seccomp.refusing("sparc", network=True)
     with pytest.raises(ConfinementError, match="no system call table for sparc"):
         seccomp.assemble("tftp", "sparc")
 

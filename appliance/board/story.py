@@ -195,10 +195,9 @@ def _is_new_boot(machine: Machine, fact: Fact) -> bool:
 
 
 def _begin_again(machine: Machine, fact: Fact) -> None:
-    if machine.steps:
-        machine.boots += 1
-        machine.steps.clear()
-        machine.addresses = [fact.client] if fact.client else []
+    machine.boots += 1
+    machine.steps.clear()
+    machine.addresses = [fact.client] if fact.client else []
     machine.started = machine.at = fact.at
 
 

@@ -108,3 +108,17 @@ def test_a_row_that_no_machine_boots_from_is_left_out(texts: dict[str, bytes]) -
 )
 def test_what_is_about_no_machine_is_left_out(event: Any) -> None:
     assert told(event) is None
+
+
+def test_an_answer_of_our_dhcp_server_to_a_machine_that_boots_and_to_one_that_runs() -> None:
+    fact = made(events.Dhcp(1, b"52:54:00:AB:00:01", b"192.0.2.7", b"DHCPACK", b"br0"), "dhcp.0")
+    assert (fact.kind, fact.mac, fact.client, fact.file) == (
+        "dhcp",
+        "52:54:00:ab:00:01",
+        "192.0.2.7",
+        "DHCP: 192.0.2.7",
+    )
+    fact = made(events.Dhcp(1, b"52:54:00:AB:00:01", b"", b"PXE", b"br0", b"snponly.efi"), "dhcp.0")
+    assert (fact.kind, fact.client, fact.file) == ("dhcp", "", "DHCP: snponly.efi")
+    assert made(events.Dhcp(0, b"52:54:00:AB:00:01", b"192.0.2.7"), "dhcp.0").kind == "address"
+    assert told(events.Dhcp(1), "dhcp.0") is None  # of nobody

@@ -58,6 +58,7 @@ def test_a_boot_that_stops_is_told_with_what_mends_it_and_a_hostile_name_is_esca
 def test_a_client_that_boots_nothing_is_not_spoken_of() -> None:
     world = World()
     world.ended(0, b"switch-config.txt")
+    world.hearing.take([events.Record(2, 0, "custody.0", events.Stored(name=b"x"))], START)  # about no machine
     assert world.told(1) == world.told(60) == []
 
 

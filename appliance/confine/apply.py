@@ -209,9 +209,10 @@ _STEPS = {
 
 
 def _remedy(step: Step) -> str:
-    return {
-        Step.USER_NAMESPACE: "start as root, or allow user namespaces: sysctl -w user.max_user_namespaces=10000",
-        Step.JAIL: "start as root with CAP_SYS_CHROOT, or allow user namespaces",
-        Step.IDENTITY: "the supervisor needs CAP_SETUID and CAP_SETGID",
-        Step.SECCOMP: "this needs a kernel with CONFIG_SECCOMP_FILTER",
-    }.get(step, "or set confinement: best-effort")
+    first = {
+        Step.USER_NAMESPACE: "start as root, or allow user namespaces: sysctl -w user.max_user_namespaces=10000, ",
+        Step.JAIL: "start as root with CAP_SYS_CHROOT, or allow user namespaces, ",
+        Step.IDENTITY: "the supervisor needs CAP_SETUID and CAP_SETGID, ",
+        Step.SECCOMP: "this needs a kernel with CONFIG_SECCOMP_FILTER, ",
+    }.get(step, "")
+    return f"{first}or set confinement: best-effort"

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Guest:
         self.home = Path(tempfile.mkdtemp(prefix="machine-"))
         self.root = self.home / "root"
         self.log = self.home / "console"
+        self.installed = ""  # what the first installation said
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._mount(tree(release))
@@ -64,11 +66,12 @@ class Guest:
         for last in range(3, 67):  # more clients
             _host("ip", "-n", client, "address", "add", f"192.0.2.{last}/24", "dev", "lan0")
 
-    def boot(self) -> None:
-        """Start it, and wait until systemd says that it is up."""
+    def boot(self, *more: str) -> None:
+        """Start it, with more options of systemd-nspawn, and wait until systemd says that it is up."""
         argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--console=pipe",
                 f"--directory={self.root}", f"--network-namespace-path=/run/netns/{self.name}g",
-                f"--system-call-filter={_LANDLOCK}", "--link-journal=no", "--resolv-conf=off"]  # fmt: skip
+                f"--system-call-filter={_LANDLOCK}", "--link-journal=no", "--resolv-conf=off",
+                "--capability=CAP_NET_ADMIN", *more]  # fmt: skip
         with self.log.open("ab") as log:
             environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
             self._process = subprocess.Popen(
@@ -92,12 +95,12 @@ class Guest:
         except OSError:
             return 0
 
-    def reboot(self) -> None:
-        """As a person types it; nspawn ends, and is started again."""
+    def reboot(self, *more: str) -> None:
+        """As a person types it; nspawn ends, and is started again (with more options)."""
         assert self._process is not None
         self.run("systemctl", "reboot", check=False)
         self._process.wait(120)
-        self.boot()
+        self.boot(*more)
 
     def close(self) -> None:
         """End it and remove everything."""
@@ -139,6 +142,7 @@ class Guest:
         shutil.copy(package, self.file(place))
         options = ["-o", "Dpkg::Options::=--force-confdef", "--allow-downgrades", "-y"]
         done = self.run("apt-get", "install", *options, place)
+        self.installed = self.installed or done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def status(self) -> dict[str, Any]:
@@ -153,6 +157,12 @@ class Guest:
     def journal(self) -> str:
         """What the unit said."""
         return self.run("journalctl", "--no-pager", "-u", "appliance", "-n", "200", "-o", "cat").stdout
+
+    def since(self, unit: str = "appliance") -> Callable[[], str]:
+        """Reads what the unit says from now on."""
+        cursor = self.run("journalctl", "-n", "0", "--show-cursor").stdout.rpartition("cursor: ")[2].strip()
+        words = ["journalctl", "--no-pager", "-u", unit, "-o", "cat", f"--after-cursor={cursor}"]
+        return lambda: self.run(*words).stdout
 
     def pids(self, service: str) -> set[int]:
         """The workers of a service, as numbers in the machine."""

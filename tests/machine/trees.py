@@ -14,12 +14,14 @@ from pathlib import Path
 
 # what the package depends on, so that it installs without a network, and what the tests look with
 PACKAGES = ("systemd", "systemd-sysv", "python3", "python3-yaml", "logrotate", "nftables", "iproute2")
+# APT there does without gpgv; the others are for what is tried on one release only
+MORE = {"trixie": ("gpgv", "dnsmasq-base", "fail2ban", "python3-systemd")}
 _LEAN = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
 
 
 def tree(release: str) -> Path:
     """The root tree of a Debian release; made when it is not in the cache."""
-    wanted = hashlib.sha256(repr((release, PACKAGES, _LEAN)).encode()).hexdigest()[:12]
+    wanted = hashlib.sha256(repr((release, _packages(release), _LEAN)).encode()).hexdigest()[:12]
     place = cache() / f"{release}-{wanted}"
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +35,10 @@ def tree(release: str) -> Path:
         finally:
             shutil.rmtree(half, ignore_errors=True)
     return place
+
+
+def _packages(release: str) -> tuple[str, ...]:
+    return (*PACKAGES, *MORE.get(release, ()))
 
 
 def cache() -> Path:
@@ -49,7 +55,7 @@ def mirror() -> str:
 
 
 def _make(release: str, place: Path) -> None:
-    argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(_packages(release))}"]
     argv += ['--aptopt=Acquire::Languages "none"', *(f"--dpkgopt=path-exclude={path}" for path in _LEAN)]
     made = subprocess.run([*argv, release, str(place), mirror()], capture_output=True, text=True, timeout=1500)
     if made.returncode:

@@ -16,14 +16,16 @@ from appliance.errors import StartError, WireError
 from appliance.observe import events
 from appliance.observe.log import Log
 from appliance.supervise import folders, listeners
-from appliance.supervise.acts import Acts, Asker
+from appliance.supervise.acts import Acts
 from appliance.supervise.banning import RIGHT as BAN
 from appliance.supervise.banning import Banning
 from appliance.supervise.gallery import Gallery
 from appliance.supervise.group import Bound, Group
 from appliance.supervise.links import Links
-from appliance.supervise.naming import RESOLVER, Naming
+from appliance.supervise.lookout import Lookout
+from appliance.supervise.naming import Naming
 from appliance.supervise.notify import Notify
+from appliance.supervise.orders import Orders
 from appliance.supervise.privileged import Privileged
 from appliance.supervise.reading import Wiring
 from appliance.supervise.records import Records
@@ -32,14 +34,13 @@ from appliance.supervise.releases import Releases
 from appliance.supervise.reload import Reload
 from appliance.supervise.service import Service
 from appliance.supervise.siblings import Tables
-from appliance.supervise.slot import FRESH_S, HANG_S, WorkerSlot
+from appliance.supervise.slot import WorkerSlot
 from appliance.supervise.snapshot import Snapshot
 from appliance.supervise.states import Act, Do, Event, Run, Signal, Slot, run_step
 from appliance.supervise.telling import Telling
 from appliance.supervise.totals import Totals
 
 _TURN_S = 1.0
-_JAIL_LOOK_S = 2.0
 _MOST_CRASHES = 1000
 
 
@@ -69,18 +70,17 @@ class Supervisor:
         self._serial = 1
         self._crashes = 0
         self._due: float | None = None
-        self._look_at = self._watchdog_at = 0.0
-        self._read_again: list[Asker | None] = []
+        self._orders, self._lookout = Orders(self), Lookout(self)
         self._links = Links(self._generations)
         self._telling = Telling(self._generations)
         self._tables = Tables()
         self._privileged = Privileged(self.selector, self._generations)
-        self.bans = Banning(log, self._slots, self.tell)
+        self.bans = Banning(log, self.slots, self.tell)
         self._gallery = Gallery(self._generations)
-        self.naming = Naming(log, self._slots)
+        self.naming = Naming(log, self.slots)
         self._totals = Totals()
         self._records = Records()
-        self.releases = Releases(wiring.state_dir, log, self._slots, self.tell)
+        self.releases = Releases(wiring.state_dir, log, self.slots, self.tell)
         self.snapshot = Snapshot(self)
 
     # -- starting
@@ -156,7 +156,7 @@ class Supervisor:
     def _listen_for_acts(self) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         listeners.bind_unix(sock, f"{self.wiring.run_dir}/{folders.ACT}", 0o600)
-        self._acts = Acts(sock, self.watch, self.unwatch, self._act)
+        self._acts = Acts(sock, self.watch, self.unwatch, self._orders.act)
 
     # -- the loop
 
@@ -177,19 +177,18 @@ class Supervisor:
                 raise
 
     def _dues(self) -> Iterable[float]:
-        for slot in self._slots():
+        for slot in self.slots():
             if slot.due is not None:
                 yield slot.due
             if slot.muted_until is not None:
                 yield slot.muted_until
         if self._due is not None:
             yield self._due
-        if self.notify.watchdog_s:
-            yield self._watchdog_at
+        yield self._lookout.due
 
     def _timers(self) -> None:
         now = time.monotonic()
-        for slot in self._slots():
+        for slot in self.slots():
             slot.unmute(now)
             if slot.due is not None and slot.due <= now:
                 slot.event(Event.DUE, now)
@@ -199,43 +198,16 @@ class Supervisor:
         if self.reload is not None:
             self.reload.timer(now)
         self._privileged.expire(now)
-        if now >= self._look_at:
-            self._look_at = now + _JAIL_LOOK_S
-            self._look(now)
-        if self.notify.watchdog_s and now >= self._watchdog_at:
-            # A sign that was withheld is given as soon as all turn again: a worker that stands still now and then, but
-            # never long enough to be replaced, must not make systemd end everything.
-            still = any(slot.stands_still(now, FRESH_S) for slot in self._slots())
-            self._watchdog_at = now + (min(_TURN_S, self.notify.watchdog_s) if still else self.notify.watchdog_s)
-            if not still:
-                self.notify.send("WATCHDOG=1")
-
-    def _look(self, now: float) -> None:
-        self._gallery.repair()
-        self._tables.repair()  # once more for a worker that did not take what it was shown
-        for slot in self._slots():
-            if slot.stands_still(now, HANG_S):
-                self.log.error("worker hangs", service=slot.service.name, worker=slot.index, pid=slot.pid)
-                slot.tell_of("hangs")
-                slot.event(Event.FAULT, now)
-        for name, group in list(self.groups.items()):
-            if self.state is Run.SERVING and group.serving and group.jail_moved() == "replaced":
-                self.log.warning("the folder was replaced; its workers follow", service=name, folder=group.service.jail)
-                self.state = Run.RELOADING
-                self.reload = Reload.roll(self, group.service)
-                return
-            if self.state is Run.SERVING and name == RESOLVER and group.renewed:
-                self.log.info("name servers or hosts have changed; the resolver follows")
-                self.state = Run.RELOADING
-                self.reload = Reload.roll(self, group.service)
-                return
+        if self._lookout.timer(now):
+            self._gallery.repair()
+            self._tables.repair()  # once more for a worker that did not take what it was shown
 
     def _signals(self, reader: int) -> None:
         for number in os.read(reader, 512):
             if number == signal.SIGCHLD:
                 self._reap()
             elif number == signal.SIGHUP:
-                self._act(b"reload", None)
+                self._orders.act(b"reload", None)
             elif number in (signal.SIGTERM, signal.SIGINT):
                 self.signal(Signal.TERM)
 
@@ -247,7 +219,7 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            slot = next((s for s in self._slots() if s.pid == pid), None)
+            slot = next((s for s in self.slots() if s.pid == pid), None)
             if slot is not None:  # others: settings readers, and orphans when we are process 1
                 self._privileged.forget(slot)
                 slot.died(status, time.monotonic())
@@ -263,12 +235,7 @@ class Supervisor:
     def _announce_ready(self) -> None:
         self.notify.send("READY=1", f"STATUS={self.snapshot.summary()}")
         self._announce(self)
-        again, self._read_again = self._read_again, []
-        for asker in again[:1]:
-            self._act(b"reload", asker)
-        for asker in again[1:]:
-            if asker is not None:
-                asker.end(True, "joined the reload that runs")
+        self._orders.catch_up()
 
     def _read(self) -> None:
         self.notify.reloading()
@@ -317,7 +284,7 @@ class Supervisor:
             self.signal(Signal.EMPTY)
 
     def _remember(self) -> None:
-        """The caller has put the asker into `_read_again`."""
+        """The caller knows who has asked."""
 
     # -- what slots need (slot.Host)
 
@@ -351,7 +318,7 @@ class Supervisor:
     def renew_records(self, coming: Iterable[Service]) -> None:
         """Open the record files anew, so that one that was moved away is not written to any more. Raises StartError."""
         self._records.renew(self.wiring.services, coming)
-        for slot in self._slots():
+        for slot in self.slots():
             record = self._records.of(slot.service)
             if record:  # one that still starts has got the old one, and reads this when it serves
                 slot.send(wire.Reopened(), record)
@@ -401,42 +368,6 @@ class Supervisor:
         elif not isinstance(message, wire.Resolved) or not self.naming.resolved(slot, message):
             raise WireError(f"{slot.service.name} may not ask this")
 
-    # -- acts
-
-    def _act(self, word: bytes, asker: Asker | None) -> None:
-        if asker is not None and word.startswith((b"ban ", b"unban ")):
-            self.bans.by_hand(word.decode("ascii").split(" "), asker)
-            return
-        if word == b"release":
-            self.releases.asked(self.wiring.services, asker)
-            return
-        if asker is not None and word.startswith(b"kick "):
-            self._kick(word.decode("ascii").split(" "), asker)
-            return
-        if word == b"reload":
-            if self.state is not Run.SERVING:
-                self._read_again.append(asker)
-            before = self.state
-            self.signal(Signal.RELOAD)
-            if before is Run.SERVING:
-                self.reload = Reload.read(self, asker)
-            return
-        self.signal(Signal.TERM if word == b"drain" else Signal.STOP)
-        if asker is not None:
-            asker.end(
-                True, "draining: new clients are refused, running transfers finish" if word == b"drain" else "stopping"
-            )
-
-    def _kick(self, words: list[str], asker: Asker) -> None:
-        service, _dot, index = words[1].partition(".")
-        told = [
-            slot.send(wire.Kick(int(words[2])))
-            for slot in self._slots()
-            if (slot.service.name, str(slot.index)) == (service, index) and slot.state in (Slot.SERVING, Slot.RETIRING)
-        ]
-        self.log.info("kick", worker=words[1], number=int(words[2]), told=len(told))
-        asker.end(any(told), "told its worker" if any(told) else f"there is no worker {words[1]}")
-
     def reload_over(self) -> None:
         """The reload is done or refused."""
         self.naming.keep(self.wiring.services)
@@ -447,13 +378,14 @@ class Supervisor:
 
     def totals(self, name: str) -> dict[str, int]:
         """What a service has counted since the supervisor began."""
-        return self._totals.of(name, self._slots())
+        return self._totals.of(name, self.slots())
 
     def _generations(self) -> list[Group]:
         coming = self.reload.groups if self.reload is not None else []
         return [*coming, *self.groups.values(), *self.old]
 
-    def _slots(self) -> list[WorkerSlot]:
+    def slots(self) -> list[WorkerSlot]:
+        """Every worker that is not gone, the new ones of a reload first."""
         return [slot for group in self._generations() for slot in group.slots if slot.state is not Slot.GONE]
 
 

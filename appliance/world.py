@@ -6,7 +6,6 @@ kernel knows all its rules.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import stat
@@ -29,16 +28,14 @@ from appliance.boxes import (
 )
 from appliance.confine import landlock
 from appliance.errors import Problem
-from appliance.machine import MOST, Machine, free_bytes, held_bytes, nearest, receive_buffer, try_bind
+from appliance.machine import MOST, Machine, free_bytes, held_bytes, nearest
 from appliance.programs import hooks
-from appliance.settings.forms import endpoint_parts, port_range_parts
-from appliance.settings.ftp import FtpSettings, FtpSite, TlsSettings, certificates
+from appliance.reach import addresses, passive_ports, ports, receive_buffers, rounded, services, source_port
+from appliance.settings.ftp import FtpSite, TlsSettings, certificates
 from appliance.settings.main import Settings
-from appliance.settings.tftp import TftpSettings
 from appliance.settings.units import format_size
 
 GIB, MIB = 1 << 30, 1 << 20
-BUFFER, ENOUGH_BUFFER = 8 * MIB, MIB  # bytes: what a TFTP listener asks for, and what a room of machines needs
 LEAST_SHARE = 4 * MIB  # bytes of cache below which one worker reads every file again and again
 EXPIRES_SOON = 14  # days
 _ETHERNET = 1468  # blksize that fits a frame: 1500 bytes less the headers of IPv4, UDP and TFTP
@@ -68,14 +65,9 @@ def judged(settings: Settings, machine: Machine, judgements: tuple[Judgement, ..
     return found
 
 
-def _services(settings: Settings) -> list[tuple[str, TftpSettings | FtpSettings]]:
-    both: list[tuple[str, TftpSettings | FtpSettings]] = [("tftp", settings.tftp), ("ftp", settings.ftp)]
-    return [(name, service) for name, service in both if service.enabled]
-
-
 def accounts(settings: Settings, machine: Machine) -> Findings:
     """An account that was named and does not exist, or is root."""
-    for name, service in _services(settings):
+    for name, service in services(settings):
         found = identity(Machine(uid=0), service.user)
         say = caution if machine.uid else fault  # an ordinary user's workers run as that user anyway
         if found is None:
@@ -87,7 +79,7 @@ def accounts(settings: Settings, machine: Machine) -> Findings:
 
 def roots(settings: Settings, machine: Machine) -> Findings:
     """Root folders that are missing, unreadable for the worker, or that it could write."""
-    for name, service in _services(settings):
+    for name, service in services(settings):
         yield from _root(f"{name}.root", service.root, identity(machine, service.user), machine, folders_of(settings))
 
 
@@ -217,102 +209,15 @@ def disk(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (the
     """Room for the state and for what may be uploaded."""
     free = free_bytes(settings.state_dir)
     if free < GIB:
-        what = f"{_round(free)} are free for {settings.state_dir}"
+        what = f"{rounded(free)} are free for {settings.state_dir}"
         yield caution("state_dir", what, f"df -h {nearest(settings.state_dir)}; free 1GiB, or name another folder")
     for box in boxes(settings):
         needed = max(GIB, box.quota - held_bytes(box.folder))
         free = free_bytes(box.folder)
         if free < needed:
-            what = f"{_round(free)} are free for {box.name}, which may take {_round(needed)} more"
+            what = f"{rounded(free)} are free for {box.name}, which may take {rounded(needed)} more"
             remedy = f"df -h {nearest(box.folder)}; free as much, or write a smaller quota"
             yield caution(f"{box.section}.quota", what, remedy)
-
-
-def _round(size: int) -> str:
-    unit = next(unit for unit in (GIB, 1 << 20, 1 << 10, 1) if size >= unit or unit == 1)
-    return format_size(size // unit * unit)
-
-
-def ports(settings: Settings, machine: Machine) -> Findings:
-    """Addresses that cannot be bound, and who is in the way."""
-    for name, service in _services(settings):
-        for i, text in enumerate(service.listen):
-            address, port = endpoint_parts(text)
-            yield from _port(f"{name}.listen[{i}]", "udp" if name == "tftp" else "tcp", address, port, machine)
-    for i, site in enumerate(settings.tftp.sites if settings.tftp.enabled else ()):
-        yield from _port(f"tftp.sites[{i}].listen", "udp", *endpoint_parts(site.listen), machine)
-    for key, text in _implicit(settings):
-        yield from _port(key, "tcp", *endpoint_parts(text), machine)
-    if settings.observe.metrics_listen:
-        yield from _port("observe.metrics_listen", "tcp", *endpoint_parts(settings.observe.metrics_listen), machine)
-
-
-def _port(key: str, kind: str, address: str, port: int, machine: Machine) -> Findings:
-    if (f"{kind} [{address}]:{port}" if ":" in address else f"{kind} {address}:{port}") in machine.ours:
-        return
-    start = machine.first_free_port()
-    if 0 < port < start:
-        remedy = f"run as root, or write a port from {start}, or sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
-        yield fault(key, f"port {port} needs root", remedy)
-        return
-    try:
-        try_bind(kind, address, port, absent=True)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            yield _taken(key, kind, address, port, machine)
-        elif error.errno == errno.EAFNOSUPPORT:
-            yield fault(key, "this machine has no IPv6", f"take [{address}]:{port} out")
-        else:
-            yield fault(key, f"port {port} at {address} cannot be bound: {error.strerror}", "ip -brief address")
-
-
-def _taken(key: str, kind: str, address: str, port: int, machine: Machine) -> Problem:
-    holder = machine.holder(kind, address, port)
-    if not holder:
-        remedy = f"as root: ss -l{kind[0]}np sport = :{port}"
-        return fault(key, f"{kind} port {port} is taken", f"{remedy} shows by whom; stop it, or write another port")
-    pid = holder.rpartition(" ")[2].rstrip(")")
-    return fault(
-        key, f"{kind} port {port} is taken by {holder}", f"{_freed(holder, pid, machine)}, or write another port"
-    )
-
-
-def _freed(holder: str, pid: str, machine: Machine) -> str:
-    """The command after which a port is free, and stays so."""
-    if pid == "1":
-        return "systemctl list-sockets shows the .socket that holds it: systemctl disable --now NAME.socket"
-    unit = machine.unit(pid)
-    if unit and holder.startswith("dnsmasq "):  # which may well be wanted for DHCP and DNS
-        return f"take enable-tftp out of its configuration and restart {unit}, or systemctl disable --now {unit}"
-    return f"systemctl disable --now {unit}" if unit else f"kill {pid}"
-
-
-def addresses(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (judgements share one signature)
-    """Addresses that this machine does not have; they are bound all the same and serve when they appear."""
-    for name, service in _services(settings):
-        for i, text in enumerate(service.listen):
-            yield from _absent(f"{name}.listen[{i}]", endpoint_parts(text)[0])
-    for key, text in _implicit(settings):
-        yield from _absent(key, endpoint_parts(text)[0])
-
-
-def _absent(key: str, address: str) -> Findings:
-    try:
-        try_bind("udp", address, 0, absent=False)
-    except OSError as error:
-        if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV):
-            what = f"{address} is not an address of this machine; it is served as soon as it is"
-            yield caution(key, what, "ip -brief address shows those it has")
-
-
-def _implicit(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Key and address of the listeners where connections begin with TLS."""
-    ftp = settings.ftp
-    if not ftp.enabled or ftp.tls.mode == "off":
-        return
-    yield from ((f"ftp.tls.implicit_listen[{i}]", text) for i, text in enumerate(ftp.tls.implicit_listen))
-    for i, site in enumerate(ftp.sites):
-        yield from ((f"ftp.sites[{i}].implicit_listen[{j}]", text) for j, text in enumerate(site.implicit_listen))
 
 
 def certificate(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (judgements share one signature)
@@ -353,39 +258,6 @@ def validity(settings: Settings) -> Iterator[tuple[str, int]]:
             yield str(tls.certificate), int(left)
 
 
-def source_port(settings: Settings, machine: Machine) -> Findings:
-    """A port for active data connections that an ordinary user cannot connect from."""
-    active = settings.ftp.active
-    if settings.ftp.enabled and active.enabled and 0 < active.source_port < machine.first_free_port():
-        what = f"port {active.source_port} needs root, so active mode fails"
-        yield caution("ftp.active.source_port", what, "run as root, or write 0")
-
-
-def receive_buffers(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001
-    """A listener's queue too short for a room that is switched on at once."""
-    if settings.tftp.enabled:
-        got = receive_buffer(BUFFER)
-        if got < ENOUGH_BUFFER:
-            what = f"a listener gets a receive buffer of {_round(got)}, too little for many machines at once"
-            yield caution("tftp.listen", what, f"sysctl -w net.core.rmem_max={BUFFER}, or run as root")
-
-
-def passive_ports(settings: Settings, machine: Machine) -> Findings:
-    """A passive range that is too small, or that the kernel gives out to other connections."""
-    ftp, key = settings.ftp, "ftp.passive_ports"
-    if not ftp.enabled:
-        return
-    passive = port_range_parts(ftp.passive_ports)
-    if len(passive) < ftp.limits.sessions:
-        what = f"{len(passive)} ports are fewer than {ftp.limits.sessions} sessions"
-        yield caution(key, what, f"write a wider range, or ftp.limits.sessions: {len(passive)}")
-    own = [int(word) for word in machine.text("sys/net/ipv4/ip_local_port_range").split()]
-    if own and passive[0] <= own[1] and own[0] <= passive[-1]:
-        what = f"{ftp.passive_ports} overlaps {own[0]}-{own[1]}, which the kernel gives out to other connections"
-        mend = f'sysctl -w net.ipv4.ip_local_port_range="{own[0]} {passive[0] - 1}"'
-        yield caution(key, what, mend if passive[0] > own[0] else f"write a range outside {own[0]}-{own[1]}")
-
-
 def memory(settings: Settings, machine: Machine) -> Findings:
     """A bound on memory that the limits, the workers or the machine do not fit."""
     tftp, key = settings.tftp, "tftp.limits.memory"
@@ -396,16 +268,16 @@ def memory(settings: Settings, machine: Machine) -> Findings:
     needed = tftp.limits.transfers * tftp.windowsize_max * block
     if needed > bound:
         window = f"{tftp.windowsize_max} blocks of {block} bytes"
-        what = f"{tftp.limits.transfers} transfers with {window} need {_round(needed)}, more than {format_size(bound)}"
+        what = f"{tftp.limits.transfers} transfers with {window} need {rounded(needed)}, more than {format_size(bound)}"
         yield caution(key, what, "raise it, or lower tftp.windowsize_max, tftp.blksize_max or tftp.limits.transfers")
     workers = len(os.sched_getaffinity(0)) if tftp.workers == "auto" else int(tftp.workers)
     if bound // workers < LEAST_SHARE:
-        what = f"each of {workers} workers gets {_round(bound // workers)} of it"
+        what = f"each of {workers} workers gets {rounded(bound // workers)} of it"
         yield caution(key, what, f"write {format_size(workers * LEAST_SHARE)}, or fewer tftp.workers")
     total = machine.memory()
     if total and bound > total * 3 // 4:
-        what = f"{format_size(bound)} is more than three quarters of this machine's {_round(total)}"
-        yield caution(key, what, f"write {_round(total // 2)}")
+        what = f"{format_size(bound)} is more than three quarters of this machine's {rounded(total)}"
+        yield caution(key, what, f"write {rounded(total // 2)}")
 
 
 _USER_NAMESPACE_SWITCHES = (  # file below /proc/sys, the value that closes them, the one that opens them

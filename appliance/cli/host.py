@@ -5,7 +5,6 @@ Nothing is written before the manifest with all machines, the new ones included,
 
 from __future__ import annotations
 
-import secrets
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -15,18 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from appliance.cli import arming, bootrooms, configuration, output
+from appliance.cli import arming, bootrooms, configuration, machinewords, output
 from appliance.cli.options import Config, Json
 from appliance.errors import ApplianceError, ExitCode
 
 if TYPE_CHECKING:
     from appliance.boot.folder import Loaded
-    from appliance.boot.model import Machine, Owned, Var
+    from appliance.boot.model import Machine, Owned
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Machines and what they boot.")
 
-_DAY = 86400.0
-_LONGEST = 365 * _DAY
 _Who = Annotated[str, typer.Argument(metavar="MACHINE", help="A MAC address, or the name of a machine.")]
 
 
@@ -73,14 +70,16 @@ def set_(
     settings, _warnings = configuration.find(config, quiet=as_json).load()
     with hostsfolder.changing(settings.state_dir) as folder:
         loaded = _loaded(settings.boot.manifest, settings.state_dir)
-        old = _find(loaded, machine)
-        _may_change(folder, old)
-        made = _checked(_changed(old or _new(machine, name), given, mac or (), label or (), var or ()))
+        old = machinewords.find(loaded, machine)
+        machinewords.may_change(folder, old)
+        made = machinewords.checked(
+            machinewords.changed(old or machinewords.new(machine, name), given, mac or (), label or (), var or ())
+        )
         if once and not profile:
             raise typer.BadParameter("--once needs --profile", param_hint="--once")
         if once is not None:
             permanent = old.profile if old else ""
-            made = replace(made, profile=permanent, once=_armed(profile or "", hold) if once else None)
+            made = replace(made, profile=permanent, once=machinewords.armed(profile or "", hold) if once else None)
             made = made if once or not profile else replace(made, profile=profile)
         once_made, alive = _look(settings.boot.manifest, settings.state_dir, [made], loaded)
         hostsfolder.put(folder, [made])
@@ -155,8 +154,8 @@ def confirm(
     """
     settings, _warnings = configuration.find(config, quiet=as_json).load()
     loaded = _loaded(settings.boot.manifest, settings.state_dir)
-    found = [known for one in machine if (known := _find(loaded, one)) is not None]
-    missing = [one for one in machine if _find(loaded, one) is None]
+    found = [known for one in machine if (known := machinewords.find(loaded, one)) is not None]
+    missing = [one for one in machine if machinewords.find(loaded, one) is None]
     if missing:
         raise ApplianceError(f"no machine {missing[0]}: appliance boot host list tells all")
     idle = next((known for known in found if known.once is None), None)
@@ -190,10 +189,10 @@ def rm(
         loaded = _loaded(settings.boot.manifest, settings.state_dir)
         found = []
         for one in machine:
-            known = _find(loaded, one)
+            known = machinewords.find(loaded, one)
             if known is None:
                 raise ApplianceError(f"no machine {one}: appliance boot host list tells all")
-            _may_change(folder, known)
+            machinewords.may_change(folder, known)
             found.append(known)
         for known in found:
             hostsfolder.remove(folder, known)
@@ -238,7 +237,7 @@ def import_(
     settings, _warnings = configuration.find(config, quiet=as_json).load()
     with hostsfolder.changing(settings.state_dir) as folder:
         loaded = _loaded(settings.boot.manifest, settings.state_dir)
-        made, known = _sorted_out(loaded, listed.machines, profile or "", folder, update=update)
+        made, known = machinewords.sort_out(loaded, listed.machines, profile or "", folder, update=update)
         _look(settings.boot.manifest, settings.state_dir, made, loaded)
         if not dry_run:
             hostsfolder.put(folder, made)
@@ -264,92 +263,6 @@ def _loaded(manifest: str, state_dir: str) -> Loaded:
     return folder.load(manifest, state_dir)
 
 
-def _index(loaded: Loaded) -> dict[str, Machine]:
-    found: dict[str, Machine] = {}
-    for one in (*loaded.resolved.manifest.machines, *loaded.resolved.hosts):
-        found |= {key: one for key in (one.name, *one.macs, one.uuid, one.serial, one.ip) if key}
-    return found
-
-
-def _find(loaded: Loaded, who: str) -> Machine | None:
-    index = _index(loaded)
-    return index.get(who) or index.get(who.lower().replace("-", ":"))
-
-
-def _may_change(folder: str, machine: Machine | None) -> None:
-    from appliance.boot import hostsfolder
-
-    if machine is not None and not hostsfolder.mine(folder, machine):
-        raise ApplianceError(f"{machine.name} was written by hand, at {machine.origin}: change it there")
-
-
-def _new(who: str, name: str | None) -> Machine:
-    from appliance.boot.model import Machine
-    from appliance.settings import forms
-
-    try:
-        address = forms.mac(who)
-    except forms.Unfit:
-        return Machine(who)
-    return Machine(name or address.replace(":", "-"), (address,))
-
-
-def _changed(
-    old: Machine, given: dict[str, str | None], macs: Iterable[str], labels: Iterable[str], values: Iterable[str]
-) -> Machine:
-    said: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    return replace(
-        old,
-        macs=tuple(dict.fromkeys((*old.macs, *macs))),
-        labels=_pairs(old.labels, labels, "--label"),
-        vars=_pairs(old.vars, values, "--var"),
-        **said,
-    )
-
-
-def _pairs(old: Sequence[Var], given: Iterable[str], option: str) -> tuple[Var, ...]:
-    from appliance.boot.model import Var
-
-    found = {var.name: var for var in old}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"{text} is not NAME=VALUE", param_hint=option)
-        found |= {key: Var(key, value)}
-        if not value:
-            found.pop(key)
-    return tuple(found.values())
-
-
-def _checked(machine: Machine) -> Machine:
-    """The machine as its file would be read. Raises ConfigError with what is wrong with it."""
-    from appliance.boot.draft import Unreadable
-    from appliance.boot.hosts import written
-    from appliance.boot.manifest import read
-    from appliance.errors import ConfigError, Problem
-
-    def no_texts(name: str) -> str:
-        raise Unreadable(name)
-
-    draft = read("", written(machine), no_texts, machines_only=True)
-    if draft.problems:
-        raise ConfigError(tuple(Problem("error", one.what, one.remedy, one.key) for one in draft.problems))
-    return draft.machines[0]
-
-
-def _armed(profile: str, hold: str) -> Any:
-    from appliance.boot.model import Once
-    from appliance.settings import forms, units
-
-    try:
-        seconds = units.parse_duration(hold)
-    except forms.Unfit as error:
-        raise typer.BadParameter(f"{error.what}: {error.remedy}", param_hint="--for") from None
-    if not 60 <= seconds <= _LONGEST:
-        raise typer.BadParameter(f"{hold} is out of range: 1m to 365d", param_hint="--for")
-    return Once(profile, int(time.time() + seconds), secrets.token_hex(8))
-
-
 def _look(
     manifest: str, state_dir: str, made: Sequence[Machine], loaded: Loaded
 ) -> tuple[tuple[Owned, ...], frozenset[str]]:
@@ -368,27 +281,6 @@ def _look(
 
 def _alive(machines: Iterable[Machine]) -> frozenset[str]:
     return frozenset(machine.once.id for machine in machines if machine.once is not None)
-
-
-def _sorted_out(
-    loaded: Loaded, listed: Sequence[Machine], profile: str, folder: str, *, update: bool
-) -> tuple[list[Machine], list[str]]:
-    """What is to be written, and the names of what is known and stays."""
-    index = _index(loaded)
-    made, known = [], []
-    for one in listed:
-        keys = (*one.macs, one.uuid, one.serial, one.ip)
-        old = next((index[key] for key in keys if key in index), None)
-        if old is None:
-            name = one.name if one.name not in index else f"{one.name[:40]}-{next(filter(None, keys)).replace(':', '')}"
-            made.append(replace(one, name=name, profile=one.profile or profile, origin=""))
-        elif update:
-            _may_change(folder, old)
-            said = {key: getattr(one, key) or getattr(old, key) for key in ("macs", "uuid", "serial", "ip", "arch")}
-            made.append(replace(old, profile=one.profile or profile or old.profile, **said))
-        else:
-            known.append(old.name)
-    return made, known
 
 
 def _facts(machine: Machine) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def _tftp_custody(settings: Settings, host: Host) -> Service:
         jail=f"{settings.tftp.root}/{uploads.path}",
         writes=True,
         owns=True,
-        nofile=1000 + 2 * 64 + _SPARE,  # custody.worker.MOST_UPLOADS; each link and one file that it is to read
+        nofile=1000 + 2 * 64 + _SPARE,  # custody.keeping.MOST_UPLOADS; each link and one file that it is to read
         links=_to_events(settings),
         settings={"box": encode(box.of_uploads(uploads)), **_observed(settings)},
     )

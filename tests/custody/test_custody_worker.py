@@ -201,14 +201,14 @@ def test_a_worker_that_reads_nothing_stops_only_itself(keeper: Process) -> None:
 
 
 def test_uploads_under_way_have_a_cap(box: Path, tmp_path: Path) -> None:
-    from appliance.custody import worker
+    from appliance.custody import keeping
 
     with custodian(box, IncomingSettings(enabled=True, max_size=1), tmp_path / "log") as keeper:
         peer = Peer(keeper)
-        for number in range(worker.MOST_UPLOADS):
+        for number in range(keeping.MOST_UPLOADS):
             os.close(peer.begin(number, b"%d" % number))
-        peer.say(wire.Reserve(worker.MOST_UPLOADS, 0, "c", b"x"))
-        assert peer.hear()[0] == wire.Refused(worker.MOST_UPLOADS, wire.Reason.BUSY)
+        peer.say(wire.Reserve(keeping.MOST_UPLOADS, 0, "c", b"x"))
+        assert peer.hear()[0] == wire.Refused(keeping.MOST_UPLOADS, wire.Reason.BUSY)
         peer.sock.close()
 
 
@@ -227,10 +227,10 @@ def test_the_ledger_is_rebuilt_and_leftovers_are_swept_at_a_start(box: Path, tmp
 
 
 def test_uploads_older_than_the_retention_are_swept(box: Path, tmp_path: Path) -> None:
-    from appliance.custody import worker
+    from appliance.custody import keeping
 
     def hurry() -> None:
-        worker._SWEEP_S = 0.05
+        keeping._SWEEP_S = 0.05
 
     with custodian(box, IncomingSettings(enabled=True, retention=3600.0), tmp_path / "log", hurry) as keeper:
         peer = Peer(keeper)

@@ -30,12 +30,10 @@ class Kept:
         self.asked = False
         self.enough: Reason | None = None
         self.until = session.house.now + session.house.settings.incoming.resume
-        custodian.take(number, self)
+        custodian.hand_over(number, self)
 
-    def hear(self, message: wire.FromCustodian, fds: list[int]) -> None:
+    def hear(self, message: wire.FromCustodian, _fds: list[int]) -> None:
         """The answer to what was asked when the connection broke. Raises WireError for anything else."""
-        for fd in fds:
-            os.close(fd)
         if not self.asked or not isinstance(message, wire.More | wire.Refused):
             raise WireError("an answer to nothing")
         self.asked = False

@@ -12,10 +12,11 @@ import errno
 import os
 import socket
 import stat
-from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from appliance.custody import wire
+from appliance.custody.client import Client
 from appliance.custody.wire import Reason
 from appliance.errors import WireError
 from appliance.ftp import ascii, funnel
@@ -32,10 +33,8 @@ if TYPE_CHECKING:
 ASK_AHEAD = 2 << 20  # ask for more when less than this is left: half of what the ledger gives at a time
 _BUFFER = memoryview(bytearray(256 << 10))  # one for the whole worker: filled and written in the same breath
 _ANSWER_S = 60.0  # for the custodian, who may wait for the disk
-_MESSAGES = 64
 _RECORDS = 16  # of TLS, taken in one turn
 _FULL = 4  # full pieces, taken in one turn
-_QUEUED = 4096
 
 REPLIES = {
     Reason.NAME_LENGTH: "553 The name is too long or empty.",
@@ -60,115 +59,59 @@ AWAY = "450 Uploads are not possible right now."
 LOST = "451 The upload could not be stored."
 
 
-class Custodian:
-    """The link to the custodian; there may be none for a while, until the supervisor brings a new one."""
+class Custodian(Client):
+    """The link to the custodian, in the loop of FTP."""
 
     def __init__(self, house: House) -> None:
+        super().__init__(watch=self._begin, unwatch=lambda sock: house.loop.unregister(sock.fileno()), lost=self._gone)
         self._house = house
-        self._sock: socket.socket | None = None
-        self._uploads: dict[int, Upload | Kept] = {}
-        self._next_id = 0
         self._events = READ
-        self._queue: deque[bytes] = deque()
         self.funnel = Funnel()
 
-    def attach(self, sock: socket.socket) -> None:
-        """Use this link from now on; uploads of the one before are lost."""
-        self.lose("replaced")
-        sock.setblocking(False)
-        self._sock, self._events = sock, READ
-        self._house.loop.register(sock.fileno(), self, READ)
-
-    @property
-    def here(self) -> bool:
-        """False while there is no custodian."""
-        return self._sock is not None
-
     def reserve(self, upload: Upload, name: bytes, declared: int) -> int:
-        """Ask for an upload; returns its id. The answer comes to the upload's `granted` or `refused`."""
-        self._next_id = (self._next_id + 1) & 0xFFFFFFFF
-        self._uploads[self._next_id] = upload
-        self.say(wire.Reserve(self._next_id, declared, upload.session.client, name[: wire.MAX_NAME]))
-        return self._next_id
+        """Ask for an upload; returns its id. The answer comes to the upload's `hear`."""
+        client, name = upload.session.client, name[: wire.MAX_NAME]
+        return self.begin(partial(self._tell, upload), lambda number: wire.Reserve(number, declared, client, name))
 
-    def take(self, number: int, upload: Upload | Kept) -> None:
+    def hand_over(self, number: int, upload: Upload | Kept) -> None:
         """What is said about this upload comes to another from now on."""
-        self._uploads[number] = upload
-
-    def forget(self, number: int) -> None:
-        """No answer about this upload is wanted any more."""
-        self._uploads.pop(number, None)
+        self.take(number, partial(self._tell, upload))
 
     def say(self, message: wire.FromWorker) -> None:
-        """Send a message, later if the custodian is behind."""
-        if self._sock is None:
-            return
-        self._queue.append(wire.pack(message))
-        if len(self._queue) > _QUEUED:
-            self.lose("it reads nothing")
-        elif len(self._queue) == 1:
-            self.handle_write_event()
+        super().say(message)
+        self._wait_for_room()
 
-    def lose(self, why: str) -> None:
-        """The link is gone: every upload on it fails."""
-        if self._sock is None:
-            return
-        self._house.loop.unregister(self._sock.fileno())
-        self._sock.close()
-        self._sock = None
-        self._queue.clear()
-        lost, self._uploads = list(self._uploads.values()), {}
-        self._house.log.warning("the custodian is gone", reason=why, uploads=len(lost))
-        for upload in lost:
+    @staticmethod
+    def _tell(upload: Upload | Kept, message: wire.FromCustodian | None, fds: list[int]) -> None:
+        if message is None:
             upload.end(LOST, "the custodian is gone")
-
-    # --- what the loop calls
-
-    def handle_write_event(self) -> None:
-        while self._queue and self._sock is not None:
-            try:
-                self._sock.send(self._queue[0])
-            except OSError:
-                break  # full; or gone, and then the end of file says it
-            self._queue.popleft()
-        events = READ | (WRITE if self._queue else 0)
-        if self._sock is not None and events != self._events:
-            self._events = events
-            self._house.loop.modify(self._sock.fileno(), events)
-
-    def handle_read_event(self) -> None:
-        for _ in range(_MESSAGES):
-            if self._sock is None:
-                return
-            try:
-                datagram, fds, _flags, _peer = socket.recv_fds(self._sock, wire.MAX_MESSAGE, 1)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self.lose(os.strerror(error.errno or errno.EIO))
-                return
-            if not datagram:
-                self.lose("it closed the link")
-                return
-            self._hear(datagram, fds)
-
-    def _hear(self, datagram: bytes, fds: list[int]) -> None:
-        try:
-            message = wire.parse_from_custodian(datagram)
-        except WireError as error:
-            for fd in fds:
-                os.close(fd)
-            self.lose(str(error))
-            return
-        upload = self._uploads.get(message.id)
-        if upload is None:
-            for fd in fds:
-                os.close(fd)
             return
         try:
             upload.hear(message, fds)
         except Exception:
             upload.handle_error()
+
+    def _begin(self, sock: socket.socket) -> None:
+        self._events = READ
+        self._house.loop.register(sock.fileno(), self, READ)
+
+    def _gone(self, why: str, count: int) -> None:
+        self._house.log.warning("the custodian is gone", reason=why, uploads=count)
+
+    def _wait_for_room(self) -> None:
+        events = READ | (WRITE if self._queue else 0)
+        if self._sock is not None and events != self._events:
+            self._events = events
+            self._house.loop.modify(self._sock.fileno(), events)
+
+    # --- what the loop calls
+
+    def handle_write_event(self) -> None:
+        self.flush()
+        self._wait_for_room()
+
+    def handle_read_event(self) -> None:
+        self.receive()
 
     def handle_close(self) -> None:
         self.lose("it closed the link")
@@ -208,7 +151,7 @@ class Upload(Transfer):
         self._asked, self._enough = kept.asked, kept.enough
         self._fd = kept.hand_over()
         os.lseek(self._fd, kept.at, os.SEEK_SET)
-        self._custodian.take(self._id, self)
+        self._custodian.hand_over(self._id, self)
 
     # --- what the custodian says
 
@@ -224,8 +167,6 @@ class Upload(Transfer):
             self._settled()
             self.end("226 Transfer complete.")
         elif isinstance(message, wire.Opened):
-            for fd in fds:
-                os.close(fd)
             raise WireError("nothing was fetched")
         elif not self._asked:  # answers come in order: an extension's stands before that of the commit
             self._settled()
@@ -241,10 +182,8 @@ class Upload(Transfer):
 
     def _granted(self, allowed: int, fds: list[int]) -> None:
         if len(fds) != 1 or self._fd >= 0 or not stat.S_ISREG(os.fstat(fds[0]).st_mode):  # a pipe could stop us
-            for fd in fds:
-                os.close(fd)
             raise WireError("a grant without its descriptor")
-        self._fd, self._allowed = fds[0], allowed
+        self._fd, self._allowed = fds.pop(), allowed
         self.start()
 
     def _resume(self) -> None:

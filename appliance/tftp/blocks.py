@@ -25,6 +25,13 @@ def write_headers(buffer: bytearray, at: int, stride: int, *, first: int, count:
     buffer[at + 3 : end + 4 : stride] = low[index : index + count]
 
 
+def wire_number(block: int, rollover: int) -> int:
+    """The 16-bit number of a block: 0 or 1 follows 65535, as agreed."""
+    if not rollover or block == 0:
+        return block & 0xFFFF
+    return (block - 1) % 65535 + 1
+
+
 def last_block(size: int, block_size: int) -> int:
     """The number of the last block of a file: the short one, which may be empty (RFC 1350 section 6)."""
     return size // block_size + 1

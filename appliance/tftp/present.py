@@ -39,9 +39,9 @@ class Present:
                 self._show(transfer, b"RRQ", (transfer.file.size, transfer.delivered), now, now_ms)
         for write in writes:
             if not write.number and now - write.call.at > _SHORT_S:
-                self._show(write, b"WRQ", (write.declared or -1, write.written), now, now_ms)
+                self._show(write, b"WRQ", (write.deposit.declared or -1, write.deposit.written), now, now_ms)
             if write.number:
-                live.update(write.number, now_ms, write.written, write.receiver.retransmits)
+                live.update(write.number, now_ms, write.deposit.written, write.receiver.retransmits)
             number += 1
         live.looked(now_ms)
         self._due = now + min(_SELDOMEST_S, (len(reads) + number) * _PER_LOOK_S)
@@ -52,7 +52,7 @@ class Present:
 
     def _show(self, it: Transfer | Write, verb: bytes, sizes: tuple[int, int], now: float, now_ms: int) -> None:
         call, agreed, (size, moved) = it.call, it.agreed, sizes
-        served = it.served if isinstance(it, Transfer) else Served(it.name, b"uploads")
+        served = it.served if isinstance(it, Transfer) else Served(it.deposit.name, b"uploads")
         client, name = call.peer[0].encode(), call.request.name
         texts = (client, verb, name, served.path, served.layer, served.release)
         started_ms = now_ms - round((now - call.at) * 1000)

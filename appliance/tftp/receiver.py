@@ -21,21 +21,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from appliance.tftp.actions import ABORTED, NO_ANSWER, TIMED_OUT, Done, Failed, SendError, SendOack
+from appliance.tftp.blocks import wire_number
 from appliance.tftp.options import Agreed
 from appliance.tftp.packet import ErrorCode, Opcode
-from appliance.tftp.session import (
-    ABORTED,
-    FIRST_REPEATS,
-    INTERVAL_MAX_S,
-    LAST_REPEATS,
-    MAX_REPEATS,
-    NO_ANSWER,
-    TIMED_OUT,
-    Done,
-    Failed,
-    SendError,
-    SendOack,
-)
+from appliance.tftp.session import FIRST_REPEATS, INTERVAL_MAX_S, LAST_REPEATS, MAX_REPEATS
 
 ECHOES_MAX = 3
 ANSWER_S = 60.0  # for the custodian, who may wait for the disk
@@ -108,7 +98,7 @@ class Receiver:
     @property
     def expected(self) -> int:
         """The first four bytes of the next DATA in order, as one number."""
-        return DATA_WORD | self._wire(self.received + 1)
+        return DATA_WORD | wire_number(self.received + 1, self._agreed.rollover)
 
     @property
     def deadline(self) -> float:
@@ -173,7 +163,7 @@ class Receiver:
         self._repeats = 0
         self._since = now
         self.acked = self.received
-        return self._wire(self.received)
+        return wire_number(self.received, self._agreed.rollover)
 
     def stray(self, block16: int, now: float) -> int:
         """A DATA that is not the next one: the number to acknowledge, or NOTHING."""
@@ -251,7 +241,7 @@ class Receiver:
     def _acknowledge(self, now: float) -> int:
         self.acked = self.received
         self._since = now
-        return self._wire(self.received)
+        return wire_number(self.received, self._agreed.rollover)
 
     def _tell(self, now: float) -> int:
         """Where we stand, out of turn and once: the sender goes on from there."""
@@ -263,17 +253,11 @@ class Receiver:
 
     def _again(self, block16: int) -> int:
         """After the end: the ACK of the last block was lost."""
-        if block16 != self._wire(self.received) or self._repeats >= LAST_REPEATS:
+        if block16 != wire_number(self.received, self._agreed.rollover) or self._repeats >= LAST_REPEATS:
             return NOTHING
         self._repeats += 1
         self.retransmits += 1
-        return self._wire(self.received)
-
-    def _wire(self, block: int) -> int:
-        """The 16-bit number of a block: 0 or 1 follows 65535, as agreed."""
-        if not self._agreed.rollover or block == 0:
-            return block & 0xFFFF
-        return (block - 1) % 65535 + 1
+        return wire_number(self.received, self._agreed.rollover)
 
     def _ahead(self, block16: int) -> int | None:
         """How far a block lies beyond `received`, 0 and less for one that came before; None for no number at all."""

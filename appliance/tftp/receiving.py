@@ -1,7 +1,7 @@
-"""One running write: takes blocks from its socket into a buffer, and the buffer to the file that the custodian opened.
+"""One running write: takes blocks from its socket into a buffer, and the buffer to its deposit.
 
 Invariant: the last ACK is only ever sent after the custodian's Done; everything else ends with Abort, or with the end
-of the link, and the custodian removes what there is. Nothing is acknowledged and nothing written before its Granted.
+of the link, and the custodian removes what there is. Nothing is acknowledged before its Granted.
 
 A client that announced its size (tsize, RFC 2349) and ends earlier, in octet mode, has lost the rest: it is told, and
 nothing is stored. One that sends more is believed: a file may grow while it is read, and the caps hold all the same.
@@ -15,27 +15,25 @@ formatted or logged per packet.
 from __future__ import annotations
 
 import errno
-import os
 import socket
-import stat
 import struct
 from typing import Protocol
 
 from appliance.custody import wire
+from appliance.custody.client import Hearer
 from appliance.custody.wire import Reason
-from appliance.errors import WireError
 from appliance.tftp import netascii, packet
+from appliance.tftp.actions import Done, Failed, SendError, SendOack
 from appliance.tftp.batch import Batch
-from appliance.tftp.custodian import AWAY, Custodian, Hearer, refusal_of
+from appliance.tftp.custodian import AWAY, Custodian, refusal_of
+from appliance.tftp.deposit import Deposit
 from appliance.tftp.options import Agreed
 from appliance.tftp.packet import BLOCK_MAX, HEADER, ErrorCode, Opcode
 from appliance.tftp.ports import Port
 from appliance.tftp.receiver import DATA_WORD, LOST, NOTHING, Actions, Receiver, SendAck
-from appliance.tftp.session import Done, Failed, SendError, SendOack
 from appliance.tftp.supply import Supply
 from appliance.tftp.transfer import GONE, Call
 
-ASK_AHEAD = 2 << 20  # ask for more when less than this is left: half of what the ledger gives at a time
 _BUFFER = 64 * 1024
 _BUFFER_CROWDED = 16 * 1024
 _CROWD = 64  # transfers, from which on each buffers less
@@ -45,7 +43,6 @@ _WORD = struct.Struct("!I")
 _SWALLOWED = 32  # datagrams thrown away in one turn
 _READ_ERRORS_MAX = 16
 _SCRATCH = bytearray(HEADER.size + BLOCK_MAX + 1)  # one for the whole worker: filled and judged in the same breath
-_DISK = {errno.ENOSPC, errno.EDQUOT}
 _NO_MEMORY = (ErrorCode.UNDEFINED, "Server is busy, try again", "out of memory")
 _TOO_LONG = (ErrorCode.ILLEGAL, "Block is longer than agreed", "block longer than agreed")
 
@@ -64,38 +61,10 @@ class Write:
     """Everything that belongs to one running write. When `over` is set, whoever keeps it ends it."""
 
     __slots__ = (
-        "_allowed",
-        "_asked",
-        "_batch",
-        "_buffer",
-        "_custodian",
-        "_descriptor",
-        "_enough",
-        "_errors",
-        "_filled",
-        "_footprint",
-        "_held_cr",
-        "_id",
-        "_keeper",
-        "_slots",
-        "_stalled",
-        "_supply",
-        "_tail",
-        "_view",
-        "_views",
-        "agreed",
-        "call",
-        "declared",
-        "due",
-        "name",
-        "number",
-        "over",
-        "port",
-        "receiver",
-        "refused",
-        "sock",
-        "written",
-    )
+        "_batch", "_buffer", "_errors", "_filled", "_footprint", "_held_cr", "_keeper", "_slots", "_stalled",
+        "_supply", "_tail", "_view", "_views", "agreed", "call", "deposit", "due", "number", "over", "port",
+        "receiver", "refused", "sock",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -113,21 +82,16 @@ class Write:
     ) -> None:
         """`name`: in the box; `declared`: bytes, 0 for unknown."""
         self.call, self.sock, self.port, self.agreed, self.receiver = call, sock, port, agreed, receiver
-        self.name, self.declared = name, declared
-        self._custodian, self._supply, self._keeper = custodian, supply, keeper
+        self.deposit = Deposit(custodian, name, declared)
+        self._supply, self._keeper = supply, keeper
         self._buffer: bytearray | None = None  # from the first DATA on
         self._view = memoryview(b"")
         self._views: list[memoryview] = []
         self._batch: Batch | None = None  # for windows, from the second buffer on: making it costs a small upload more
         self._slots = self._filled = self._tail = self._footprint = 0
         self._held_cr = False
-        self._id = 0  # at the custodian, while there is something to abort
-        self._descriptor = -1
-        self._allowed = 0
-        self._asked = self._stalled = False  # for a larger allowance; and we wait for it
-        self._enough: Reason | None = None  # why there will be no larger one
+        self._stalled = False  # we wait for the custodian
         self._errors = 0
-        self.written = 0
         self.number = 0  # under which it is told of; 0 until it has lasted a while
         self.due = 0.0  # when the timer rings next
         self.refused = False  # the kernel says that the client's port is closed: `last_words` is due
@@ -179,12 +143,7 @@ class Write:
 
     def settle(self) -> None:
         """Let go of everything but the socket; an upload that is not stored is aborted."""
-        if self._id:
-            self._custodian.say(wire.Abort(self._id))
-        self._heard_the_last()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self.deposit.close()
         self._supply.repay(self._footprint)
         self._footprint = self._slots = 0
         self._buffer, self._views, self._view, self._batch = None, [], memoryview(b""), None
@@ -193,44 +152,21 @@ class Write:
 
     def hear(self, message: wire.FromCustodian, descriptors: list[int], now: float) -> None:
         """One message about this upload. Raises WireError for one that does not fit."""
-        if isinstance(message, wire.Granted) and descriptors and self._descriptor < 0:
-            if not stat.S_ISREG(os.fstat(descriptors[0]).st_mode):
-                raise WireError("no regular file: writing into a pipe could stop the whole worker")
-            self._descriptor, self._allowed = descriptors.pop(), message.allowed
-            self._go_on(now)
-        elif isinstance(message, wire.More) and self._asked:
-            self._allowed, self._asked = message.allowed, False
-            self._go_on_after_stall(now)
-        elif isinstance(message, wire.Done) and self.receiver.complete:
-            self._heard_the_last()
+        if isinstance(message, wire.Done) and self.receiver.complete:
+            self.deposit.over()
             self._acknowledge(self.receiver.store(now))
-        elif isinstance(message, wire.Refused):
-            self._hear_refusal(message.reason, now)
-        else:
-            raise WireError(f"{type(message).__name__} does not fit")
+            return
+        reason = self.deposit.hear(message, descriptors)
+        if reason is not None:
+            self._deny(reason)
+        elif self._stalled:
+            self._stalled = False
+            self._go_on(now)
 
     def lost(self) -> None:
         """The custodian is gone, and with it the upload."""
-        self._heard_the_last()
+        self.deposit.over()
         self._refuse(ErrorCode.UNDEFINED, LOST, "the custodian is gone")
-
-    def _hear_refusal(self, reason: Reason, now: float) -> None:
-        if self._asked:  # answers come in order: an extension's stands before that of the commit
-            self._enough, self._asked = reason, False
-            self._go_on_after_stall(now)
-        else:
-            self._heard_the_last()
-            self._deny(reason)
-
-    def _heard_the_last(self) -> None:
-        """Nothing more is said about this upload: who is not forgotten is kept as long as the link, with all it has."""
-        self._custodian.forget(self._id)
-        self._id = 0
-
-    def _go_on_after_stall(self, now: float) -> None:
-        if self._stalled:
-            self._stalled = False
-            self._go_on(now)
 
     def _go_on(self, now: float) -> None:
         """The custodian has given what was waited for."""
@@ -243,10 +179,10 @@ class Write:
             self._acknowledge(receiver.release(now))
 
     def _commit(self) -> None:
-        if self.written < self.declared and self.call.request.mode == b"octet":
+        if self.deposit.written < self.deposit.declared and self.call.request.mode == b"octet":
             self._deny(Reason.INCOMPLETE)
         else:
-            self._custodian.say(wire.Commit(self._id, self.written))
+            self.deposit.commit()
 
     def _deny(self, reason: Reason) -> None:
         refusal = refusal_of(reason)
@@ -384,14 +320,14 @@ class Write:
         why = self._keeper.admit(self, now)
         if why:
             self._refuse(ErrorCode.UNDEFINED, _NO_MEMORY[1], why)
-        elif not self._custodian.here:
-            self._refuse(AWAY.code, AWAY.text, AWAY.cause)
         elif not self._make_buffer():
             self._refuse(*_NO_MEMORY)
+        elif not self.deposit.reserve(self._keeper.hearer(self), self.call.client):
+            self._refuse(AWAY.code, AWAY.text, AWAY.cause)
         else:
+            self._stalled = True
             self._view[HEADER.size : got] = memoryview(_SCRATCH)[HEADER.size : got]
             self.receiver.begin(now)
-            self._id = self._custodian.reserve(self._keeper.hearer(self), self.declared, self.call.client, self.name)
             if got < HEADER.size + self.agreed.block_size:
                 self._tail = got - HEADER.size
                 self._end(now)
@@ -418,8 +354,6 @@ class Write:
         if number != NOTHING:
             self.say(packet.ack(number))
 
-    # -- the file
-
     def _flush(self, now: float) -> bool:
         """Write the buffer. False: it waits for a larger allowance, or the write is over."""
         data: bytes | memoryview = self._view[HEADER.size :][: self._filled * self.agreed.block_size + self._tail]
@@ -428,13 +362,14 @@ class Write:
             data, held_cr = netascii.decode(bytes(data), self._held_cr)
             if held_cr and self.receiver.complete:
                 data, held_cr = data + b"\r", False
-        if self.written + len(data) > self._allowed:
-            if self._enough is not None:
-                self._deny(self._enough)
+        deposit = self.deposit
+        if not deposit.has_room(len(data)):
+            if deposit.enough is not None:
+                self._deny(deposit.enough)
                 return False
             self._stalled = True
             self.receiver.hold(now)
-            self._ask()
+            deposit.ask()
             return False
         self._held_cr = held_cr
         self._filled = self._tail = 0
@@ -442,29 +377,10 @@ class Write:
         wanted = self.agreed.window > 1 and alone and not self.receiver.complete
         if self._batch is None and wanted and self._buffer is not None:
             self._batch = Batch(self._buffer, HEADER.size, self.agreed.block_size, self._slots)
-        return self._store(data)
-
-    def _store(self, data: bytes | memoryview) -> bool:
-        try:
-            while data:
-                count = os.write(self._descriptor, data)
-                self.written += count
-                data = data[count:]
-        except OSError as error:
-            if error.errno == errno.EFBIG:  # RLIMIT_FSIZE, which bounds what a broken worker could write
-                self._deny(Reason.SIZE)
-            else:
-                self._deny(Reason.DISK if error.errno in _DISK else Reason.STORE)
-            return False
-        left = self._allowed - self.written
-        if left < ASK_AHEAD and not self.receiver.complete and self._allowed < (self.declared or 1 << 63):
-            self._ask()
-        return True
-
-    def _ask(self) -> None:
-        if not self._asked and self._enough is None:
-            self._asked = True
-            self._custodian.say(wire.Extend(self._id, self.written))
+        reason = deposit.write(data, last=self.receiver.complete)
+        if reason is not None:
+            self._deny(reason)
+        return reason is None
 
     def _receive_failed(self, error: OSError) -> None:
         if error.errno in (errno.EAGAIN, errno.EINTR):

@@ -18,6 +18,7 @@ from appliance.observe.tables import Counters
 from appliance.published.view import Published
 from appliance.settings.tftp import TftpSettings
 from appliance.tftp import packet, singleport, sockets
+from appliance.tftp.actions import Done, Failed
 from appliance.tftp.admission import Admission, client_of
 from appliance.tftp.blocks import last_block
 from appliance.tftp.custodian import AWAY, Custodian
@@ -31,7 +32,8 @@ from appliance.tftp.paced import PacedTransfer
 from appliance.tftp.packet import ErrorCode, PacketError, Request
 from appliance.tftp.ports import Port, Ports, PortsFull
 from appliance.tftp.rates import Pacer
-from appliance.tftp.session import Done, Failed, Session
+from appliance.tftp.records import REPLACED
+from appliance.tftp.session import Session
 from appliance.tftp.sockets import Datagram, Peer
 from appliance.tftp.supply import Supply
 from appliance.tftp.terms import Terms
@@ -41,7 +43,6 @@ from appliance.tftp.uploads import Uploads
 _FORGEABLE = Refusal(ErrorCode.ACCESS, "uploads are not accepted here", "upload over single_port without allow")
 _NO_PORT = Refusal(ErrorCode.UNDEFINED, "Server is busy, try again", "every port of port_range is taken")
 _NO_MODE = Refusal(ErrorCode.ILLEGAL, "mode is neither octet nor netascii", "mode")
-REPLACED = Failed("replaced by a new request")
 _Ender = Callable[[Transfer, Done | Failed], None]
 _Beginner = Callable[[Transfer, float], None]
 

@@ -1,6 +1,6 @@
 """One read transfer as a pure machine: events and the time go in, actions come out (RFC 1350, 1123 4.2.3, 2347, 7440).
 
-Theory of operation. Blocks are counted from 1 without end; only `_wire` and `_step` know about 16 bits. Blocks up to
+Theory of operation. Blocks are counted from 1 without end; only `wire_number` and `_step` know of 16 bits. Blocks up to
 `acked` have arrived, blocks up to `sent` have left: `acked < sent <= acked + window` while the transfer lives. A `Send`
 begins at `acked + 1`, the only place a receiver can go on from after a gap (RFC 7440 section 4), or slides: it begins
 at `sent + 1`, because what is in flight may still be under way.
@@ -15,23 +15,34 @@ Invariants
   sends such ACKs without any gap, and each restart makes it send more of them. So after DOUBTS_MAX restarts inside
   what was sent twice, the window slides instead. Duplicates never multiply.
 - Silence ends every transfer, after `give_up_s` or MAX_REPEATS, whichever comes first.
-- A timeout that the client asked for is kept to. Otherwise the measured path says when to repeat: the smoothed round
-  trip and four times its deviation (RFC 6298), by at least EARLIEST_S later than the round trip and at most the
-  configured timeout. Only what was sent once is measured (Karn); a doubled interval stays until something was, and is
-  halved by each answer that cannot be measured. After EARLY_REPEATS the client's own timer gets its turn. These repeats
-  come on top of those that count, one window for each interval; a client that pauses (it writes to flash) is recognised
-  by answers that come too late for the last repeat, and is given more time from then on.
+- A timeout that the client asked for is kept to. Otherwise the measured path says when to repeat (`roundtrip`), at most
+  the configured timeout. A doubled interval stays until something that was sent once was measured, and is halved by
+  each answer that cannot be. After EARLY_REPEATS the client's own timer gets its turn. These repeats come on top of
+  those that count, one window for each interval; a client that pauses (it writes to flash) is recognised by answers
+  that come too late for the last repeat, and is given more time from then on.
 - What is repeated after a silence leaves in slices, and after SILENCES_MAX windows with a silence every window does: a
   burst whose end never fits a queue on the way would otherwise be lost again and again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
-
+from appliance.tftp.actions import (
+    ABORTED,
+    NO_ANSWER,
+    PROBE,
+    TIMED_OUT,
+    UNCONFIRMED,
+    Actions,
+    Done,
+    Failed,
+    Send,
+    SendError,
+    SendOack,
+)
+from appliance.tftp.blocks import wire_number
 from appliance.tftp.options import Agreed
 from appliance.tftp.packet import ErrorCode
+from appliance.tftp.roundtrip import RoundTrip
 
 FIRST_REPEATS = 2
 MAX_REPEATS = 20
@@ -41,7 +52,6 @@ INTERVAL_MAX_S = 8.0  # growth of the retransmission interval stops here, or at 
 EARLY_REPEATS = 4  # then the client's own timer, usually 1 s, gets its turn: each packet of ours would wind it up again
 DOUBTS_MAX = 3
 GUARD_MAX_S = 0.01
-EARLIEST_S = 0.03  # more than the round trip: so long a busy machine stands still
 SAMPLE_EVERY_S = 0.01  # the round trip is measured no more often: it would cost as much as the rest of `advance`
 SLICE = 8  # blocks: fits the queues of the smallest switches
 SLICES = 8  # at most, of one window
@@ -52,91 +62,15 @@ SOFT_S = 0.002  # a slide that brings nothing within this time, or two round tri
 _NEVER = 1 << 20  # no step reaches that far; also "no block number is awaited"
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send `count` blocks from block `first` on."""
-
-    first: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendOack:
-    """Send the OACK (again)."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendError:
-    """Send an ERROR with one of our constant texts."""
-
-    code: ErrorCode
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Over, and nothing went wrong; `outcome` is for the log."""
-
-    outcome: str = "done"
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Over without success; `outcome` is for the log."""
-
-    outcome: str
-
-
-Action: TypeAlias = Send | SendOack | SendError | Done | Failed
-Actions: TypeAlias = tuple[Action, ...]
-
-PROBE = "probe"
-NO_ANSWER = "no answer"
-TIMED_OUT = "timed out"
-UNCONFIRMED = "last block not acknowledged"
-ABORTED = "aborted by the client"
-
-
 class Session:
     """The sender's side of one transfer. After Done or Failed every event returns ()."""
 
     __slots__ = (
-        "_agreed",
-        "_awaited",
-        "_clean",
-        "_deviation_s",
-        "_doubts",
-        "_earliest_s",
-        "_early",
-        "_echo",
-        "_empty",
-        "_fresh",
-        "_give_up_s",
-        "_heard_at",
-        "_interval_s",
-        "_offering",
-        "_over",
-        "_pace_s",
-        "_paced",
-        "_recover",
-        "_repeats",
-        "_restarts",
-        "_rtt_s",
-        "_sample_at",
-        "_satisfied",
-        "_sent_at",
-        "_silences",
-        "_smoothed_s",
-        "_soft",
-        "_unmended",
-        "acked",
-        "deadline",
-        "heard",
-        "last",
-        "retransmits",
-        "sent",
-        "setbacks",
-    )
+        "_agreed", "_awaited", "_clean", "_doubts", "_early", "_echo", "_empty", "_fresh", "_give_up_s", "_heard_at",
+        "_interval_s", "_offering", "_over", "_pace_s", "_paced", "_path", "_recover", "_repeats", "_restarts",
+        "_sample_at", "_satisfied", "_sent_at", "_silences", "_soft", "_unmended", "acked", "deadline", "heard",
+        "last", "retransmits", "sent", "setbacks",
+    )  # fmt: skip
 
     def __init__(
         self, agreed: Agreed, *, last: int | None, empty: bool, give_up_s: float, interval_s: float = 0.0
@@ -159,9 +93,7 @@ class Session:
         self._interval_s = (
             agreed.timeout_s if agreed.timeout_asked or not interval_s else min(interval_s, agreed.timeout_s)
         )
-        self._rtt_s = 0.0  # the shortest round trip
-        self._smoothed_s = self._deviation_s = 0.0  # RFC 6298's SRTT and RTTVAR; 0 before the first sample
-        self._earliest_s = EARLIEST_S  # grows for a client that pauses
+        self._path = RoundTrip()
         self._fresh = 1  # the first block that was sent once, at `_sent_at`: from here on an ACK measures the path
         self._heard_at = self._sent_at = self._sample_at = 0.0
         self._unmended = 0
@@ -190,7 +122,7 @@ class Session:
     @property
     def measured_s(self) -> float:
         """After how long this path's silence means a loss, in seconds; 0 where nothing was measured."""
-        return self._calm_s() if self._smoothed_s else 0.0
+        return self._path.calm_s(self._agreed.timeout_s) if self._path.smoothed_s else 0.0
 
     @property
     def sliced(self) -> bool:
@@ -240,7 +172,7 @@ class Session:
             self._awaited = _NEVER
             return _NEVER, 0
         self.sent = sent
-        self._awaited = awaited = self._wire(sent) if sent > 0xFFFF else sent
+        self._awaited = awaited = wire_number(sent, self._agreed.rollover) if sent > 0xFFFF else sent
         return (awaited, 0) if last is None else (awaited, min(window, last - sent))
 
     def ahead(self) -> tuple[int, int]:
@@ -364,7 +296,7 @@ class Session:
             return ()
         # A duplicate of the ACK comes at once; a sign of a gap needs a round trip. And whoever got a window twice
         # acknowledges it twice.
-        soon = now - self._sent_at < min(max(self._rtt_s, SOFT_S / 2), GUARD_MAX_S)
+        soon = now - self._sent_at < min(max(self._path.shortest_s, SOFT_S / 2), GUARD_MAX_S)
         echo, self._echo = self._echo, False
         return self._restart(now, wait=soon or echo)
 
@@ -384,7 +316,7 @@ class Session:
         """Fill the window up with new blocks; if that brings no ACK either, it is a gap."""
         self._awaited = _NEVER  # what ends a slide is no case for `advance`
         self._soft = True
-        self.deadline = min(self.deadline, now + max(2 * self._smoothed_s, SOFT_S))
+        self.deadline = min(self.deadline, now + max(2 * self._path.smoothed_s, SOFT_S))
         return self._emit(self._window_end(), now)
 
     def _offer(self, now: float) -> Actions:
@@ -432,51 +364,34 @@ class Session:
         """Tell `advance` what to look for: only plain going on is its case."""
         more = self.last is not None and self.sent < self.last
         plain = self.heard and self._clean and not self._silences and not self._paced
-        self._awaited = self._wire(self.sent) if plain and more else _NEVER
+        self._awaited = wire_number(self.sent, self._agreed.rollover) if plain and more else _NEVER
 
     def _measure(self, now: float) -> None:
         """`acked` has moved: what does the time it took say about the path?"""
         if self.acked >= self._fresh:
             if now >= self._sample_at:
                 self._sample(now)
-        elif self._smoothed_s and not self._agreed.timeout_asked:
+        elif self._path.smoothed_s and not self._agreed.timeout_asked:
             # What is needed came within a round trip of the last repeat; later, it was on its way before that.
-            late = now - self._sent_at > max(4 * self._smoothed_s, GUARD_MAX_S)
+            late = now - self._sent_at > max(4 * self._path.smoothed_s, GUARD_MAX_S)
             if late and not self._early:
                 return  # a gap told late: no silence came before it
-            most_s = self._agreed.timeout_s
-            self._earliest_s = min(2 * self._earliest_s, most_s) if late else max(self._earliest_s / 2, EARLIEST_S)
-            calm_s = self._calm_s()
+            self._path.pauses(late, self._agreed.timeout_s)
+            calm_s = self._path.calm_s(self._agreed.timeout_s)
             self._interval_s = max(calm_s, min(self._interval_s / 2, calm_s * 2 ** (EARLY_REPEATS - 1)))
 
     def _sample(self, now: float) -> None:
-        """One round trip, of something that was sent once (RFC 6298 section 2)."""
-        elapsed = now - self._sent_at
-        if not self._rtt_s or elapsed < self._rtt_s:
-            self._rtt_s = elapsed
-        if self._smoothed_s:
-            self._deviation_s += (abs(elapsed - self._smoothed_s) - self._deviation_s) / 4
-            self._smoothed_s += (elapsed - self._smoothed_s) / 8
-        else:
-            self._smoothed_s, self._deviation_s = elapsed, elapsed / 2
+        """Something was sent once and answered: measure the path."""
+        self._path.sample(now - self._sent_at)
         self._sample_at = now + SAMPLE_EVERY_S
         if not self._agreed.timeout_asked:
-            self._interval_s = self._calm_s()
-
-    def _calm_s(self) -> float:
-        return min(self._smoothed_s + max(4 * self._deviation_s, self._earliest_s), self._agreed.timeout_s)
-
-    def _wire(self, block: int) -> int:
-        """The 16-bit number of a block: 0 or 1 follows 65535, as agreed."""
-        if not self._agreed.rollover or block == 0:
-            return block & 0xFFFF
-        return (block - 1) % 65535 + 1
+            self._interval_s = self._path.calm_s(self._agreed.timeout_s)
 
     def _step(self, block16: int) -> int:
         """How far beyond `acked` an ACK reaches, in blocks."""
         if not self._agreed.rollover or self.acked == 0:
             return (block16 - self.acked) & 0xFFFF
-        return (block16 - self._wire(self.acked)) % 65535 if block16 else _NEVER
+        return (block16 - wire_number(self.acked, self._agreed.rollover)) % 65535 if block16 else _NEVER
 
     def _end(self, action: Done | Failed) -> Actions:
         self._over = True

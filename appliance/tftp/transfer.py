@@ -14,12 +14,13 @@ import socket
 from typing import NamedTuple
 
 from appliance.tftp import packet, sockets
+from appliance.tftp.actions import TIMED_OUT, Actions, Done, Failed, Send, SendError, SendOack
 from appliance.tftp.blocks import stride_of
 from appliance.tftp.files import NOWHERE, OpenFile
 from appliance.tftp.options import BLOCK_DEFAULT, Agreed
 from appliance.tftp.packet import HEADER, ErrorCode, PacketError, Request
 from appliance.tftp.ports import Port
-from appliance.tftp.session import TIMED_OUT, Actions, Done, Failed, Send, SendError, SendOack, Session
+from appliance.tftp.session import Session
 from appliance.tftp.sockets import Local, Peer
 from appliance.tftp.sources import NetasciiSource, Source, SourceError
 from appliance.tftp.supply import Supply

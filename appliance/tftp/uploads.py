@@ -6,40 +6,38 @@ lingers, without buffer, file or place under a cap, for a client whose last ACK 
 
 from __future__ import annotations
 
-import heapq
 import socket
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
 from appliance.custody import wire
-from appliance.observe import events
+from appliance.custody.client import Hearer
 from appliance.observe.tables import Counters
 from appliance.tftp import packet
+from appliance.tftp.actions import Done, Failed
 from appliance.tftp.admission import Admission
-from appliance.tftp.custodian import Custodian, Hearer
+from appliance.tftp.custodian import Custodian
 from appliance.tftp.journal import Journal
 from appliance.tftp.options import Agreed
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.ports import Port
+from appliance.tftp.portwatch import PortWatch
 from appliance.tftp.receiver import Receiver
 from appliance.tftp.receiving import Write
-from appliance.tftp.session import NO_ANSWER, Done, Failed
+from appliance.tftp.records import EVICTED, REPLACED, Records
 from appliance.tftp.sockets import Peer
 from appliance.tftp.supply import Supply
-from appliance.tftp.transfer import GONE, Call
+from appliance.tftp.timers import Timers
+from appliance.tftp.transfer import Call
 
 _HALF_OPEN_MAX = 512
 _LINGERING_MAX = 64
-_EVICTED = Failed("evicted")
-_REPLACED = Failed("replaced by a new request")
 _BROKEN = Failed("crash")
-_NOBODY = {NO_ANSWER, GONE, _EVICTED.outcome, _REPLACED.outcome}
-_NEVER = float("inf")
 
 
 class Uploads:
-    """Keeps the writes; `watch` and `unwatch` are the loop's."""
+    """Keeps the writes. `timers`: theirs, for the loop to look at; `ring` sees to them."""
 
     def __init__(
         self,
@@ -51,28 +49,25 @@ class Uploads:
         give_up_s: float,
         journal: Journal,
         counters: Counters,
-        hold: Callable[[Call, socket.socket, Port | None, Callable[[float], None]], None],
-        release: Callable[[Call, socket.socket, Port | None], None],
+        records: Records,
+        ports: PortWatch,
         changed: Callable[[], None],
         gone: Callable[[Write], None],
     ) -> None:
         """`per_client`: half-open writes of one client. `changed`: `active` is another.
 
-        `hold` has the loop call back for what comes to a write's socket, `release` takes socket and port back; `gone`
-        hears of the end of one that was shown.
+        `ports` waits for what comes to a write's socket; `gone` hears of the end of one that was shown.
         """
         self._custodian, self._admission, self._supply = custodian, admission, supply
         self._per_client, self._give_up_s = per_client, give_up_s
         self._journal, self._counters = journal, counters
-        self._hold, self._release, self._changed, self._gone = hold, release, changed, gone
+        self._records, self._ports, self._changed, self._gone = records, ports, changed, gone
         self._half_open: dict[Write, None] = {}  # in the order they came
         self._running: dict[Write, None] = {}
         self._lingering: dict[Write, None] = {}
         self._unheard: dict[str, int] = {}  # half-open writes by client
         self.live: dict[Peer, Write] = {}  # the newest of a client's address and port
-        self._timers: list[tuple[float, int, Write]] = []
-        self._sequence = 0
-        self.due = _NEVER  # when `ring` has something to do; an attribute, because every turn of the loop looks
+        self.timers: Timers[Write] = Timers()
 
     @property
     def running(self) -> Iterable[Write]:
@@ -107,13 +102,13 @@ class Uploads:
         if call.repeats(write.call):
             if alive or not (receiver.heard or receiver.budget_spent):
                 return True
-            self._finish(write, _REPLACED)
+            self._finish(write, REPLACED)
         elif not receiver.heard:
-            self._finish(write, _REPLACED)
+            self._finish(write, REPLACED)
         elif call.via is not None and call.request.write and not receiver.stored:
             if alive:
                 return True
-            self._finish(write, _REPLACED)
+            self._finish(write, REPLACED)
         return False
 
     def begin(
@@ -140,14 +135,14 @@ class Uploads:
             supply=self._supply,
             keeper=self,
         )
-        self._hold(call, sock, port, partial(self._guarded, write, write.readable))
+        self._ports.hold(call, sock, port, partial(self._guarded, write, write.readable))
         self._half_open[write] = None
         self._unheard[call.client] = self._unheard.get(call.client, 0) + 1
         self.live[call.peer] = write
         self._changed()
         self._guarded(write, write.start, now)
         if len(self._half_open) > _HALF_OPEN_MAX:
-            self._finish(next(iter(self._half_open)), _EVICTED)
+            self._finish(next(iter(self._half_open)), EVICTED)
 
     def deliver(self, write: Write, now: float) -> None:
         """There is something to take for a write that the loop does not watch."""
@@ -155,12 +150,8 @@ class Uploads:
 
     def ring(self, now: float) -> None:
         """See to what is due."""
-        while self._timers and self._timers[0][0] <= now:
-            due, _sequence, write = heapq.heappop(self._timers)
-            if write.over is None and due == write.due:
-                write.due = 0.0
-                self._guarded(write, write.on_timer, now)
-        self.due = self._timers[0][0] if self._timers else _NEVER
+        for write in self.timers.ring(now):
+            self._guarded(write, write.on_timer, now)
 
     def close(self, text: str, outcome: str) -> None:
         """End every write; clients are told the constant `text`."""
@@ -218,21 +209,12 @@ class Uploads:
             return
         due = write.receiver.deadline
         if due < write.due or not write.due:
-            self._schedule(write, due)
-
-    def _schedule(self, write: Write, due: float) -> None:
-        write.due = due
-        self._sequence += 1
-        heapq.heappush(self._timers, (due, self._sequence, write))
-        self.due = min(self.due, due)
-        if len(self._timers) > 1024 + 4 * (self.active + len(self._lingering)):
-            self._timers = [entry for entry in self._timers if entry[2].over is None and entry[0] == entry[2].due]
-            heapq.heapify(self._timers)
+            self.timers.set(write, due)
 
     def _stored(self, write: Write, now: float) -> None:
         """The file is safe, and all that the write held goes but its port."""
         self._let_go(write)
-        self._record(write, Done(), now)
+        self._records.write(write, Done(), now)
         self._lingering[write] = None
         if len(self._lingering) > _LINGERING_MAX:
             self._finish(next(iter(self._lingering)), Done())
@@ -243,14 +225,14 @@ class Uploads:
             return
         now = time.monotonic()
         write.over = how
-        self._release(write.call, write.sock, write.port)
+        self._ports.release(write.call, write.sock, write.port)
         if self.live.get(write.call.peer) is write:
             del self.live[write.call.peer]
         if write in self._lingering:
             del self._lingering[write]
         else:
             self._let_go(write)
-            self._record(write, how, now)
+            self._records.write(write, how, now)
 
     def _let_go(self, write: Write) -> None:
         if write.number:
@@ -269,38 +251,6 @@ class Uploads:
         self._unheard[client] -= 1
         if not self._unheard[client]:
             del self._unheard[client]
-
-    def _record(self, write: Write, how: Done | Failed, now: float) -> None:
-        receiver, request = write.receiver, write.call.request
-        self._counters.add("bytes", write.written)
-        self._counters.add("retransmits", receiver.retransmits)
-        self._counters.add("transfers" if isinstance(how, Done) else "failed")
-        if not receiver.heard and how.outcome in _NOBODY:
-            self._journal.unanswered(write.call.peer, request.name, now, write.agreed.block_size)
-            return
-        took_ms = round((now - write.call.at) * 1000)
-        self._counters.took(took_ms)
-        self._journal.finished(
-            write.call.peer,
-            events.Ended(
-                number=write.number,
-                size=write.declared or -1,
-                bytes=write.written,
-                blksize=write.agreed.block_size,
-                windowsize=write.agreed.window,
-                port=write.call.peer[1],
-                ms=took_ms,
-                retransmits=receiver.retransmits,
-                acknowledged=isinstance(how, Done),
-                client=write.call.peer[0].encode(),
-                verb=b"WRQ",
-                file=request.name,
-                path=write.name,
-                layer=b"uploads",
-                outcome=how.outcome.encode(),
-            ),
-            now,
-        )
 
 
 def _abort(write: Write, text: str, outcome: str, _now: float) -> None:

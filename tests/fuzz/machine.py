@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from appliance.tftp.actions import NO_ANSWER, TIMED_OUT, UNCONFIRMED, Actions, Done, Failed, Send, SendOack
 from appliance.tftp.options import Agreed
-from appliance.tftp.session import NO_ANSWER, TIMED_OUT, UNCONFIRMED, Actions, Done, Failed, Send, SendOack, Session
+from appliance.tftp.session import Session
 from tests.tftp.test_session import OPTION, Receiver
 
 _IN_FLIGHT_MAX = 200

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from appliance.tftp.actions import Done, Failed, Send, SendOack
 from appliance.tftp.options import BLOCK_MIN, IN_FLIGHT_MAX, Policy, negotiate
 from appliance.tftp.packet import BLOCK_MAX, HEADER, PacketError, Request, parse
-from appliance.tftp.session import FIRST_REPEATS, Done, Failed, Send, SendOack, Session
+from appliance.tftp.session import FIRST_REPEATS, Session
 from tests.fuzz.seeds import SEEDS
 from tests.tftp.test_packet import mutated
 

@@ -18,7 +18,7 @@ from appliance.observe import tables
 from appliance.published.pins import Pins
 from appliance.settings import plain
 from appliance.settings.tftp import TftpLimits, TftpSettings
-from appliance.tftp import session, worker
+from appliance.tftp import roundtrip, worker
 
 PATIENCE_S = 60.0
 SETTINGS = replace(TftpSettings(), timeout=1.0, give_up_after=10.0, limits=TftpLimits(memory=64 << 20))
@@ -153,7 +153,7 @@ def _be_the_engine(root, written, settings, listeners, channel, table, sabotage,
         os.dup2(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
         os.chdir(root)
         shape = {"tftp": plain.encode(settings), "log": log, "workers": 1}
-        session.EARLIEST_S = session.EARLIEST_S if early else settings.timeout
+        roundtrip.EARLIEST_S = roundtrip.EARLIEST_S if early else settings.timeout
         sabotage()
         taken = [take_listener(sock.detach()) for sock in listeners]
         context = Context("tftp", 0, shape, Channel(channel), tables.Counters(table), taken, links)

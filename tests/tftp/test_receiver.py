@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from appliance.tftp.actions import ABORTED, NO_ANSWER, TIMED_OUT, Done, Failed, SendError, SendOack
 from appliance.tftp.options import Agreed
 from appliance.tftp.packet import ErrorCode
 from appliance.tftp.receiver import (
@@ -20,19 +21,7 @@ from appliance.tftp.receiver import (
     Receiver,
     SendAck,
 )
-from appliance.tftp.session import (
-    ABORTED,
-    FIRST_REPEATS,
-    INTERVAL_MAX_S,
-    LAST_REPEATS,
-    MAX_REPEATS,
-    NO_ANSWER,
-    TIMED_OUT,
-    Done,
-    Failed,
-    SendError,
-    SendOack,
-)
+from appliance.tftp.session import FIRST_REPEATS, INTERVAL_MAX_S, LAST_REPEATS, MAX_REPEATS
 
 OACK = ((b"windowsize", b"4"),)
 

@@ -6,23 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.tftp.options import Agreed
-from appliance.tftp.packet import ErrorCode
-from appliance.tftp.session import (
+from appliance.tftp.actions import (
     ABORTED,
-    EARLIEST_S,
-    EARLY_REPEATS,
-    FIRST_REPEATS,
-    INTERVAL_MAX_S,
-    LAST_REPEATS,
-    MAX_REPEATS,
-    MAX_RESTARTS,
     NO_ANSWER,
-    PACE_MAX_S,
-    PACE_S,
     PROBE,
-    SILENCES_MAX,
-    SLICE,
     TIMED_OUT,
     UNCONFIRMED,
     Done,
@@ -30,6 +17,21 @@ from appliance.tftp.session import (
     Send,
     SendError,
     SendOack,
+)
+from appliance.tftp.options import Agreed
+from appliance.tftp.packet import ErrorCode
+from appliance.tftp.roundtrip import EARLIEST_S, RoundTrip
+from appliance.tftp.session import (
+    EARLY_REPEATS,
+    FIRST_REPEATS,
+    INTERVAL_MAX_S,
+    LAST_REPEATS,
+    MAX_REPEATS,
+    MAX_RESTARTS,
+    PACE_MAX_S,
+    PACE_S,
+    SILENCES_MAX,
+    SLICE,
     Session,
 )
 
@@ -690,7 +692,10 @@ def test_the_fast_path_stops_at_the_last_window() -> None:
     assert made.on_ack(10, 0.3) == (Done(),)
 
 
-STATE = [name for name in Session.__slots__ if name != "_agreed"]
+def state(made: Session) -> list[object]:
+    """Everything that decides what comes next."""
+    path = [getattr(made._path, name) for name in RoundTrip.__slots__]
+    return path + [getattr(made, name) for name in Session.__slots__ if name not in ("_agreed", "_path")]
 
 
 @given(
@@ -721,7 +726,7 @@ def test_the_fast_path_does_exactly_what_on_ack_does(last, window, rollover, oac
             assert expected == (Send(quick.acked + 1, count),)
         else:
             assert quick.on_ack(block, now) == expected
-        assert [getattr(quick, name) for name in STATE] == [getattr(plain, name) for name in STATE]
+        assert state(quick) == state(plain)
 
 
 class Receiver:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from appliance.confine.promises import PROMISES
-from appliance.custody.worker import MOST_UPLOADS
+from appliance.custody.keeping import MOST_UPLOADS
 from appliance.errors import ConfigError
 from appliance.settings.board import BoardSettings
 from appliance.settings.ftp import ActiveSettings, IncomingSettings, PassiveAddress, TlsSettings

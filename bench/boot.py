@@ -1,6 +1,6 @@
 """Boot files on their way: fetch beside curl; publish and rollback of many files, each as the command a person types.
 
-`python -m bench.boot_store [--only fetch,publish] [--files 1000,10000,100000] [--rounds N] [--write]`, as root or not.
+`python -m bench.boot [--only fetch,publish] [--files 1000,10000,100000] [--rounds N] [--write]`, as root or not.
 What is fetched comes from busybox's httpd over loopback, into a folder on the disk that TMPDIR is on.
 """
 
@@ -36,7 +36,7 @@ boot: {{enabled: true, manifest: {place}/boot.yaml, fetch: {{parallel: PARALLEL}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.boot_store")
+    parser = argparse.ArgumentParser(prog="python -m bench.boot")
     parser.add_argument("--only", default="fetch,publish")
     parser.add_argument("--files", default="1000,10000,100000")
     parser.add_argument("--rounds", type=int, default=3)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def show(heading: str, arguments: str, table: str, write: bool) -> None:
-    text = f"`python -m bench.boot_store {arguments}` on {machine()}.\n\n{table}"
+    text = f"`python -m bench.boot {arguments}` on {machine()}.\n\n{table}"
     print(text)
     if write:
         write_section(heading, text)

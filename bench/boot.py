@@ -38,7 +38,7 @@ boot: {{enabled: true, manifest: {place}/boot.yaml, fetch: {{parallel: PARALLEL}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.boot")
     parser.add_argument("--only", default="fetch,publish")
-    parser.add_argument("--files", default="1000,10000,100000")
+    parser.add_argument("--files", default="1000,10000")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true")
     wanted = parser.parse_args()

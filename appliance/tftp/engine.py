@@ -88,34 +88,8 @@ class Engine:
         self._records = Records(counters, journal)
         shelf = memory // 8
         supply = Supply(memory - shelf)
-        self._uploads = Uploads(
-            custodian=self._custodian,
-            admission=self._admission,
-            supply=supply,
-            per_client=limits.per_client,
-            give_up_s=settings.give_up_after,
-            journal=journal,
-            counters=counters,
-            records=self._records,
-            ports=self._ports,
-            gone=self._present.gone,
-            changed=self._count,
-        )
-        self._reception = Reception(
-            settings,
-            shelf=shelf,
-            admission=self._admission,
-            supply=supply,
-            ports=self._ports.ports,
-            journal=journal,
-            counters=counters,
-            end=self._finish,
-            begin=self._begin,
-            custodian=self._custodian,
-            uploads=self._uploads,
-            pacer=self._pacer,
-            published=self.published,
-        )
+        self._uploads = self._made_uploads(settings, supply)
+        self._reception = self._made_reception(settings, supply, shelf)
         self._listeners = Listeners(
             self._poll,
             self._reception,
@@ -131,6 +105,38 @@ class Engine:
         self._drained_by: float | None = None
         self._now = time.monotonic()
         self._tick_at = 0.0
+
+    def _made_uploads(self, settings: TftpSettings, supply: Supply) -> Uploads:
+        return Uploads(
+            custodian=self._custodian,
+            admission=self._admission,
+            supply=supply,
+            per_client=settings.limits.per_client,
+            give_up_s=settings.give_up_after,
+            journal=self._journal,
+            counters=self._counters,
+            records=self._records,
+            ports=self._ports,
+            gone=self._present.gone,
+            changed=self._count,
+        )
+
+    def _made_reception(self, settings: TftpSettings, supply: Supply, shelf: int) -> Reception:
+        return Reception(
+            settings,
+            shelf=shelf,
+            admission=self._admission,
+            supply=supply,
+            ports=self._ports.ports,
+            journal=self._journal,
+            counters=self._counters,
+            end=self._finish,
+            begin=self._begin,
+            custodian=self._custodian,
+            uploads=self._uploads,
+            pacer=self._pacer,
+            published=self.published,
+        )
 
     def run(self) -> None:
         """Serve; returns when drained, or told to leave."""

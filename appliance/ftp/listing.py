@@ -8,10 +8,10 @@ out by the caller: see `tellable`.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 FACTS = ("type", "perm", "size", "modify", "unix.mode", "unique")  # RFC 3659 section 7.5; the first four are on
 DEFAULT_FACTS = FACTS[:4]
@@ -79,6 +79,12 @@ def timestamp(seconds: float) -> str:
     return f"{_day(number).digits}{_CLOCK[second // 60]}{second % 60:02}"
 
 
+_KIND, _REGULAR = 0o170000, stat.S_IFREG
+# an os.stat_result as a tuple: mode, inode, device, links, owner, group, size, and times in whole seconds
+Numbers: TypeAlias = Any
+Other: TypeAlias = Callable[[int], str]  # the line of the entry at this place, which is no regular file
+
+
 class LongLines:
     """Lines as `ls -l` prints them, for LIST and STAT. `now` decides between time of day and year."""
 
@@ -97,6 +103,27 @@ class LongLines:
         if target:
             name = f"{name} -> {target}"
         return f"{head}{found.st_size:8} {day.short}{late} {name}\r\n"
+
+    def lines(self, names: list[str], found: Iterable[Numbers], other: Other) -> list[str]:
+        """As `line` for many files, in little more than half of the time."""
+        made: list[str] = []
+        oldest, newest = self._oldest, self._newest
+        kind, head, at, day = (0, 0), "", -1, _day(0)  # those of the one before are often those of the next
+        for name, (mode, _inode, _device, links, _uid, _gid, size, _read, changed, _c) in zip(
+            names, found, strict=True
+        ):
+            if mode & _KIND != _REGULAR:
+                made.append(other(len(made)))
+                continue
+            if (mode, links) != kind:
+                kind = mode, links
+                head = self._heads.get(kind) or self._head(kind)
+            number, second = divmod(changed, 86400)
+            if number != at:
+                at, day = number, _DAYS.get(number) or _day(number)
+            late = _MINUTES[second // 60] if oldest < changed <= newest else day.year
+            made.append(f"{head}{str(size).rjust(8)} {day.short}{late} {name}\r\n")
+        return made
 
     def _head(self, kind: tuple[int, int]) -> str:
         """What all entries of one mode and number of links begin with."""
@@ -125,6 +152,23 @@ class FactLines:
         day = _DAYS.get(number) or _day(number)
         clock = f"{_CLOCK[second // 60]}{_SECONDS[second % 60]}"
         return f"{head}{found.st_size};modify={day.digits}{clock}; {name}\r\n"
+
+    def lines(self, names: list[str], found: Iterable[Numbers], other: Other) -> list[str]:
+        """As `line` for many files, in little more than half of the time."""
+        made: list[str] = []
+        usual, kind, head, at, day = self._usual, 0, "", -1, _day(0)
+        for name, (mode, _i, _d, _links, _uid, _gid, size, _read, changed, _c) in zip(names, found, strict=True):
+            if mode & _KIND != _REGULAR or not usual:
+                made.append(other(len(made)))
+                continue
+            if mode != kind:
+                kind, head = mode, self._heads.get((mode, False)) or self._head((mode, False))
+            number, second = divmod(changed, 86400)
+            if number != at:
+                at, day = number, _DAYS.get(number) or _day(number)
+            clock = f"{_CLOCK[second // 60]}{_SECONDS[second % 60]}"
+            made.append(f"{head}{size};modify={day.digits}{clock}; {name}\r\n")
+        return made
 
     def _head(self, kind: tuple[int, bool]) -> str:
         """What all entries of one mode begin with, where the facts are the usual ones."""

@@ -199,12 +199,13 @@ class Rules:
         known = list(hide)
         self._hidden = re.compile("|".join([_RELEASES, *map(fnmatch.translate, known)])).match
         firsts = {HIDDEN[:1], *(pattern[:1] for pattern in known)}
-        self._firsts = firsts if firsts.isdisjoint(("", "*", "?", "[")) else None  # other names need no closer look
+        # what names that are hidden begin with; None where that may be anything
+        self.firsts = frozenset(firsts) if firsts.isdisjoint(("", "*", "?", "[")) else None
         self.box = resolve("/", box) if box else None
 
     def hides(self, name: str) -> bool:
         """True for a name that is neither listed nor served."""
-        if self._firsts is not None and name[:1] not in self._firsts:
+        if self.firsts is not None and name[:1] not in self.firsts:
             return False
         return self._hidden(name) is not None
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from appliance.ftp.addresses import Networks
-from appliance.ftp.filesystem import Listings
+from appliance.ftp.folders import Listings
 from appliance.ftp.policy import Rules
 from appliance.ftp.renderings import Renderings
 from appliance.settings.ftp import FtpSettings, FtpSite

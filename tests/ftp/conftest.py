@@ -48,3 +48,9 @@ def boxed(tree: Path) -> Iterator[Server]:
         assert running.worker.counters()["crashes"] == 0, running.worker.log_text()
         assert running.custodian is not None
         assert running.custodian.counters()["crashes"] == 0, running.custodian.log_text()
+
+
+@pytest.fixture
+def inside(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tree)
+    return tree

@@ -6,6 +6,8 @@ import stat
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from appliance.ftp.listing import FACTS, FactLines, LongLines, sent, tellable, timestamp
 
@@ -72,6 +74,40 @@ def test_more_times_than_are_remembered_change_nothing() -> None:
         long.line("x", found)
         facts.line("x", found)
     assert (long.line("a", first), facts.line("a", first)) == before
+
+
+def numbers(found: Found) -> tuple[int, ...]:
+    """What os.stat gives for it, as a tuple."""
+    seconds = int(found.st_mtime)
+    return found.st_mode, found.st_ino, found.st_dev, found.st_nlink, 0, 0, found.st_size, 0, seconds, 0
+
+
+@pytest.mark.parametrize("facts", [FACTS[:4], FACTS, ()])
+@given(
+    st.lists(
+        st.builds(
+            Found,
+            st_mode=st.sampled_from((stat.S_IFREG | 0o644, stat.S_IFREG | 0o600, stat.S_IFDIR | 0o755, stat.S_IFLNK)),
+            st_nlink=st.integers(1, 3),
+            st_size=st.integers(0, 1 << 62),
+            st_mtime=st.sampled_from((0, NOW, NOW - 86399, NOW - 200 * 86400, NOW + 86400, NOW + 86401, 1e18, -1e18)),
+        ),
+        max_size=8,
+    )
+)
+def test_many_lines_at_once_are_those_that_are_made_one_by_one(facts: tuple[str, ...], entries: list[Found]) -> None:
+    for lines in (LongLines(NOW), FactLines(facts)):
+        names = [f"name {number}" for number in range(len(entries))]
+        one_by_one = [lines.line(*both) for both in zip(names, entries, strict=True)]
+        asked: list[int] = []
+
+        def other(at: int, lines: LongLines | FactLines = lines, asked: list[int] = asked) -> str:
+            asked.append(at)
+            return lines.line(f"name {at}", entries[at])
+
+        assert lines.lines(names, map(numbers, entries), other) == one_by_one
+        if isinstance(lines, LongLines) or facts == FACTS[:4]:  # for others each is asked for by itself
+            assert asked == [at for at, found in enumerate(entries) if not stat.S_ISREG(found.st_mode)]
 
 
 def test_names_that_would_break_a_line_cannot_be_told() -> None:

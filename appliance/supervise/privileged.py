@@ -34,7 +34,7 @@ class Privileged:
         allowed = {requests.NAMES[name] for name in slot.service.requests if name in requests.NAMES}
         if message.kind not in allowed or len(fds) != 1:
             raise WireError(f"request {message.kind} with {len(fds)} descriptors is not in the table")
-        budget = self._budgets.setdefault(slot.serial, requests.Budget())
+        budget = self._budgets.setdefault(slot.serial, requests.Budget(requests.rate(slot.service.workers)))
         try:
             if not budget.take(time.monotonic()):
                 raise requests.Refused(errno.EAGAIN, "too many requests")

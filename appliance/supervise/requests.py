@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 ACTIVE = 1
 NAMES = {"active": ACTIVE}
-_RATE, _BURST = 2500.0, 200.0  # requests a second of one worker, and how many at once: docs/decisions/0020
+_RATE, _BURST = 2500.0, 200.0  # requests a second of one worker at most, and how many at once: docs/decisions/0020
+_ALL, _LEAST = 5000.0, 100.0  # of all workers of a service together; of each at least: docs/decisions/0066
 _CONNECT_S = 30.0
 _MOST = 256  # connects under way: strangers whose firewall drops them must not use up the supervisor's descriptors
 _ESTABLISHED = 1  # first byte of struct tcp_info, include/net/tcp_states.h
@@ -35,16 +36,22 @@ class Liar(Exception):
     """Only a worker that no longer runs our program can have sent this: it is ended."""
 
 
+def rate(workers: int) -> float:
+    """Messages a second that one of so many workers may send: all of them leave the supervisor time for its work."""
+    return max(_LEAST, min(_RATE, _ALL / workers))
+
+
 @dataclass(slots=True)
 class Budget:
-    """A token bucket for one worker."""
+    """A token bucket for one worker, which gets `rate` a second."""
 
+    rate: float
     tokens: float = _BURST
     at: float = field(default_factory=time.monotonic)
 
     def take(self, now: float) -> bool:
         """True when one more request fits."""
-        self.tokens = min(_BURST, self.tokens + (now - self.at) * _RATE)
+        self.tokens = min(_BURST, self.tokens + (now - self.at) * self.rate)
         self.at = now
         if self.tokens < 1:
             return False
@@ -65,7 +72,6 @@ class ActiveConnections:
         family, here, client = self._examine(control_fd)
         if port < 1024:
             raise Refused(errno.EACCES, f"data port {port} is privileged")
-        self.expire(now)
         if client in self.under_way:
             raise Refused(errno.EBUSY, "one data connection at a time")
         if len(self.under_way) >= _MOST:
@@ -90,9 +96,9 @@ class ActiveConnections:
 
     def settle(self, data: socket.socket) -> None:
         """The connect is decided, either way: close our copy."""
-        for client, (known, _deadline) in list(self.under_way.items()):
-            if known is data:
-                del self.under_way[client]
+        client = next((client for client, (known, _deadline) in self.under_way.items() if known is data), None)
+        if client is not None:
+            del self.under_way[client]
         data.close()
 
     def expire(self, now: float) -> list[socket.socket]:

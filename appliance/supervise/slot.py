@@ -17,7 +17,7 @@ from appliance.errors import WireError
 from appliance.observe import events, tables
 from appliance.observe.log import Log
 from appliance.supervise.listeners import mend
-from appliance.supervise.requests import Budget
+from appliance.supervise.requests import Budget, rate
 from appliance.supervise.service import Service
 from appliance.supervise.spawn import spawn
 from appliance.supervise.states import FORGIVEN_AFTER, Do, Event, Slot, backoff, slot_step
@@ -91,7 +91,7 @@ class WorkerSlot:
         self.serving_since = 0.0
         self._host = host
         self.muted_until: float | None = None
-        self._budget = Budget()
+        self._budget = Budget(rate(service.workers))
         self._deaf = False  # it does not take its answers; said once
         self._drain_s = drain_s
         self._trial = trial
@@ -230,7 +230,7 @@ class WorkerSlot:
             self.event(Event.DIED, now)
             return
         self.pid, self._channel = child.pid, child.channel
-        self._budget, self._deaf = Budget(), False
+        self._budget, self._deaf = Budget(rate(self.service.workers)), False
         self._host.watch(child.channel, self._receive)
         self._send_start()
 

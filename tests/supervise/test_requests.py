@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from appliance.supervise.requests import ActiveConnections, Budget, Liar, Refused
+from appliance.supervise.requests import ActiveConnections, Budget, Liar, Refused, rate
 
 
 class Session:
@@ -199,8 +199,53 @@ def test_a_connect_that_takes_too_long_is_given_up(session: Session) -> None:
 
 
 def test_requests_are_limited_and_the_budget_fills_again() -> None:
-    budget = Budget(at=0.0)
+    budget = Budget(2500, at=0.0)
     taken = sum(budget.take(0.0) for _ in range(1000))
     assert taken == 200
     assert budget.take(0.0) is False
     assert budget.take(1.0) is True
+
+
+def test_a_budget_gives_its_rate_and_no_more() -> None:
+    budget = Budget(100, at=0.0)
+    assert sum(budget.take(0.0) for _ in range(300)) == 200
+    assert sum(budget.take(second / 10) for second in range(1, 11) for _ in range(300)) == 100
+
+
+@pytest.mark.parametrize(
+    ("workers", "each"), [(1, 2500), (2, 2500), (3, 5000 / 3), (16, 312.5), (49, 5000 / 49), (50, 100), (64, 100)]
+)
+def test_the_workers_of_a_service_share_what_the_supervisor_hears(workers: int, each: float) -> None:
+    assert rate(workers) == each
+    assert workers * each <= 6400
+
+
+def test_a_connect_that_stands_already_is_told_from_one_under_way(session: Session) -> None:
+    data = session.open()
+    deadline = time.monotonic() + 60
+    while not session.active.stands(data):  # the other end is our own: the kernel needs no accept for it
+        assert time.monotonic() < deadline
+    session.active.settle(data)
+    with socket.socket(session.listener.family) as alone:
+        assert not session.active.stands(alone)
+    refused = session.open(port=closed_port(session))
+    assert not session.active.stands(refused)
+    session.active.settle(refused)
+
+
+def closed_port(session: Session) -> int:
+    """A port on which nobody listens."""
+    with socket.create_server((session.listener.getsockname()[0], 0), family=session.listener.family) as gone:
+        return int(gone.getsockname()[1])
+
+
+def test_what_is_settled_is_closed_and_makes_room_for_the_same_client_only(session: Session) -> None:
+    with socket.socket() as other:
+        session.active.under_way[("192.0.2.1", 5)] = other, time.monotonic() + 30
+        data = session.open()
+        session.active.settle(data)
+        assert list(session.active.under_way) == [("192.0.2.1", 5)]
+        session.active.settle(data)  # twice is once
+        assert data.fileno() == -1
+        session.active.settle(session.open())
+        del session.active.under_way[("192.0.2.1", 5)]

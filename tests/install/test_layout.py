@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,8 @@ def test_the_configuration_that_is_laid_says_the_defaults_explained() -> None:
 
 def test_the_manifest_that_is_laid_is_the_example_that_has_no_finding() -> None:
     assert ITEMS["/etc/appliance/boot.yaml"].content == (TOP / "config/boot.yaml").read_bytes()
-    assert judge(str(TOP / "config/boot.yaml"), "/nonexistent", "/nonexistent", 1) == []
+    boot = replace(Settings().boot, manifest=str(TOP / "config/boot.yaml"))
+    assert judge(boot, "/nonexistent", "/nonexistent", 1, events=True) == []
 
 
 def test_only_what_lies_under_etc_is_the_operators() -> None:

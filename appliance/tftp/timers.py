@@ -57,7 +57,12 @@ class Timers(Generic[O]):
 
     def next(self) -> float:
         """When one of those that have not ended wants to be rung, if none moved its time back; NEVER for nobody."""
-        while self._heap and self._heap[0][2].over is not None:
-            heapq.heappop(self._heap)
-        self.due = self._heap[0][0] if self._heap else NEVER
-        return self.due
+        heap = self._heap
+        while heap:
+            due, _sequence, owner = heap[0]
+            if owner.over is None:
+                self.due = due
+                return due
+            heapq.heappop(heap)
+        self.due = NEVER
+        return NEVER

@@ -71,6 +71,7 @@ def start(house: House, seed: int, processes: int, clients: int) -> tuple[list[P
         "ftp": FTP,
         "files": house.files,
         "large": "large.img",
+        "huge": "huge.img",
         "kit": KIT,
         "folder": "static",
         "listed": sorted(name.removeprefix("static/") for name in house.files if name.startswith("static/")),

@@ -62,6 +62,7 @@ class Faults:
         _index, pid = pids[turn % max(1, len(pids) - 1)]
         at = time.monotonic()
         os.kill(pid, signal.SIGKILL)
+        self._until(lambda: _gone(pid), f"the end of {service}")  # on a busy machine it may take a client till then
         dead = time.monotonic()
         self._until(lambda: pid not in self.house.pids(service).values() and self.house.whole(), f"kill {service}")
         if service in ("tftp", "ftp"):
@@ -131,6 +132,14 @@ class Faults:
         finally:
             for filler in fillers:
                 filler.unlink(missing_ok=True)
+
+
+def _gone(pid: int) -> bool:
+    """Whether a process runs no more; it may not be reaped yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except OSError:
+        return True
 
 
 def fill(filler: Path) -> None:

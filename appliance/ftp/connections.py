@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from appliance.ftp.session import Session
 
 LISTEN_S = 60.0  # an unused passive port is given back
+ARRANGED_S = 5.0  # as long a client may take from the reply to PASV or PORT to its RETR before a drain sends it away
 _BACKLOG = 4  # connections waiting at a passive listener; strangers may take some
 _STRANGERS = 8  # looked at in one turn
 _TRIES = 32  # ports tried until one is free

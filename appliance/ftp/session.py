@@ -13,7 +13,7 @@ import pyftpdlib.ioloop  # first of its package: it silences the DeprecationWarn
 
 from appliance.ftp import addresses, ending, filesystem, listing, policy
 from appliance.ftp.checksums import Claim
-from appliance.ftp.connections import LISTEN_S, Passive
+from appliance.ftp.connections import ARRANGED_S, LISTEN_S, Passive
 from appliance.ftp.control import Control
 from appliance.ftp.data import Transfer
 from appliance.ftp.house import House
@@ -253,6 +253,12 @@ class Session(Control):
         self.house.published.keep(self.client_ip, self.layers.number)
         self.respond(reply)
         ending.transfer(self, transfer, cause)
+
+    @property
+    def engaged(self) -> bool:
+        """Whether a transfer runs, or has just been arranged by PASV or PORT and may begin with the next command."""
+        arranged = self.listener is not None or self.target > 0
+        return self.transfer is not None or (arranged and self.house.now - self.heard < ARRANGED_S)
 
     def begin(self, transfer: Transfer) -> None:
         """Start a transfer; the next commands wait for its end."""

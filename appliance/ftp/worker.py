@@ -211,9 +211,9 @@ class Worker:
         self._send_home()
 
     def _send_home(self) -> None:
-        """End the sessions that transfer nothing."""
+        """End the sessions that transfer nothing and are not about to."""
         for session in list(self._house.sessions):
-            if session.transfer is None:
+            if not session.engaged:
                 session.finish("the server stops", "421 The service is going down.")
 
     def handle_write_event(self) -> None:

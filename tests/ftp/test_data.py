@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance import wire
 from tests.ftp.conftest import BIG
 from tests.ftp.serving import SECONDS, Raw, Server, Turns, read_all, server, settings, until
 
@@ -64,6 +65,24 @@ def test_the_passive_address_is_the_one_reached_or_the_one_set(tree: Path) -> No
         assert pasv_port(raw.ask("PASV"))[0] == "127.0.0.1"
     with server(tree, settings(passive_address="192.0.2.9")) as running, running.raw() as raw:
         assert pasv_port(raw.ask("PASV"))[0] == "192.0.2.9"
+
+
+def test_a_transfer_that_was_arranged_before_a_drain_takes_place(tree: Path) -> None:
+    """A soak found it: after the reply to PASV the session was sent away, and the connection refused."""
+    with server(tree) as running, running.raw() as idle, running.raw() as passive, running.raw() as active:
+        for raw in (passive, active):
+            assert raw.ask("TYPE I").startswith("200")
+        data, listener = passive.passive(), listening(active)
+        running.worker.tell(wire.Drain(60_000))
+        assert idle.reply().startswith("421")
+        for raw in (passive, active):
+            raw.say("RETR pub/c.iso")
+        for raw in (passive, active):
+            assert raw.reply().startswith("150")
+            assert read_all(data if raw is passive else listener.accept()[0]) == b"c" * 5000
+            assert raw.reply().startswith("226")
+            assert raw.reply().startswith("421")
+        assert running.worker.wait() == 256
 
 
 def test_another_address_cannot_steal_a_passive_port(served: Server) -> None:

@@ -73,6 +73,14 @@ def test_a_drain_ends_idle_sessions_and_lets_transfers_finish(tree: Path) -> Non
             raw.close()
 
 
+def test_a_session_that_arranged_a_transfer_and_never_begins_is_sent_away_too(tree: Path) -> None:
+    with server(tree) as running, running.raw() as raw:
+        raw.passive().close()
+        running.worker.tell(wire.Drain(60_000))
+        assert raw.reply().startswith("421")
+        assert running.worker.wait() == 256
+
+
 def test_a_drain_has_an_end(tree: Path) -> None:
     with open(tree / "huge", "wb") as huge:
         huge.truncate(1 << 30)

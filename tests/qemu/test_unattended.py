@@ -45,7 +45,8 @@ def test_debians_installer_takes_its_answers_and_asks_our_mirror_without_a_quest
     boot(made, "publish")
     boot(made, "host", "set", MAC, "--name", "m1", "--profile", "local-disk")
     boot(made, "host", "set", "m1", "--profile", "auto", "--once")
-    room.dnsmasq("dhcp-range=192.0.2.50,192.0.2.99,255.255.255.0,1h", f"dhcp-boot=pxelinux.0,,{SERVER}")
+    names = f"dhcp-option=option:dns-server,{SERVER}"  # told none, the installer asks for name servers
+    room.dnsmasq("dhcp-range=192.0.2.50,192.0.2.99,255.255.255.0,1h", names, f"dhcp-boot=pxelinux.0,,{SERVER}")
     machine = room.machine("bios", MAC)
     machine.wait(b"Linux version", 10 * MINUTE)
     machine.listen_until(lambda: "debian/dists/" in made.log.read_text(), 15 * MINUTE, "it asks for the mirror")

@@ -206,7 +206,7 @@ def _take(machine: Machine, fact: Fact) -> None:
     if step is None:
         stage = "dhcp" if fact.kind == "dhcp" else stage_of(fact.file)
         step = Step(fact.file, stage, "running", fact.at, fact.at, fact.service)
-        machine.steps.append(step)
+        _insert(machine.steps, step)
     elif step.state != "running":
         step.tries += step.state != "aborted"  # a look at the size before is no try
         step.started, step.bytes, step.at = fact.at, 0, fact.at
@@ -218,6 +218,16 @@ def _take(machine: Machine, fact: Fact) -> None:
         setattr(step, name, getattr(fact, name) or getattr(step, name))
     step.size = fact.size if fact.size >= 0 else step.size
     step.retransmits, step.cause = max(fact.retransmits, step.retransmits), fact.cause
+
+
+def _insert(steps: deque[Step], step: Step) -> None:
+    """Put it where it belongs by time: workers tell what they did up to 50 ms late, and out of order."""
+    if len(steps) == STEPS:
+        steps.popleft()
+    later = sum(other.started > step.started for other in steps)
+    steps.rotate(later)
+    steps.append(step)
+    steps.rotate(-later)
 
 
 _STATES = {

@@ -22,7 +22,7 @@ from appliance.errors import WireError
 from appliance.observe import tables
 from appliance.supervise.spawn import spawn
 
-_START_S = 20.0
+_START_S = 60.0
 _END_S = 5.0
 
 

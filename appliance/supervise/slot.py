@@ -22,7 +22,7 @@ from appliance.supervise.service import Service
 from appliance.supervise.spawn import spawn
 from appliance.supervise.states import FORGIVEN_AFTER, Do, Event, Slot, backoff, slot_step
 
-START_S = 20.0  # from spawn to READY
+START_S = 60.0  # from spawn to READY; a small machine that starts all its children at once needs more than twenty
 KILL_S = 5.0  # a killed process that is not reaped by then is killed again
 FRESH_S = 3.0  # a worker's loop turns once a second; standing still for longer withholds the watchdog's sign of life
 HANG_S = 10.0  # and for so long, the worker is replaced

@@ -69,6 +69,19 @@ def test_a_loader_that_its_worker_told_of_after_another_had_told_of_the_kernel_b
     assert (machine.boots, machine.state, len(machine.steps)) == (1, "booted", 3)
 
 
+def test_steps_stand_in_the_order_of_their_time_whichever_worker_told_of_them_first() -> None:
+    machine = told(
+        fact(1, "done", "pxelinux.0"), fact(1.03, "done", "vmlinuz"), fact(1.02, "done", f"pxelinux.cfg/01-{MAC}")
+    )  # fmt: skip
+    assert [step.file for step in machine.steps] == ["pxelinux.0", f"pxelinux.cfg/01-{MAC}", "vmlinuz"]
+
+
+def test_a_step_told_late_costs_the_oldest_of_a_full_story_and_not_the_newest() -> None:
+    machine = told(*(fact(n, "done", f"file{n}") for n in range(STEPS)), fact(STEPS - 1.5, "done", "late"))
+    assert [step.file for step in machine.steps][-2:] == ["late", f"file{STEPS - 1}"]
+    assert (len(machine.steps), machine.steps[0].file) == (STEPS, "file1")
+
+
 def test_a_boot_of_which_only_the_ends_of_transfers_are_told_is_a_new_one_too() -> None:
     ends = [fact(at, "done", file, bytes=9) for at, file in enumerate(("pxelinux.0", "vmlinuz", "initrd.gz"))]
     assert told(*ends, *(fact(one.at + 60, "done", one.file, bytes=9) for one in ends)).boots == 2

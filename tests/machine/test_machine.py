@@ -64,6 +64,7 @@ def test_one_command_installs_it_and_it_serves(machine: Guest, first: Path) -> N
     for name in ("tftp", "ftp"):
         machine.file(f"{ROOT}/{name}/big.bin").write_bytes(BIG)
     machine.file(f"{ROOT}/tftp/kernel").write_bytes(KERNEL)
+    assert "confine" in machine.shell("find /usr/lib/appliance -name '*.pyc'"), "compiled once, not at every start"
     for name, uid in FIXED_UIDS.items():
         assert machine.run("id", "-u", name).stdout.strip() == str(uid)
 

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LEFT_OUT := -m 'not exhaustive'
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir
 
-.PHONY: help run test test-all check fuzz soak lint format deb man machine clean
+.PHONY: help run test test-all check fuzz soak lint format deb image man machine clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ soak: $(VENV)/dev.stamp ## as root, ten minutes: the whole appliance under load 
 
 deb: $(VENV)/run.stamp ## build/appliance_*.deb for Debian 12 and 13, the same bytes each time
 	@$(BIN)/python deb/build.py
+
+image: $(VENV)/run.stamp ## as root: build/appliance.img boots into an appliance; IMAGE="--kernel linux-image-amd64 --data 8192"
+	@$(BIN)/python image/make.py $(IMAGE)
 
 man: $(VENV)/run.stamp ## build/man: the manual pages, and completion for shells, from schema and help texts
 	@$(BIN)/python -c 'from appliance.cli import main, papers; papers.write(main.app, "build/man")'

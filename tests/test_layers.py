@@ -111,6 +111,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli.machinewords": {"settings", "boot"},
     "cli.bootboard": {"cli", "board.guard"},
     "cli.firewall": {"cli", "install"},
+    "cli.seed": {"cli", "install", "settings"},
 }
 # pure: no effect on the world, so nothing that has one
 PURE = (
@@ -138,6 +139,7 @@ PURE = (
     "boot.layout", "boot.hosts", "boot.importing", "boot.dhcp", "boot.binaries", "boot.names",
     "boot.lint", "boot.explain", "boot.draft", "boot.origins", "board.feed",
     "boot.lint", "boot.explain", "boot.grub",
+    "boot.lint", "boot.explain", "install.seed",
     "board.guard", "board.rows", "board.live", "settings.boot", "settings.dhcp", "dhcp.dnsmasq", "dhcp.discover",
     "settings.forms", "settings.units", "settings.yamltext", "boot.model", "boot.reading", "boot.manifest",
     "boot.resolve", "boot.machines", "boot.templates", "boot.loaders", "boot.plan", "boot.layout", "board.feed",

@@ -28,6 +28,13 @@ needed="
     systemd-analyze:systemd
     systemd-nspawn:systemd-container
     mmdebstrap:mmdebstrap
+    mcopy:mtools
+    mkfs.vfat:dosfstools
+    sfdisk:fdisk
+    debugfs:e2fsprogs
+    grub-mkimage:grub-common
+    /usr/lib/grub/i386-pc/boot.img:grub-pc-bin
+    ssh:openssh-client
     fail2ban-regex:fail2ban
     chromium:chromium
     chromedriver:chromium-driver

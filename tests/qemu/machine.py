@@ -23,6 +23,8 @@ KINDS: dict[str, tuple[str, ...]] = {
              "-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
              "-drive", "if=pflash,format=raw,file={vars}",
              "-device", "virtio-net-pci,netdev=net,mac={mac},romfile=,bootindex=1"),
+    "image-bios": ("qemu-system-x86_64", "-M", "pc", "-cpu", "qemu64",
+                   "-device", "virtio-net-pci,netdev=net,mac={mac},romfile="),
     "u-boot": ("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53",
                "-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin", "-device", "virtio-net-pci,netdev=net,mac={mac}"),
 }  # fmt: skip

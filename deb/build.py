@@ -20,7 +20,6 @@ TOP = HERE.parent
 sys.path[:0] = [str(TOP), str(HERE)]
 
 import wheels  # noqa: E402
-
 from appliance import __version__  # noqa: E402
 from appliance.cli import papers  # noqa: E402
 from appliance.cli.main import app  # noqa: E402

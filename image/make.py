@@ -19,9 +19,8 @@ HERE = Path(__file__).resolve().parent
 TOP = HERE.parent
 sys.path[:0] = [str(HERE), str(TOP / "deb")]
 
-import disk  # noqa: E402
-
 import build as deb  # noqa: E402
+import disk  # noqa: E402
 
 PACKAGES = (
     "systemd", "systemd-sysv", "systemd-resolved", "systemd-timesyncd", "udev", "kmod", "iproute2", "initramfs-tools",

@@ -38,6 +38,9 @@ SLOW = (
     "tests/qemu/", "test_dhcp_service",
     "boot/test_house", "a_kill_at_any_system_call", "boot/test_downloading", "boot/test_unpacking",
     "cli/test_bootfiles", "cli/test_backup", "tests/test_run.py",
+    "hooks/test_runner", "survive_being_written", "survives_being_written", "ftp/test_senders", "ftp/test_downloads",
+    "custody/test_ledger", "time_of_the_first_repeat", "a_pin_ends_when_nothing", "a_lossy_path_costs", "tests/escape/",
+    "expensive_commands_of_one_client",
 )  # fmt: skip
 
 

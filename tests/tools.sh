@@ -48,7 +48,6 @@ needed="
     /usr/lib/ipxe/qemu/pxe-e1000.rom:ipxe-qemu
     /usr/lib/u-boot/qemu_arm64/u-boot.bin:u-boot-qemu
     /usr/lib/shim/shimx64.efi.signed:shim-signed
-    grub-mkimage:grub-common
     /usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed:grub-efi-amd64-signed
 "
 here() { case "$1" in /*) [ -e "$1" ];; *) command -v "$1" >/dev/null 2>&1;; esac; }

@@ -14,7 +14,10 @@ from appliance.cli.options import Config, Json
 from appliance.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from appliance.boot.fetching import Outcome
+    from appliance.boot.model import Source
 
 
 def fetch(
@@ -75,9 +78,14 @@ def fetch(
         images = grub.images(manifest)
         fetching = Fetching(house, publisher, here.settings.boot.fetch, report, wanted, images=images)
         outcomes = fetching.run(chosen, now())
+    _tell(here.config, sources, outcomes, as_json)
+
+
+def _tell(config: str, sources: Sequence[Source], outcomes: Sequence[Outcome], as_json: bool) -> None:
+    """What became of each; raises Exit(1) when one failed."""
     if as_json:
         marks = {source.name: {"experimental": source.experimental} for source in sources}
-        output.document({"config": here.config, "sources": [_plain(one) | marks[one.name] for one in outcomes]})
+        output.document({"config": config, "sources": [_plain(one) | marks[one.name] for one in outcomes]})
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if failed and not as_json:
         output.remark(f"{len(failed)} of {len(outcomes)} failed; what is served has not changed")

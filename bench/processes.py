@@ -53,6 +53,14 @@ class Server:
         """Of every process that lives."""
         return [int(pid) for pid in (self._group / "cgroup.procs").read_text().split()]
 
+    def keep_to(self, cpus: set[int] | None) -> None:
+        """Move all its processes, and so those to come, to these processors; None: to all."""
+        for thread in (self._group / "cgroup.threads").read_text().split():
+            try:
+                os.sched_setaffinity(int(thread), cpus or range(os.cpu_count() or 1))
+            except ProcessLookupError:
+                pass  # it has ended
+
     def running(self) -> bool:
         """Whether the first process is still there."""
         return self._process.poll() is None

@@ -2,8 +2,8 @@
 
 Invariant: bytes of finished files plus bytes promised to uploads under way never exceed the quota; so parallel uploads
 of any number of workers cannot exceed it together. A file is charged at least 4 KiB, so that empty files are not free.
-An upload is promised its bytes in steps, ahead of what it has received, and always keeps what it was promised. A file
-that is to be replaced stays charged until the other has its name: both are on the disk until then.
+An upload is promised its bytes in growing steps, ahead of what it has received, and always keeps what it was promised.
+A file that is to be replaced stays charged until the other has its name: both are on the disk until then.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from appliance.custody import versions
 from appliance.custody.wire import Reason
 
 SMALLEST_CHARGE = 4096
-STEP = 4 << 20  # bytes promised at a time
+STEP, LARGEST_STEP = 4 << 20, 32 << 20  # bytes promised at a time
+_SHARE = 4  # a step is this part of what has come already: a long file asks seldom, and never holds a quarter too much
 _NOBODY = (0, "")
 
 Mode: TypeAlias = Literal["existing", "create", "replace"]
@@ -104,7 +105,8 @@ class Ledger:
         if upload.allowed >= self.limits.max_size:
             return Reason.SIZE
         room = self._room(upload.client, free)
-        wanted = min(upload.received + STEP, self.limits.max_size)
+        step = max(STEP, min(upload.received // _SHARE, LARGEST_STEP))
+        wanted = min(upload.received + step, self.limits.max_size)
         granted = min(wanted, upload.charge + min(room.values()))
         if granted <= upload.allowed:
             return min(room, key=lambda reason: room[reason])

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from appliance.ftp.session import Session
     from appliance.ftp.tls import TlsSocket
 
-ASK_AHEAD = 2 << 20  # ask for more when less than this is left: half of what the ledger gives at a time
 _BUFFER = memoryview(bytearray(256 << 10))  # one for the whole worker: filled and written in the same breath
 _ANSWER_S = 60.0  # for the custodian, who may wait for the disk
 _RECORDS = 16  # of TLS, taken in one turn
@@ -136,6 +135,7 @@ class Upload(Transfer):
         self._held_cr = False
         self._fd = -1
         self._allowed = 0
+        self._low = 0  # with less than this left of what is allowed, ask for more
         self._asked = False  # an extension is under way
         self._enough: Reason | None = None  # why there will be no further extension
         self._committing = False
@@ -147,7 +147,8 @@ class Upload(Transfer):
             self._go_on_with(kept)
 
     def _go_on_with(self, kept: Kept) -> None:
-        self._id, self._written, self._allowed = kept.number, kept.at, kept.allowed
+        self._id, self._written = kept.number, kept.at
+        self._allow(kept.allowed)
         self._asked, self._enough = kept.asked, kept.enough
         self._fd = kept.hand_over()
         os.lseek(self._fd, kept.at, os.SEEK_SET)
@@ -161,7 +162,8 @@ class Upload(Transfer):
         if isinstance(message, wire.Granted):
             self._granted(message.allowed, fds)
         elif isinstance(message, wire.More):
-            self._allowed, self._asked = message.allowed, False
+            self._allow(message.allowed)
+            self._asked = False
             self._resume()
         elif isinstance(message, wire.Done):
             self._settled()
@@ -183,8 +185,12 @@ class Upload(Transfer):
     def _granted(self, allowed: int, fds: list[int]) -> None:
         if len(fds) != 1 or self._fd >= 0 or not stat.S_ISREG(os.fstat(fds[0]).st_mode):  # a pipe could stop us
             raise WireError("a grant without its descriptor")
-        self._fd, self._allowed = fds.pop(), allowed
+        self._fd = fds.pop()
+        self._allow(allowed)
         self.start()
+
+    def _allow(self, allowed: int) -> None:
+        self._allowed, self._low = allowed, (allowed - self._written) // 2
 
     def _resume(self) -> None:
         if self.sock is not None and not self._committing:
@@ -239,7 +245,7 @@ class Upload(Transfer):
         else:
             self.took(count)
             self._keep(count, by_hand)
-        if not self.over and self._enough is None and self._allowed - self._written < ASK_AHEAD:
+        if not self.over and self._enough is None and self._allowed - self._written < self._low:
             self._ask()
         return not self.over and not self._committing
 

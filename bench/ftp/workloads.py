@@ -37,6 +37,7 @@ class Workload:
     bars: tuple[Bar, ...] = ()
     changing: bool = False  # the folder that is listed changes before each listing
     stores: bool = False
+    one_cpu: bool = False  # server and clients on the first processor
     plain: bool = True  # stock pyftpdlib can do it without losing sessions
 
 
@@ -52,6 +53,10 @@ _COLD = (Bar(value=0.7),)
 _CALM = (Bar(value=0.5),)  # at most twice the best peer's
 WORKLOADS = (
     Workload("1", "one RETR of 1 GiB", {"name": "f1g", "ops": 4, "size": 1024 * MIB}, "MB/s", bars=(Bar(1.0, 1.0),)),
+    Workload(
+        "1s", "the same, client and server on one processor", {"name": "f1g", "ops": 4, "size": 1024 * MIB}, "MB/s",
+        bars=(Bar(1.0, 1.0),), one_cpu=True,
+    ),
     Workload(
         "2", "8 at once, 128 MiB each",
         {"name": "f128m-%d", "files": 8, "clients": 8, "ops": 32, "size": 128 * MIB}, "MB/s",

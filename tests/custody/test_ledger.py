@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from appliance.custody import versions
-from appliance.custody.ledger import SMALLEST_CHARGE, STEP, Ledger, Limits, Upload
+from appliance.custody.ledger import LARGEST_STEP, SMALLEST_CHARGE, STEP, Ledger, Limits, Upload
 from appliance.custody.wire import Reason
 
 LOTS = 1 << 50
@@ -81,6 +81,18 @@ def test_an_extension_grants_a_step_beyond_what_came() -> None:
     assert book.extend(upload, STEP // 2, LOTS) is None
     assert upload.allowed == STEP // 2 + STEP
     assert book.promised() == STEP
+
+
+@pytest.mark.parametrize(
+    ("received", "step"),
+    [(4 * STEP, STEP), (4 * STEP + 4, STEP + 1), (4 * LARGEST_STEP, LARGEST_STEP), (1 << 40, LARGEST_STEP)],
+)
+def test_steps_grow_with_what_came_so_a_long_file_asks_seldom_and_holds_little(received: int, step: int) -> None:
+    book = ledger(max_size=1 << 60, quota=1 << 60, per_client=1 << 60)
+    upload = begun(book)
+    upload.allowed = received
+    assert book.extend(upload, received, 1 << 60) is None
+    assert upload.allowed - received == step
 
 
 def test_an_extension_stops_at_the_largest_size() -> None:

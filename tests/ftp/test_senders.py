@@ -13,7 +13,7 @@ import pytest
 
 from appliance.ftp import senders
 from appliance.ftp.pool import Job
-from appliance.ftp.senders import FAST, LONG, THREADS, Senders, acknowledged, worth
+from appliance.ftp.senders import FAST, LONG, PAGE, THREADS, Senders, acknowledged, worth
 from tests.ftp.serving import SECONDS, read_all
 
 MIB = 1 << 20
@@ -89,6 +89,55 @@ def test_a_thread_sends_what_it_was_given_and_the_socket_stays_ours(
     server.close()
     content = read_all(client)
     assert content == b"begin" + bytes(MIB - 5) + b"end"
+
+
+def test_whole_pages_follow_what_leads_to_the_next_page_and_the_last_segment_is_not_held_back(
+    monkeypatch: pytest.MonkeyPatch, threads: Senders, pair: tuple[socket.socket, socket.socket], file: int
+) -> None:
+    calls: list[tuple[int, int, int]] = []
+    sendfile = os.sendfile
+
+    def noted(out: int, source: int, offset: int, count: int) -> int:
+        with socket.socket(fileno=os.dup(out)) as sock:
+            calls.append((offset, count, sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK)))
+        return sendfile(out, source, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", noted)
+    server, client = pair
+    jobs: list[Job] = []
+    for offset, count in ((PAGE + 1, 3 * PAGE), (PAGE, 10), (PAGE - 5, 5), (PAGE - 5, 4)):
+        assert threads.send((server, file, offset), count, jobs.append, no_wall)
+        assert client.recv(count, socket.MSG_WAITALL) == bytes(count)
+        told(threads, jobs, len(jobs) + 1)
+        assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
+    assert [job.value for job in jobs] == [3 * PAGE, 10, 5, 4]
+    expected = [(PAGE + 1, PAGE - 1), (2 * PAGE, 2 * PAGE + 1), (PAGE, 10), (PAGE - 5, 5), (PAGE - 5, 4)]
+    assert calls == [(offset, count, 1) for offset, count in expected]
+
+
+@pytest.mark.parametrize("offset", [0, PAGE - 5])
+def test_what_went_before_a_failure_counts(
+    monkeypatch: pytest.MonkeyPatch,
+    threads: Senders,
+    pair: tuple[socket.socket, socket.socket],
+    file: int,
+    offset: int,
+) -> None:
+    sendfile = os.sendfile
+
+    def pages_fail(out: int, source: int, offset: int, count: int) -> int:
+        if offset % PAGE == 0:
+            raise BlockingIOError(errno.EAGAIN, "no room")
+        return sendfile(out, source, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", pages_fail)
+    jobs: list[Job] = []
+    assert threads.send((pair[0], file, offset), MIB, jobs.append, no_wall)
+    told(threads, jobs)
+    if offset:
+        assert (jobs[0].value, jobs[0].error) == (5, None)
+    else:
+        assert jobs[0].error is not None and jobs[0].error.errno == errno.EAGAIN
 
 
 def test_what_the_client_has_confirmed_is_told_by_the_kernel(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LEFT_OUT := -m 'not exhaustive'
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir
 
-.PHONY: help run test test-all check fuzz soak lint format deb image man machine clean
+.PHONY: help run test test-all check check-half check-rest fuzz soak lint format deb image man machine clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,8 +23,16 @@ test: $(VENV)/dev.stamp ## everything: format, lint, types, layers, unit, wire, 
 test-all: LEFT_OUT :=
 test-all: test ## test, and the cases of QEMU that take longest
 
-check: $(VENV)/dev.stamp lint ## format, lint, types, layers and the fast tests, under a minute
-	@$(BIN)/python -m pytest -q -x -m 'not slow and not root and not exhaustive'
+FAST := -q -x -m 'not slow and not root and not exhaustive' --hypothesis-profile=quick -p no:cacheprovider
+HALF := tests/tftp tests/cli tests/boot
+check: $(VENV)/dev.stamp ## format, lint, types, layers and the fast tests beside each other, under a minute
+	@$(MAKE) --no-print-directory -j3 --output-sync=target lint check-half check-rest
+
+check-half: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest $(FAST) $(HALF)
+
+check-rest: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest $(FAST) tests $(HALF:%=--ignore=%)
 
 fuzz: $(VENV)/dev.stamp ## a million mutated TFTP datagrams and 100,000 FTP sessions, some minutes; FUZZ="--seed 7 --datagrams 50000"
 	@$(BIN)/python -m tests.fuzz $(FUZZ)

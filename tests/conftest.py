@@ -16,6 +16,7 @@ from appliance.confine import landlock
 
 # how long an example takes says how busy the machine is, and nothing else
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("house"), max_examples=15)  # of `make check`
 settings.load_profile("house")
 
 CLIENTS = ("tftp_hpa", "atftp", "curl", "busybox", "lftp", "tnftp", "ftplib", "tftpy", "own_verbs")

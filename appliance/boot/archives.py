@@ -198,6 +198,8 @@ class Iso:
         rock = getattr(record, "rock_ridge", None)
         if rock is not None and rock.is_symlink():
             found.add_link(shown, rock.symlink_path().decode("utf-8", "surrogateescape"))
+        elif rock is not None and not stat.S_ISREG(rock.get_file_mode()):
+            found.add_other(shown, "a device, a FIFO or a socket")
         elif (clean := found.add_file(shown, record.get_data_length())) is not None:
             self._own[clean] = path
 

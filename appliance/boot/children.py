@@ -61,11 +61,15 @@ _ALONE = Layer.LANDLOCK | Layer.SECCOMP | Layer.CAPABILITIES | Layer.NO_NEW_PRIV
 
 
 class Child:
-    """A child that serves. A context: at its end the child is gone."""
+    """A child that serves. A context: at its end the child is gone.
+
+    It starts while we go on. Whatever it is told or asked waits until it is confined and has greeted us.
+    """
 
     def __init__(self, kind: Kind, place: Place, settings: Mapping[str, Any]) -> None:
-        """Start it and wait until it is confined. Raises BootError and OSError."""
-        self._kind = kind
+        """Start it. Raises BootError and OSError."""
+        self._kind, self._place = kind, place
+        self._report: Report | None = None
         with ExitStack() as failed:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
             with theirs:
@@ -75,7 +79,6 @@ class Child:
                 failed.callback(self._end)
                 self._pid = os.pidfd_open(self._child.pid)
                 self._start(place, settings, theirs)
-            self.report = self._ready(place)
             self._talk = Talk(ours)
             self._open = failed.pop_all()
 
@@ -116,7 +119,15 @@ class Child:
         finally:
             os.close(table)
 
-    def _ready(self, place: Place) -> Report:
+    def ready(self) -> Report:
+        """Wait until it takes orders; how it is confined. Raises BootError, also for a greeting that is a refusal."""
+        if self._report is None:
+            report = self._confined(self._place)
+            self._heard(None)
+            self._report = report
+        return self._report
+
+    def _confined(self, place: Place) -> Report:
         poll = select.poll()
         poll.register(self._child.channel, select.POLLIN)
         deadline = time.monotonic() + _START_S
@@ -138,6 +149,10 @@ class Child:
 
     def hear(self, seconds: float | None = None) -> dict[str, Any]:
         """What it says next. Raises BootError for a refusal, for silence, and when it is gone."""
+        self.ready()
+        return self._heard(seconds)
+
+    def _heard(self, seconds: float | None) -> dict[str, Any]:
         try:
             heard = self._talk.receive(seconds)
         except OSError as error:
@@ -153,6 +168,7 @@ class Child:
 
     def say(self, value: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         """Tell it something. Raises BootError when it is gone."""
+        self.ready()
         try:
             self._talk.send(value, fds)
         except OSError as error:

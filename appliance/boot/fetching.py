@@ -309,6 +309,8 @@ class Fetching:
         known = self.known(source)
         if known is not None and proof.signed < known.signed:
             raise BootError("the list of digests is older than the newest one that was seen: a mirror may be held back")
+        if proof.signed:
+            self._publisher.ask({"verb": "saw", "list": source.sums.url, "signed": proof.signed}, (), _STEP_S)
         with self._house.unpacker() as (unpacker, _place):
             fd = talk.document(proof.text)
             try:

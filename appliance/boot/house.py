@@ -47,8 +47,12 @@ class House:
     work: str = ""  # instead of state_dir, for what is fetched and not yet in the store
 
     @contextmanager
-    def publisher(self) -> Iterator[Child]:
-        """The publisher, at work as long as the block runs; nobody else publishes meanwhile. Raises BootError."""
+    def publisher(self, *, soon: bool = False) -> Iterator[Child]:
+        """The publisher, at work as long as the block runs; nobody else publishes meanwhile. Raises BootError.
+
+        `soon`: it may still be starting when the block begins. Then its first order waits, and nothing that is read
+        before is sure to be what the publisher finds.
+        """
         with ExitStack() as opened:
             folders = {"boot": (self._own(BOOT, self.accounts.boot, 0o755, opened), True)}
             for name, root in self.roots.items():
@@ -60,7 +64,8 @@ class House:
             jail = opened.enter_context(self.jail())
             place = Place(*self.accounts.boot, jail, self.required, folders, self.landlock)
             child = opened.enter_context(Child(PUBLISHER, place, {}))
-            child.hear()
+            if not soon:
+                child.ready()
             yield child
 
     @contextmanager
@@ -76,7 +81,7 @@ class House:
             folders = {} if source is None else {"source": (source, False)}
             place = Place(*self.accounts.unpack, f"{self._work}/{UNPACK}", self.required, folders, self.landlock)
             child = opened.enter_context(Child(UNPACKER, place, {}))
-            child.hear()
+            child.ready()
             yield child, fd
 
     @contextmanager
@@ -88,7 +93,7 @@ class House:
             folders = _names_outside(opened) if self.landlock else {}
             place = Place(*self.accounts.fetch, f"{self._work}/{SPOOL}", self.required, folders, self.landlock)
             child = opened.enter_context(Child(FETCHER, place, settings))
-            child.hear()
+            child.ready()
             yield child, fd
 
     def work_of_apt(self) -> str:
@@ -141,6 +146,11 @@ class House:
         with _opened(f"{self.state_dir}/{BOOT}/releases") as fd:
             return [] if fd is None else [name[:-5] for name in disk.names(fd) if name.endswith(".json")]
 
+    def known(self, name: str) -> None:
+        """Raises BootError where there is no such release."""
+        if records.release_id(name) not in self.releases():
+            raise BootError(f"there is no release {name} (appliance boot releases)")
+
     def release(self, name: str) -> Release:
         """One of them. Raises BootError."""
         with _opened(f"{self.state_dir}/{BOOT}/releases") as fd:
@@ -149,7 +159,7 @@ class House:
                     return records.decode(disk.read(f"{records.release_id(name)}.json", fd, records.MOST_BYTES))
             except FileNotFoundError:
                 pass
-        raise BootError(f"there is no release {records.release_id(name)} (appliance boot releases)")
+        raise BootError(f"there is no release {name} (appliance boot releases)")
 
     def sources(self) -> dict[str, Fetched]:
         """What was fetched, by name. One whose record cannot be read counts as not fetched. Raises BootError."""

@@ -7,11 +7,13 @@ manifest names the host. (A mirror could otherwise have us ask the inside of the
 from __future__ import annotations
 
 from collections.abc import Collection
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urljoin, urlsplit
 
 MOST_REDIRECTS = 8
 _STRENGTH = {"https": 2, "http": 1}
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052 section 2.1: an IPv4 address in the last 32 bits
+_COMPATIBLE = IPv6Network("::/96")  # RFC 4291 section 2.5.5.1: the same, and given up
 _PORTS = {"https": 443, "http": 80, "ftp": 21, "tftp": 69}
 
 
@@ -55,6 +57,8 @@ def is_public(address: str) -> bool:
         found = ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    found = mapped if mapped is not None else found
+    if isinstance(found, IPv6Address):
+        if found in _COMPATIBLE or found.is_site_local:
+            return False
+        found = found.ipv4_mapped or (IPv4Address(int(found) & 0xFFFFFFFF) if found in _NAT64 else found)
     return found.is_global and not found.is_multicast

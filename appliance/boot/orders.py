@@ -25,8 +25,6 @@ class Served:
     id: str
     overlay: int
     unchanged: bool
-    files: int
-    size: int
     how: Mapping[str, int]
 
 
@@ -72,7 +70,8 @@ def adopt(publisher: Child, release: Release) -> None:
 
 
 def _kept(keep: Keep) -> dict[str, Any]:
-    return {"keep": keep.releases, "now": keep.now, "pin": keep.pin}
+    held = None if keep.held is None else sorted(keep.held)
+    return {"keep": keep.releases, "now": keep.now, "pin": keep.pin, "held": held}
 
 
 @contextmanager
@@ -98,8 +97,6 @@ def _served(told: dict[str, Any]) -> Served:
             records.release_id(told["id"]),
             int(told["overlay"]),
             bool(told["unchanged"]),
-            int(told["files"]),
-            int(told["bytes"]),
             {str(name): int(count) for name, count in told["how"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

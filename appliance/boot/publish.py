@@ -19,6 +19,8 @@ from appliance.boot.records import BootError, Fetched, Given, Release
 from appliance.boot.store import Store
 from appliance.published import sums
 
+_LONGEST_S = 86400  # a release that is not in force any more is kept for pinned clients
+_LARGEST_SEEN = 16 << 20  # bytes
 _KEPT_OVERLAYS = 3  # the one that is served and those before it, which workers may still be leaving
 
 
@@ -27,9 +29,12 @@ Overlay = Sequence[Given]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What is served now. `unchanged`: the tree is the one that was served before. `how`: files linked, copied, ..."""
+    """What is served now: the id of a release, and an overlay.
 
-    release: Release
+    `unchanged`: the tree is the one that was served before. `how`: files linked, copied, ...
+    """
+
+    id: str
     overlay: int
     unchanged: bool = False
     how: Counter[str] = field(default_factory=Counter)
@@ -39,12 +44,14 @@ class Published:
 class Keep:
     """What stays: the newest `releases`, the one that is served, and those that were within the last `pin` seconds.
 
-    Clients may be served from those until then. `now`: seconds since the epoch.
+    Besides, for a day after they were served, the releases that clients are pinned to. `held`: which those are, None
+    where nobody could tell. `now`: seconds since the epoch.
     """
 
     releases: int
     now: int
     pin: float = 600.0
+    held: Collection[str] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +152,30 @@ class Home:
         name = f"{records.source_name(fetched.name)}.json"
         disk.replace(name, self._sources, records.encode_fetched(fetched))
 
+    def saw(self, url: str, signed: int) -> None:
+        """A list of digests was signed then, in seconds since the epoch, by whom the manifest trusts.
+
+        Raises OSError, and BootError where a newer one was seen at this address: whatever becomes of the download.
+        """
+        known = self._seen()
+        if signed < known.get(url, 0):
+            raise BootError("the list of digests is older than the newest one that was seen: a mirror may be held back")
+        if signed > known.get(url, 0):
+            disk.replace("seen", self._boot, json.dumps(known | {url: signed}, sort_keys=True).encode() + b"\n")
+
+    def _seen(self) -> dict[str, int]:
+        """When the newest list at each address was signed."""
+        try:
+            found = json.loads(disk.read("seen", self._boot, _LARGEST_SEEN))
+            return {str(url): int(signed) for url, signed in found.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise BootError(
+                "the file `seen` in state_dir/boot cannot be read, so no list is known to be the newest "
+                "(remove it if you trust the mirrors today)"
+            ) from error
+
     def publish(self, release: Release, overlay: Overlay, keep: Keep) -> Published:
         """Serve a release and an overlay from now on. Raises OSError and BootError; then all is as it was.
 
@@ -163,14 +194,19 @@ class Home:
             disk.replace(f"{release.id}.json", self._releases, records.encode(release))
         number = self._commit(release.id, overlay, keep.now)
         self._prune(keep)
-        return Published(release, number, unchanged, how)
+        return Published(release.id, number, unchanged, how)
 
     def rollback(self, name: str, overlay: Overlay, now: int) -> Published:
-        """Serve an older release again, with an overlay rendered for it. Raises OSError and BootError."""
+        """Serve an older release again, with an overlay rendered for it. Raises OSError and BootError.
+
+        Its record is read only where a tree is to be made again: those that are there are whole.
+        """
         self.sweep()
-        release = self.release(name)
-        how = self._ensure(release)
-        return Published(release, self._commit(release.id, overlay, now), how=how)
+        if records.release_id(name) not in self.ids():
+            raise BootError(f"there is no release {name} (appliance boot releases)")
+        lacking = any(self._lacks(root, name) for root in self._roots)
+        how = self._ensure(self.release(name)) if lacking else Counter()
+        return Published(name, self._commit(name, overlay, now), how=how)
 
     def render(self, overlay: Overlay, now: int) -> Published:
         """Serve the current release with a new overlay. Raises OSError and BootError."""
@@ -235,7 +271,7 @@ class Home:
         """Its tree is in every root: one that was lost with its disk is made again."""
         how: Counter[str] = Counter()
         for root, served in self._places.items():
-            if not {release.id, sums.file_of(release.id)} <= set(os.listdir(root)):
+            if self._lacks(root, release.id):
                 if release.id in os.listdir(root):
                     disk.remove_tree(release.id, root)
                 files = {file.path: file for file in release.files if served & set(file.roots)}
@@ -243,6 +279,10 @@ class Home:
                     raise BootError("TFTP and FTP serve one folder, and the release has two files for one path in it")
                 how += trees.build_release(root, release.id, list(files.values()), self.store)
         return how
+
+    def _lacks(self, root: int, name: str) -> bool:
+        """Whether a root has the tree of a release not whole: it is renamed into place after its digests."""
+        return not {name, sums.file_of(name)} <= set(os.listdir(root))
 
     def _commit(self, name: str, overlay: Overlay, at: int) -> int:
         """Make the overlay, note the release that goes, and commit both with the one rename."""
@@ -274,7 +314,9 @@ class Home:
     def _prune(self, keep: Keep) -> list[str]:
         """Remove the oldest releases, first from the list, so that none is listed that is not whole."""
         ids, served, retired = self.ids(), self.current(), self._retired()
-        needed = {served[0] if served else "", *(one for one, at in retired.items() if at > keep.now - keep.pin)}
+        recent = {one for one, at in retired.items() if at > keep.now - max(keep.pin, _LONGEST_S)}
+        held = recent if keep.held is None else recent.intersection(keep.held)
+        needed = {served[0] if served else "", *held, *(one for one in recent if retired[one] > keep.now - keep.pin)}
         gone = [name for name in ids[: max(len(ids) - max(keep.releases, 1), 0)] if name not in needed]
         for name in gone:
             disk.discard(f"{name}.json", self._releases)

@@ -75,6 +75,11 @@ def _record(home: Home, _order: dict[str, Any], fds: list[int]) -> dict[str, Any
     return {}
 
 
+def _saw(home: Home, order: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+    home.saw(str(order["list"]), int(order["signed"]))
+    return {}
+
+
 def _publish(home: Home, order: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     release = records.decode(content(fds[0], records.MOST_BYTES))
     return _told(home.publish(release, _overlay(fds[1:]), _keep(order)))
@@ -100,7 +105,10 @@ def _adopt(home: Home, _order: dict[str, Any], fds: list[int]) -> dict[str, Any]
 
 
 def _keep(order: dict[str, Any]) -> Keep:
-    return Keep(int(order["keep"]), int(order["now"]), float(order["pin"]))
+    held = order["held"]
+    return Keep(
+        int(order["keep"]), int(order["now"]), float(order["pin"]), None if held is None else tuple(map(str, held))
+    )
 
 
 def _overlay(fds: list[int]) -> Overlay:
@@ -118,14 +126,11 @@ def _overlay(fds: list[int]) -> Overlay:
 
 
 def _told(published: Published) -> dict[str, Any]:
-    release = published.release
     return {
-        "id": release.id,
+        "id": published.id,
         "overlay": published.overlay,
         "unchanged": published.unchanged,
-        "files": len(release.files),
-        "bytes": release.size,
-        "how": dict(published.how),
+        "how": dict(published.how),  # `asdict` does not know a Counter
     }
 
 
@@ -139,6 +144,7 @@ _VERBS: dict[str, Callable[[Home, dict[str, Any], list[int]], dict[str, Any]]] =
     "take": _take,
     "settle": _settle,
     "record": _record,
+    "saw": _saw,
     "publish": _publish,
     "rollback": _rollback,
     "render": _render,

@@ -102,16 +102,14 @@ class Fetched:
 def make(created: int, note: str, files: Iterable[File], plan: Any) -> Release:
     """A release with the id that its content and time give it. Raises BootError for what is no tree."""
     ordered = tuple(sorted(files, key=lambda file: (file.path, file.roots)))
-    if len(ordered) > MOST_FILES:
-        raise BootError(f"a release has {len(ordered)} files; {MOST_FILES} is the most")
-    trees = {root: [file for file in ordered if root in file.roots] for root in ROOTS}
-    for root in ROOTS if trees["tftp"] != trees["ftp"] else ("tftp",):
-        _judge(trees[root], root)
-    if any(not file.roots or set(file.roots) - set(ROOTS) for file in ordered):
-        raise BootError("a file of the release is in no root, or in one that is not served")
+    _judge(ordered)
     content = _text({"created": created, "note": note, "files": [_plain(file) for file in ordered], "plan": plan})
+    return Release(_id(created, content), created, note, ordered, plan)
+
+
+def _id(created: int, content: bytes) -> str:
     stamp = datetime.fromtimestamp(created, UTC).strftime("%Y%m%d-%H%M%S")
-    return Release(f"{stamp}-{hashlib.sha256(content).hexdigest()[:8]}", created, note, ordered, plan)
+    return f"{stamp}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def encode(release: Release) -> bytes:
@@ -121,14 +119,20 @@ def encode(release: Release) -> bytes:
 
 
 def decode(text: bytes) -> Release:
-    """Read `releases/ID.json`. Raises BootError."""
+    """Read `releases/ID.json`. Raises BootError.
+
+    What the id was made of is the text itself without the two fields that `encode` added: nothing is encoded again.
+    """
     try:
         plain = json.loads(text)
         _format(plain["format"])
-        created, note = int(plain["created"]), str(plain["note"])
-        release = make(created, note, map(_file, plain["files"]), plain["plan"])
-        if release.id != plain["id"]:
-            raise BootError(f"release {release_id(plain['id'])} is not what its name says (publish anew)")
+        created, note, name = int(plain["created"]), str(plain["note"]), release_id(plain["id"])
+        files = tuple(map(_file, plain["files"]))
+        _judge(files)
+        added = b'"format":%d,"id":"%b",' % (FORMAT, name.encode())
+        if _id(created, text.replace(added, b"", 1)) != name:
+            raise BootError(f"release {name} is not what its name says (publish anew)")
+        release = Release(name, created, note, files, plain["plan"])
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise BootError("the record of a release cannot be read (publish anew)") from error
     return release
@@ -228,19 +232,32 @@ def diff(before: Iterable[File], after: Iterable[File]) -> Difference:
     )
 
 
-def _judge(files: list[File], root: str) -> None:
+def _judge(files: tuple[File, ...]) -> None:
+    """Raises BootError unless the files, in order of their paths, can be the trees of a release."""
+    if len(files) > MOST_FILES:
+        raise BootError(f"a release has {len(files)} files; {MOST_FILES} is the most")
+    if any(not file.roots or set(file.roots) - set(ROOTS) for file in files):
+        raise BootError("a file of the release is in no root, or in one that is not served")
+    trees = {root: [file for file in files if root in file.roots] for root in ROOTS}
+    for root in ROOTS if trees["tftp"] != trees["ftp"] else ("tftp",):
+        _judge_tree(trees[root], root)
+
+
+def _judge_tree(files: list[File], root: str) -> None:
     """Raises BootError unless the files, in order of their paths, can lie in one tree."""
     names = {file.path for file in files}
+    good = {""}  # folders that are no file: most files lie beside another
     if len(names) != len(files):
-        twice = next(one.path for one, two in pairwise(files) if one.path == two.path)
+        twice = next(one for one, two in pairwise(sorted(file.path for file in files)) if one == two)
         raise BootError(f"two files of the release have the path {twice} in the root of {root}")
     for file in files:
         if why := unfit(file.path):
             raise BootError(f"{file.path[:200]!a} cannot be a path of a release: {why}")
         above = file.path.rpartition("/")[0]
-        while above:
+        while above not in good:
             if above in names:
                 raise BootError(f"{above} is a file of the release, and {file.path} lies beneath it")
+            good.add(above)
             above = above.rpartition("/")[0]
 
 
@@ -250,10 +267,10 @@ def _plain(file: File) -> dict[str, Any]:
 
 
 def _file(plain: dict[str, Any]) -> File:
-    found = File(**{**plain, "roots": tuple(plain["roots"])})
-    if not is_digest(found.sha256) or type(found.size) is not int or found.size < 0 or unfit(found.path):
+    path, size, digest = plain["path"], plain["size"], plain["sha256"]
+    if not is_digest(digest) or type(size) is not int or size < 0 or unfit(path) or len(plain) != len(File.__slots__):
         raise ValueError("not a file")
-    return found
+    return File(path, size, digest, plain["origin"], plain["verified"], tuple(plain["roots"]))
 
 
 def _format(number: object) -> None:

@@ -45,17 +45,17 @@ def publish(
     from appliance.observe.text import printable
 
     here = rooms(config, quiet=as_json)
-    loaded = here.load()
-    at = now()
-    done = plan.plan(loaded.resolved.manifest, loaded.resolved.hosts, loaded.secrets, at)
-    sources = here.house.sources()
-    tree = assemble.release(done, sources)
-    origins = {name: one.location for name, one in sources.items()}
-    _judge(here, done, plan.everyone(loaded.resolved.manifest, loaded.resolved.hosts), tree, origins)
-    overlay = assemble.overlay(done.overlay, tree.files)
-    newest = max((here.house.release(name).created for name in here.house.releases()[-1:]), default=0)
-    release = records.make(max(at, newest + 1), printable(note, 300), tree.files, assemble.stored_plan(done))
-    with here.house.publisher() as publisher:
+    with here.house.publisher() as publisher:  # what is read while nobody else publishes is what is published
+        loaded = here.load()
+        at = now()
+        done = plan.plan(loaded.resolved.manifest, loaded.resolved.hosts, loaded.secrets, at)
+        sources = here.house.sources()
+        tree = assemble.release(done, sources)
+        origins = {name: one.location for name, one in sources.items()}
+        _judge(here, done, plan.everyone(loaded.resolved.manifest, loaded.resolved.hosts), tree, origins)
+        overlay = assemble.overlay(done.overlay, tree.files)
+        newest = max((here.house.release(name).created for name in here.house.releases()[-1:]), default=0)
+        release = records.make(max(at, newest + 1), printable(note, 300), tree.files, assemble.stored_plan(done))
         if not as_json:
             confined(publisher)
         orders.take(publisher, tree.contents.values())
@@ -64,7 +64,7 @@ def publish(
         for left in tree.left_out:
             output.remark(f"left out, its name is none for a boot file: {left}")
     services = tell(here, done.overlay.once, served.overlay)
-    _served(here, served, as_json, services, unverified=[file for file in tree.files if not file.verified])
+    _served(here, served, as_json, services, release)
 
 
 def _judge(here: Rooms, done: Plan, machines: tuple[Machine, ...], tree: Tree, origins: Mapping[str, str]) -> None:
@@ -100,21 +100,24 @@ def rollback(name: Id, *, config: Config = None, as_json: Json = False) -> None:
     from appliance.boot import orders
 
     here = rooms(config, quiet=as_json)
-    release = here.house.release(name)
-    made, overlay = rendered(here, release)
-    with here.house.publisher() as publisher:
+    here.house.known(name)
+    with here.house.publisher(soon=True) as publisher:
+        release = here.house.release(name)  # while the publisher starts: no release is ever changed
+        publisher.ready()  # nobody else publishes from here on, so the machines that are read now are those of today
+        made, overlay = rendered(here, release)
         served = orders.rollback(publisher, name, overlay, now())
     services = tell(here, made.once, served.overlay)
-    _served(here, served, as_json, services, unverified=[file for file in release.files if not file.verified])
+    _served(here, served, as_json, services, release)
 
 
-def _served(here: Rooms, served: Served, as_json: bool, services: str, unverified: list[File]) -> None:
+def _served(here: Rooms, served: Served, as_json: bool, services: str, release: Release) -> None:
+    unverified = [file for file in release.files if not file.verified]
     facts: dict[str, Any] = {
         "id": served.id,
         "overlay": served.overlay,
         "unchanged": served.unchanged,
-        "files": served.files,
-        "bytes": served.size,
+        "files": len(release.files),
+        "bytes": release.size,
         "unverified": len(unverified),
         "how": dict(served.how),
         "services": services,
@@ -122,8 +125,8 @@ def _served(here: Rooms, served: Served, as_json: bool, services: str, unverifie
     if as_json:
         output.document({"config": here.config, **facts})
         return
-    what = "nothing changed but what is rendered for machines" if served.unchanged else f"{served.files} files"
-    output.fact(f"{served.id} is served: {what}, {output.size(served.size)}")
+    what = "nothing changed but what is rendered for machines" if served.unchanged else f"{len(release.files)} files"
+    output.fact(f"{served.id} is served: {what}, {output.size(release.size)}")
     if unverified:
         output.remark(f"UNVERIFIED: {len(unverified)} of them, among them {unverified[0].path}")
     if services != "told":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from appliance.settings.main import Settings
 
 _PATIENCE_S = 60.0
+_PINNED_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,18 @@ class Rooms:
         from appliance.boot.publish import Keep
 
         boot = self.settings.boot
-        return Keep(releases or boot.keep_releases, now(), boot.pin)
+        return Keep(releases or boot.keep_releases, now(), boot.pin, _held(self.settings.run_dir))
+
+
+def _held(run_dir: str) -> tuple[str, ...] | None:
+    """The releases that clients are pinned to; None where the services run and do not tell."""
+    try:
+        lines = list(control.order(run_dir, "pinned", _PINNED_S))
+    except control.NotRunning:
+        return ()
+    except control.NoAnswer:
+        return None
+    return tuple(" ".join(lines[:-1]).split()) if lines[-1] == "ok" else None
 
 
 def rooms(config: str | None, *, quiet: bool) -> Rooms:
@@ -71,8 +83,8 @@ def now() -> int:
 
 def confined(child: Child) -> None:
     """Say so when a child is not confined as fully as root can have it."""
-    if child.report.level != "full":
-        output.remark(f"confinement: {child.report.level} (run as root for accounts of their own)")
+    if (level := child.ready().level) != "full":
+        output.remark(f"confinement: {level} (run as root for accounts of their own)")
 
 
 def rendered(rooms: Rooms, release: Release) -> tuple[Overlay, tuple[Given, ...]]:
@@ -112,11 +124,13 @@ def refresh(config: str | None, *, quiet: bool) -> None:
     from appliance.boot import orders
 
     here = rooms(config, quiet=True)
-    current = here.house.current()
-    if current is None:
+    if here.house.current() is None:
         return
-    made, overlay = rendered(here, here.house.release(current[0]))
     with here.house.publisher() as publisher:
+        current = here.house.current()  # while nobody else publishes
+        if current is None:
+            return
+        made, overlay = rendered(here, here.house.release(current[0]))
         served = orders.render(publisher, overlay, now())
     services = tell(here, made.once, served.overlay)
     if not quiet:

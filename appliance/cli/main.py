@@ -39,16 +39,6 @@ from appliance.cli import (
 from appliance.cli.output import remark
 from appliance.errors import ApplianceError, ConfigError, ExitCode
 
-app = typer.Typer(
-    name="appliance",
-    rich_markup_mode=None,
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Every command tells more: appliance COMMAND --help. "
-    "Exit codes: 0 done, 1 failed, 2 the configuration or the command line is wrong.",
-)
 _VERBS = (
     (run.run, "serve in the foreground until SIGTERM or Ctrl-C"),
     (check.check, "find everything that is wrong with a configuration"),
@@ -70,25 +60,50 @@ _VERBS = (
     (backup.restore, "take in what backup wrote, and serve it"),
     (version.version, "the version of this program"),
 )
-for verb, what in _VERBS:
-    app.command(short_help=what)(verb)
-app.add_typer(config.app, name="config", short_help="print the schema or the effective configuration")
-app.add_typer(boot.app, name="boot", short_help="boot files and machines: fetch, publish, roll back, host, explain")
-app.add_typer(ban.app, name="ban", short_help="clients that FTP does not serve for a while")
-app.add_typer(bootboard.app, name="board", short_help="set up the web page that shows machines while they boot")
-app.add_typer(migrate.app, name="import", short_help="take over from tftpd-hpa, vsftpd or dnsmasq")
-app.add_typer(firewall.app, name="firewall", short_help="rules for exactly what is served: nft, systemd")
-app.add_typer(incoming.app, name="incoming", short_help="uploads by FTP: list, show, release, reject, purge")
-app.add_typer(tftp.app, name="tftp", short_help="explain which file a name means to a client, and why")
-app.add_typer(tls.app, name="tls", short_help="make a first certificate for FTP over TLS")
+_GROUPS = (
+    (config.app, "config", "print the schema or the effective configuration"),
+    (boot.app, "boot", "boot files and machines: fetch, publish, roll back, host, explain"),
+    (ban.app, "ban", "clients that FTP does not serve for a while"),
+    (bootboard.app, "board", "set up the web page that shows machines while they boot"),
+    (migrate.app, "import", "take over from tftpd-hpa, vsftpd or dnsmasq"),
+    (firewall.app, "firewall", "rules for exactly what is served: nft, systemd"),
+    (incoming.app, "incoming", "uploads by FTP: list, show, release, reject, purge"),
+    (tftp.app, "tftp", "explain which file a name means to a client, and why"),
+    (tls.app, "tls", "make a first certificate for FTP over TLS"),
+)
 
 
-@app.callback()
+def _program(only: str | None = None) -> typer.Typer:
+    """The whole program, or as much of it as a command line needs that begins with the word `only`."""
+    made = typer.Typer(
+        name="appliance",
+        rich_markup_mode=None,
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        epilog="Every command tells more: appliance COMMAND --help. "
+        "Exit codes: 0 done, 1 failed, 2 the configuration or the command line is wrong.",
+    )
+    made.callback()(_about)
+    known = only in {verb.__name__ for verb, _ in _VERBS} | {name for _, name, _ in _GROUPS}
+    for verb, what in _VERBS:
+        if not known or verb.__name__ == only:
+            made.command(short_help=what)(verb)
+    for group, name, what in _GROUPS:
+        if not known or name == only:
+            made.add_typer(group, name=name, short_help=what)
+    return made
+
+
 def _about() -> None:
     """Serve files by TFTP and anonymous FTP, from confined processes under one supervisor.
 
     Start with: appliance run
     """
+
+
+app = _program()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,7 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _verb(arguments: Sequence[str] | None) -> int:
     try:
-        typer.main.get_command(app).main(arguments, prog_name="appliance")
+        words = sys.argv[1:] if arguments is None else arguments
+        # to make every verb ready takes longer than what many of them do
+        typer.main.get_command(_program(words[0] if words else None)).main(words, prog_name="appliance")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE
     except KeyboardInterrupt:

@@ -124,6 +124,8 @@ class Worker:
         house.second()
         house.sites.renderings.sweep()
         house.present.look(house.now)
+        at_work = ((one.client_ip, one.layers.number) for one in house.sessions if one.transfer is not None)
+        house.published.renew(at_work, house.now)
         for door in self._all_doors():
             door.open()
         for session in [session for session in house.sessions if session.look_at <= house.now]:

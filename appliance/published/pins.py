@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterable, Sequence
 
 from appliance.published.layers import ID_SIZE, is_id
 
@@ -24,12 +25,29 @@ BUCKET = 8
 SIZE = 64 + 8 * SLOTS
 _NUMBER, _SALT, _UNTIL, _NAME, _HEAD = 1, 2, 4, 5, 8  # words
 _STEPS = 5000  # in a second
-_STAMP_BITS, _NUMBER_BITS = 30, 10
+_STAMP_BITS, _NUMBER_BITS, _TAG_BITS = 30, 10, 24
 _STAMP_MASK, NUMBER_MASK = (1 << _STAMP_BITS) - 1, (1 << _NUMBER_BITS) - 1
 _HALF = 1 << (_STAMP_BITS - 1)  # a stamp so far back is one of a worker whose clock is a little ahead of ours
 _PLACES_MAX = 4096
 _DIGEST = struct.Struct("=Q")
 LONGEST_S = 86400.0  # of a pin
+
+
+def held(tables: Iterable[Sequence[int]], now: float, length_s: float) -> set[int]:
+    """The numbers of the releases that some client is pinned to, by all tables, as they stand there (`NUMBER_MASK`)."""
+    moment, length = int(now * _STEPS), round(length_s * _STEPS)
+    latest: dict[int, tuple[int, int]] = {}  # bucket and tag of a client -> age of its last request, number
+    for words in tables:
+        if words[0] != MAGIC:
+            continue
+        for place, word in enumerate(words[_HEAD:]):
+            if word:
+                age = (moment - word) & _STAMP_MASK
+                age -= _STAMP_MASK + 1 if age >= _HALF else 0
+                client = place // BUCKET << _TAG_BITS | word >> (_STAMP_BITS + _NUMBER_BITS)
+                if age < latest.get(client, (length, 0))[0]:
+                    latest[client] = age, word >> _STAMP_BITS & NUMBER_MASK
+    return {number for _age, number in latest.values()}
 
 
 class Pins:
@@ -45,6 +63,11 @@ class Pins:
         self._places: dict[str, tuple[int, int]] = {}
         self._any = False
         table[0] = MAGIC
+
+    @property
+    def length_s(self) -> float:
+        """How long a pin lasts."""
+        return self._length / _STEPS
 
     def link(self, sibling: int, table: memoryview) -> None:
         """Believe what a sibling says too; one of another build, whose table has another form, is left out."""

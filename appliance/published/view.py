@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 from appliance.published import sums
@@ -23,7 +24,7 @@ from appliance.published.pins import NUMBER_MASK, Pins
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _INDEX_MAX = 4 << 20  # bytes
-_KNOWN_MAX = 64  # releases that are remembered; clients that are pinned to older ones get the one in force
+_KNOWN_MAX = 256  # releases that are remembered; clients that are pinned to older ones get the one in force
 
 
 class Published:
@@ -36,6 +37,7 @@ class Published:
     def __init__(self, pins: Pins | None = None) -> None:
         self.current = PLAIN
         self._pins = pins or Pins(0.0)
+        self._renew_at = 0.0
         self._serves: dict[bytes, int] = {}  # key of a one-shot boot -> how much of it; of others nothing
         # path below once/ -> key of the one-shot boot it belongs to; read at the first request, which is in the jail
         self._index: dict[bytes, bytes] | None = None
@@ -118,6 +120,16 @@ class Published:
             now = time.monotonic()
             found = self._pins.find(client, now, everywhere=True)
             self._pins.pin(client, found[0] if found else number, now)
+
+    def renew(self, running: Iterable[tuple[str, int]], now: float) -> None:
+        """Clients whose transfers run, and the releases of those: they stay pinned, however long a file takes.
+
+        `now`: monotonic seconds. Looked at some times in the length of a pin, whenever it is called.
+        """
+        if now >= self._renew_at:
+            self._renew_at = now + self._pins.length_s / 4
+            for client, number in running:
+                self.keep(client, number)
 
     def digest(self, layers: Layers, name: bytes) -> str | None:
         """The SHA-256 of a file of a release in hex, as the publisher has noted it; None where it has not."""

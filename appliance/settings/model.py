@@ -64,7 +64,9 @@ def _model(kind: Any) -> type[pydantic.BaseModel]:
                 _translated(hint),
                 Field(default_factory=dict, validate_default=True, description=help_of(hint)),
             )
-    return pydantic.create_model(kind.__name__, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    return pydantic.create_model(
+        kind.__name__, __config__=ConfigDict(extra="forbid", strict=True, defer_build=True), **fields
+    )
 
 
 @functools.cache

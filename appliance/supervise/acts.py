@@ -13,7 +13,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-WORDS = (b"reload", b"drain", b"stop", b"release")
+WORDS = (b"reload", b"drain", b"stop", b"release", b"pinned")
 _FORMS = re.compile(
     rb"unban [0-9a-f.:/]{1,64}|ban [0-9a-f.:/]{1,64} [0-9]{1,9}|kick (?:tftp|ftp)\.[0-9]{1,2} [0-9]{1,18}"
 )

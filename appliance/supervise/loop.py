@@ -303,6 +303,10 @@ class Supervisor:
         """Fresh channels to the peers of a worker that starts."""
         return self._links.fresh(slot)
 
+    def pinned(self) -> set[int]:
+        """The numbers of the releases that clients are pinned to, as the tables of the workers have them."""
+        return self._tables.pinned()
+
     def tables_for(self, slot: WorkerSlot) -> list[tuple[str, int]]:
         """The tables that a worker which starts shows to its siblings."""
         return [*self._tables.fresh(slot), *(("live", table) for table in self._gallery.fresh(slot))]

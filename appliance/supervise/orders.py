@@ -29,6 +29,8 @@ class Orders:
             self._kick(word.decode("ascii").split(" "), asker)
         elif word == b"release":
             supervisor.releases.asked(supervisor.wiring.services, asker)
+        elif word == b"pinned" and asker is not None:
+            supervisor.releases.told_pinned(supervisor.pinned(), asker)
         elif word == b"reload":
             self._reload(asker)
         else:

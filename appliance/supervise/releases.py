@@ -13,13 +13,14 @@ from appliance import wire
 from appliance.observe import events
 from appliance.observe.log import Log
 from appliance.published import current
+from appliance.published.pins import NUMBER_MASK
 from appliance.supervise.acts import Asker
 from appliance.supervise.service import Service
 from appliance.supervise.slot import WorkerSlot
 
 RIGHT = "one-shot"  # of the keeper: to say how much of a one-shot boot may be served, and to be told of releases
 _ONE_SHOTS_MAX = 4096
-_KNOWN_MAX = 16  # told to workers that are born later, whose clients may be pinned to one of them
+_KNOWN_MAX = 256  # told to workers that are born later, whose clients may be pinned to one of them
 
 
 class Releases:
@@ -89,6 +90,10 @@ class Releases:
         if asker is not None:
             now = f"{self.now.id}, overlay {self.now.overlay}" if self.now else "nothing"
             asker.end(not self.problem, "; ".join(filter(None, (self.problem, f"in force: {now}"))))
+
+    def told_pinned(self, numbers: set[int], asker: Asker) -> None:
+        """Tell the publisher's caller which releases clients are still being served: one line of their names."""
+        asker.end(True, " ".join(name for name, number in self._numbers.items() if number & NUMBER_MASK in numbers))
 
     def _take(self, found: tuple[str, int] | None, services: list[Service]) -> bool:
         if found is None:

@@ -6,6 +6,7 @@ Invariant: a table is shown only when it is sealed. What a dead worker gave out 
 
 from __future__ import annotations
 
+import array
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 
 from appliance import wire
 from appliance.observe import shares
+from appliance.published import pins
 from appliance.supervise.slot import WorkerSlot
 from appliance.supervise.states import Slot
 
@@ -70,6 +72,13 @@ class Siblings:
                 others = {n: t for n, t in counting.items() if n != number and self._together(t.slot, table.slot)}
                 table.told = set(self._show(table, others))
 
+    def pinned(self, now: float) -> set[int]:
+        """The numbers of the releases that clients are pinned to. Of workers that lie they may be any."""
+        counting = [table for table in self._tables.values() if table.counts]
+        length_s = max((float(table.slot.service.settings["pin"]) for table in counting), default=0.0)
+        words = (array.array("Q", os.pread(table.descriptor, pins.SIZE, 0)) for table in counting)
+        return pins.held(words, now, length_s)
+
     def _outlives(self, table: _Table, now: float) -> bool:
         """Whether what a dead worker said counts for a while yet."""
         if self._what != wire.PINS or not shares.sealed(table.descriptor):
@@ -104,6 +113,10 @@ class Tables:
     def fresh(self, slot: WorkerSlot) -> list[tuple[str, int]]:
         """The tables of a process that was just made, with their roles."""
         return [(role, descriptor) for role, kind in self._kinds.items() for descriptor in kind.fresh(slot)]
+
+    def pinned(self) -> set[int]:
+        """See `Siblings.pinned`."""
+        return self._kinds["pins"].pinned(time.monotonic())
 
     def repair(self) -> None:
         """See `Siblings.repair`."""

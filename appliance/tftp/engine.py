@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
 
 from appliance.observe.live import Live
 from appliance.observe.tables import Counters
@@ -192,6 +193,7 @@ class Engine:
             self._counters.tick()
             self._custodian.flush()
             self._present.look(self._transfers, self._uploads.running, now)
+            self.published.renew(self._pinned(), now)
         transfers = self._transfers
         for descriptor, _events in ready:
             transfer = transfers.get(descriptor)
@@ -311,6 +313,9 @@ class Engine:
         if isinstance(how, Done):
             pinned = call.pinned or transfer.confirmed  # a file of one block is over with its first ACK
             (self.published.keep if pinned else self.published.pin)(call.peer[0], call.release)
+
+    def _pinned(self) -> Iterator[tuple[str, int]]:
+        return ((one.call.peer[0], one.call.release) for one in self._transfers.values() if one.confirmed)
 
     def _count(self) -> None:
         self._counters.set("active", len(self._transfers) + self._uploads.active)

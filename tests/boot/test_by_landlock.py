@@ -40,7 +40,7 @@ rooms = House(f"{place}/state", {}, Accounts(me, me, me), f"{place}/work/empty",
               work=f"{place}/work")
 with rooms.publisher() as publisher, rooms.unpacker() as (unpacker, _):
     for child in (publisher, unpacker):
-        print(child.report.level, *sorted(layer.name for layer in Layer if layer & child.report.layers))
+        print(child.ready().level, *sorted(layer.name for layer in Layer if layer & child.ready().layers))
 """.replace("import os\n", "import os\nfrom appliance.confine.report import Layer\n")
 
 

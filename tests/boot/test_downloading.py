@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import select
 import shutil
 import socket
+import ssl
 import subprocess
 import tarfile
 import threading
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +28,7 @@ with warnings.catch_warnings():
     from pyftpdlib.handlers import DTPHandler, FTPHandler
     from pyftpdlib.servers import FTPServer
 
-from appliance.boot import model, part
+from appliance.boot import fetcher, model, part, protocols
 from appliance.boot.house import House
 from appliance.boot.part import Part, TooLarge, TooSlow
 from tests.boot.mirror import Mirror, Silent, fetch, house, keys, sha, source, stored
@@ -112,6 +117,25 @@ def test_a_file_that_changed_meanwhile_begins_anew(rooms: House, mirror: Mirror)
     mirror.manners["/big"] = manner
     found = fetch(rooms, [source("big", f"{mirror.base}/big")])
     assert stored(rooms, found["big"]) == b"new" * 1000
+
+
+@pytest.mark.parametrize("told", [{}, {"ETag": '"1"'}, {"ETag": 'W/"1"'}])
+def test_from_a_server_without_ranges_it_is_fetched_anew(rooms: House, mirror: Mirror, told: dict[str, str]) -> None:
+    """It names no version that one could continue, or it does and sends everything all the same."""
+    cuts = iter([1_000_000])
+
+    def manner(handler: Any) -> None:
+        handler.send_response(200)
+        for name, value in told.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(BIG)))
+        handler.end_headers()
+        handler.wfile.write(BIG[: next(cuts, len(BIG))])
+        handler.close_connection = True
+
+    mirror.manners["/big"] = manner
+    assert stored(rooms, fetch(rooms, [source("big", f"{mirror.base}/big", sha256=sha(BIG))])["big"]) == BIG
+    assert [wanted for _, wanted in mirror.asked] == [None, "bytes=1000000-" if told.get("ETag") == '"1"' else None]
 
 
 def test_what_the_server_says_is_unchanged_is_not_fetched_again(rooms: House, mirror: Mirror) -> None:
@@ -237,17 +261,19 @@ def test_redirects_are_followed_within_the_rules(rooms: House, mirror: Mirror) -
     assert stored(rooms, listed) == b"small"
 
 
-def test_https_is_verified_and_a_redirect_does_not_weaken_it(
-    rooms: House, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import ssl
-
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+def certified(place: Path, name: str) -> tuple[ssl.SSLContext, Path]:
+    """What a server of this name needs, and the certificate to trust."""
+    cert, key = place / "cert.pem", place / "key.pem"
     request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=mirror"
-    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert]
+    more = ["-addext", f"subjectAltName={name}", "-keyout", key, "-out", cert]
     subprocess.run([*request.split(), *more], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
+    return context, cert
+
+
+def test_https_is_verified_and_a_redirect_does_not_weaken_it(rooms: House, mirror: Mirror, tmp_path: Path) -> None:
+    context, cert = certified(tmp_path, "IP:127.0.0.1")
     with Mirror(context) as secure:
         secure.files["/x"] = b"secret"
         secure.manners["/down"] = lambda handler: handler.answer(302, b"", Location=f"{mirror.base}/small")
@@ -266,6 +292,112 @@ def test_a_proxy_of_the_environment_is_used(rooms: House, mirror: Mirror, monkey
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert fetch(rooms, [source("y", f"{mirror.base}/other")])["y"].state == "fetched"
     assert mirror.asked[-1][0] == "/other"
+
+
+class Tunnel:
+    """A web proxy that knows CONNECT alone, and leads every name to one port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self.asked = port, list[str]()
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._door.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        client, _peer = self._door.accept()
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += client.recv(4096)
+            self.asked.append(head.partition(b"\r\n")[0].decode())
+            client.sendall(b"HTTP/1.1 200 fine\r\n\r\n")
+            pairs = {client: server, server: client}
+            while True:
+                for one in select.select(list(pairs), [], [], 60)[0]:
+                    if not (data := one.recv(1 << 16)):
+                        return
+                    pairs[one].sendall(data)
+
+    def close(self) -> None:
+        self._thread.join(60)
+        self._door.close()
+
+
+def test_https_goes_through_a_tunnel_of_the_proxy_and_is_verified_at_its_end(
+    rooms: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, cert = certified(tmp_path, "DNS:files.example.org")
+    with Mirror(context) as secure, closing(Tunnel(secure.server.server_address[1])) as tunnel:
+        secure.files["/x"] = b"secret"
+        monkeypatch.setenv("https_proxy", tunnel.url)
+        found = fetch(rooms, [source("x", "https://files.example.org/x")], authorities=str(cert))["x"]
+        assert found.state == "fetched", found.why
+        assert stored(rooms, found) == b"secret"
+    assert [one.split(" ")[:2] for one in tunnel.asked] == [["CONNECT", "files.example.org:443"]]
+
+
+def test_a_name_is_looked_up_once_and_what_was_looked_at_is_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that leads to a public address when it is judged, and inside the next time, gains nothing."""
+    answers = iter([["10.0.0.1", "1.1.1.1"], ["127.0.0.1"]])
+    made: list[Any] = []
+
+    class Socket:
+        def __init__(self, *_: object) -> None:
+            self.peer: Any = None
+            made.append(self)
+
+        def connect(self, address: Any) -> None:
+            self.peer = address
+
+        def settimeout(self, _seconds: float | None) -> None:
+            """Not waited for."""
+
+        def setsockopt(self, *_: object) -> None:
+            """Not needed."""
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    def look_up(host: str, port: int, **_: object) -> list[Any]:
+        assert host == "rebinding.example"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (one, port)) for one in next(answers)]
+
+    monkeypatch.setattr(protocols.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(protocols.socket, "socket", Socket)
+    guard = protocols._Guard("rebinding.example", "mirror.example", ())
+    assert guard.connect("rebinding.example", 80, 1.0) is made[0]
+    assert [one.peer for one in made] == [("1.1.1.1", 80)]
+    with pytest.raises(protocols.Refused, match=r"rebinding\.example at 127\.0\.0\.1, which is no public address"):
+        guard.connect("rebinding.example", 80, 1.0)
+    assert len(made) == 1
+
+
+def test_pauses_grow_and_a_server_may_ask_for_longer_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    settings = {
+        "log": "text",
+        "parallel": 1,
+        "tries": 6,
+        "stall": 1.0,
+        "min_rate": 1,
+        "authorities": None,
+        "proxies": {},
+    }
+    context: Any = SimpleNamespace(settings=settings, documents={"talk": theirs.detach()})
+    made = fetcher._Fetcher(context)
+    said = iter([0.0, 0.0, 7.0, 500.0, 0.0, 0.0])
+    pauses: list[float] = []
+
+    def busy(*_: object) -> protocols.Got:
+        raise protocols.Again("busy", next(said))
+
+    monkeypatch.setattr(protocols, "get", busy)
+    monkeypatch.setattr(fetcher.time, "sleep", pauses.append)
+    with ours, closing(made._talk), pytest.raises(protocols.Again):
+        made._persist(protocols.Job(1, "http://a/x", "x", 100))
+    assert pauses == [1.0, 2.0, 7.0, 60.0, 16.0]
 
 
 def test_a_list_of_digests_counts_when_it_is_signed(rooms: House, mirror: Mirror, tmp_path: Path) -> None:
@@ -303,38 +435,45 @@ def test_a_list_of_digests_counts_when_it_is_signed(rooms: House, mirror: Mirror
         assert refused.state == "failed" and "its SHA-256 is" in refused.why
 
 
-def test_an_older_list_than_the_newest_that_was_seen_is_refused(rooms: House, mirror: Mirror, tmp_path: Path) -> None:
+def _at(seconds: float) -> tuple[str, str]:
+    return "--faked-system-time", time.strftime("%Y%m%dT%H%M%S!", time.gmtime(seconds))
+
+
+def test_a_list_of_a_key_that_has_expired_is_refused(rooms: House, mirror: Mirror, tmp_path: Path) -> None:
     text = f"{sha(b'small')}  small\n".encode()
-    with keys(tmp_path / "k", "archive", "--faked-system-time", "20240101T000000!") as archive:
-        times = ("20240101T020000!", "20240101T010000!")
-        new, old = (archive.sign(text, "--faked-system-time", at) for at in times)
-        mirror.files |= {"/SUMS": text, "/SUMS.gpg": new}
+    then = time.time() - 30 * 86400
+    with keys(tmp_path / "k", "archive", *_at(then)) as archive:  # it was good for one day
+        mirror.files |= {"/SUMS": text, "/SUMS.gpg": archive.sign(text, *_at(then + 3600))}
         sums = model.Sums(f"{mirror.base}/SUMS", f"{mirror.base}/SUMS.gpg", str(archive.public))
         found = fetch(rooms, [source("s", f"{mirror.base}/small", sums=sums)])["s"]
-        assert found.state == "failed" and "a key that has expired" in found.why  # it was good for one day
-    with keys(tmp_path / "k2") as lasting:
-        now = time.time()
-        later, sooner = (time.strftime("%Y%m%dT%H%M%S!", time.gmtime(now + n)) for n in (100, 50))
-        # signatures of the future are bad, so the key is from the past as well
-        mirror.files["/SUMS.gpg"] = lasting.sign(text)
-        sums = model.Sums(f"{mirror.base}/SUMS", f"{mirror.base}/SUMS.gpg", str(lasting.public))
-        one = source("s", f"{mirror.base}/small", sums=sums)
-        assert fetch(rooms, [one])["s"].state == "fetched"
-        first = rooms.sources()["s"].signed
-        assert abs(first - now) < 100 and (later, sooner, old) != ()
-        with rooms.publisher() as publisher:
-            _pretend_newer(publisher, rooms, first + 1000)
-        refused = fetch(rooms, [one])["s"]
-        assert refused.state == "failed" and "older than the newest one that was seen" in refused.why
+    assert found.state == "failed" and "a key that has expired" in found.why
 
 
-def _pretend_newer(publisher: Any, rooms: House, signed: int) -> None:
-    from dataclasses import replace
+def test_an_older_list_than_the_newest_that_was_seen_is_refused(rooms: House, mirror: Mirror, tmp_path: Path) -> None:
+    """Whatever became of that: nothing new was in it, its download failed, its source has another name now."""
+    now, older = time.time(), "older than the newest one that was seen"
+    with keys(tmp_path / "k", "archive", *_at(now - 43_200)) as archive:
 
-    from appliance.boot import orders, records
+        def offer(ago: int, content: bytes, name: str = "s") -> Any:
+            text = f"{sha(content)}  small\n".encode()
+            mirror.files |= {"/SUMS": text, "/SUMS.gpg": archive.sign(text, *_at(now - ago))}
+            sums = model.Sums(f"{mirror.base}/SUMS", f"{mirror.base}/SUMS.gpg", str(archive.public))
+            return fetch(rooms, [source(name, f"{mirror.base}/small", sums=sums)])[name]
 
-    with orders.documents(records.encode_fetched(replace(rooms.sources()["s"], signed=signed))) as fds:
-        publisher.ask({"verb": "record"}, fds)
+        assert offer(5000, b"small").state == "fetched"
+        assert offer(3000, b"small").state == "unchanged"
+        mirror.files["/small"] = b"withdrawn"
+        assert older in offer(4000, b"withdrawn").why
+        assert older in offer(4000, b"withdrawn", "another").why
+        assert "its SHA-256 is" in offer(1000, b"never there").why
+        mirror.files["/small"] = b"small"
+        assert older in offer(3000, b"small").why
+        assert rooms.sources()["s"].sha256 == sha(b"small")
+        assert offer(900, b"small").state == "unchanged"
+        seen = Path(rooms.state_dir, "boot", "seen")
+        assert json.loads(seen.read_text()) == {f"{mirror.base}/SUMS": int(now - 900)}
+        seen.write_text("{")
+        assert "the file `seen` in state_dir/boot cannot be read" in offer(800, b"small").why
 
 
 @pytest.mark.root

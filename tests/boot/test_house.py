@@ -46,17 +46,17 @@ def give(publisher: children.Child, order: dict[str, object], *documents: bytes)
             os.close(fd)
 
 
-KEEP = {"keep": 3, "now": 1, "pin": 0}
+KEEP = {"keep": 3, "now": 1, "pin": 0, "held": []}
 OVERLAY = (json.dumps([["tftp", "x/y", 3], ["tftp", "z", 2]]).encode(), b"abcde")
 
 
 def test_the_publisher_is_confined_and_publishes(rooms: House) -> None:
     with rooms.publisher() as publisher:
-        assert publisher.report.level == ("full" if ROOT else "user")
+        assert publisher.ready().level == ("full" if ROOT else "user")
         kernel = take(publisher, b"kernel")
         release = records.make(1, "n", [kernel], {"plan": 1})
         told = give(publisher, {"verb": "publish", **KEEP}, records.encode(release), *OVERLAY)
-    assert told == {"id": release.id, "overlay": 1, "unchanged": False, "files": 1, "bytes": 6, "how": {"linked": 2}}
+    assert told == {"id": release.id, "overlay": 1, "unchanged": False, "how": {"linked": 2}}
     assert rooms.current() == (release.id, 1) and rooms.releases() == [release.id]
     assert rooms.release(release.id) == release
     overlay = Path(rooms.roots["tftp"], ".releases", "overlay-1")
@@ -87,7 +87,7 @@ def test_every_verb_is_answered_and_a_refusal_ends_nothing(rooms: House) -> None
         fetched = Fetched("debian", "s", "l", "0" * 64, 1, 1, "", 0, (kernel,))
         give(publisher, {"verb": "record"}, records.encode_fetched(fetched))
         assert rooms.sources() == {"debian": fetched}
-        found = publisher.ask({"verb": "collect", "keep": 1, "now": 10_000, "pin": 0, "sources": []})
+        found = publisher.ask({"verb": "collect", "keep": 1, "now": 10_000, "pin": 0, "held": [], "sources": []})
         assert found == {"releases": [one.id], "contents": 0, "size": 0}
     assert rooms.sources() == {} and rooms.releases() == [two.id]
 
@@ -109,7 +109,7 @@ def test_three_accounts_and_none_of_them_owns_what_another_one_keeps(rooms: Hous
                 ["1"],
             )
             assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
-            assert child.report.level == "full"
+            assert child.ready().level == "full"
         assert uids == [{"64621"}, {"64622"}, {"64623"}]
         places = {name: Path(rooms.state_dir, name).stat() for name in ("boot", "boot-spool", "boot-unpack")}
         places |= {name: Path(root, ".releases").stat() for name, root in rooms.roots.items()}
@@ -171,8 +171,9 @@ def test_a_folder_that_cannot_be_ours_is_told_with_the_remedy(tmp_path: Path) ->
 def test_a_child_that_cannot_start_is_told(rooms: House) -> None:
     kind = children.Kind("publisher", "appliance.boot.nothing:prepare")
     place = children.Place(*rooms.accounts.boot, rooms.empty, True)
-    with pytest.raises(BootError, match="the publisher does not start; its last words are above"), rooms.jail():
-        children.Child(kind, place, {})
+    told = pytest.raises(BootError, match="the publisher does not start; its last words are above")
+    with rooms.jail(), told, children.Child(kind, place, {}) as child:
+        child.ready()
 
 
 def test_a_record_that_cannot_be_read_counts_as_not_fetched(rooms: House) -> None:

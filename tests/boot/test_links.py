@@ -189,7 +189,8 @@ def test_a_redirect_may_not_lead_to_less(target: str) -> None:
         ("0.0.0.0", False),
         ("100.64.0.1", False), ("::1", False), ("fe80::1%eth0", False), ("fd00::1", False),
         ("::ffff:10.0.0.1", False),
-        ("224.0.0.1", False), ("ff0e::1", False), ("name", False),
+        ("64:ff9b::101:101", True), ("64:ff9b::a00:1", False), ("::10.0.0.1", False), ("fec0::1", False),
+        ("2002:a00:1::1", False), ("224.0.0.1", False), ("ff0e::1", False), ("name", False),
     ],
 )  # fmt: skip
 def test_which_addresses_are_public(address: str, public: bool) -> None:

@@ -44,7 +44,7 @@ def test_a_release_is_served_whole_in_both_roots(place: Path) -> None:
     with home(place) as it:
         published = it.publish(made(it, 1, kernel=b"k1", debian__initrd=b"i1"), OVERLAY, keep(5))
     release = whole(place)
-    assert release is not None and release.id == published.release.id and published.overlay == 1
+    assert release is not None and release.id == published.id and published.overlay == 1
     assert published.how == {"linked": 4} and not published.unchanged
     assert (place / "boot" / "format").read_text() == "1\n"
     assert (place / "boot" / "current").read_text() == f"{release.id} 1\n"
@@ -55,7 +55,7 @@ def test_a_release_is_served_whole_in_both_roots(place: Path) -> None:
 def test_a_file_is_only_in_the_roots_that_it_is_for(place: Path) -> None:
     with home(place) as it:
         one, two = put(it, "a", b"for tftp", ("tftp",)), put(it, "a", b"for ftp", ("ftp",))
-        release = it.publish(records.make(1, "", [one, two], None), OVERLAY, keep(5)).release
+        release = it.publish(records.make(1, "", [one, two], None), OVERLAY, keep(5))
     assert (place / "tftp" / ".releases" / release.id / "a").read_bytes() == b"for tftp"
     assert (place / "ftp" / ".releases" / release.id / "a").read_bytes() == b"for ftp"
 
@@ -64,7 +64,7 @@ def test_the_same_tree_again_is_no_new_release_but_a_new_overlay(place: Path) ->
     with home(place) as it:
         first = it.publish(made(it, 1, kernel=b"k"), OVERLAY, keep(5))
         again = it.publish(made(it, 2, kernel=b"k"), (*OVERLAY, Given("ftp", "auto", b"x")), keep(5))
-    assert again.unchanged and again.release.id == first.release.id and again.overlay == 2
+    assert again.unchanged and again.id == first.id and again.overlay == 2
     assert (place / "ftp" / ".releases" / "overlay-2" / "auto").read_bytes() == b"x"
 
 
@@ -82,17 +82,27 @@ def test_an_overlay_can_have_a_file_of_the_store(place: Path) -> None:
 
 def test_rollback_serves_the_older_tree_again(place: Path) -> None:
     with home(place) as it:
-        first = it.publish(made(it, 1, kernel=b"k1"), OVERLAY, keep(5)).release
-        second = it.publish(made(it, 2, kernel=b"k2"), OVERLAY, keep(5)).release
+        first = it.publish(made(it, 1, kernel=b"k1"), OVERLAY, keep(5))
+        second = it.publish(made(it, 2, kernel=b"k2"), OVERLAY, keep(5))
         assert it.rollback(first.id, OVERLAY, 9).overlay == 3
         assert it.ids() == [first.id, second.id]
     served = whole(place)
     assert served is not None and served.id == first.id
 
 
+def test_rollback_costs_nothing_for_files_whose_trees_are_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with home(place) as it:
+        first = it.publish(made(it, 1, kernel=b"k1"), OVERLAY, keep(5))
+        it.publish(made(it, 2, kernel=b"k2"), OVERLAY, keep(5))
+        monkeypatch.setattr(Home, "release", lambda *_: pytest.fail("10,000 files are read for nothing"))
+        assert it.rollback(first.id, OVERLAY, 9).how == {}
+    served = whole(place)
+    assert served is not None and served.id == first.id
+
+
 def test_rollback_makes_a_tree_again_that_was_lost_with_its_disk(place: Path) -> None:
     with home(place) as it:
-        first = it.publish(made(it, 1, kernel=b"k1"), OVERLAY, keep(5)).release
+        first = it.release(it.publish(made(it, 1, kernel=b"k1"), OVERLAY, keep(5)).id)
         it.publish(made(it, 2, kernel=b"k2"), OVERLAY, keep(5))
     shutil.rmtree(place / "ftp" / ".releases" / first.id)
     with home(place) as it:
@@ -112,7 +122,7 @@ def test_a_release_that_is_not_there_is_told(place: Path) -> None:
 
 def test_content_that_is_missing_stops_a_publish_before_anything_is_made(place: Path) -> None:
     with home(place) as it:
-        first = it.publish(made(it, 1, kernel=b"k1"), OVERLAY, keep(5)).release
+        first = it.release(it.publish(made(it, 1, kernel=b"k1"), OVERLAY, keep(5)).id)
         ghost = records.File("kernel", 2, "0" * 64, roots=("tftp",))
         with pytest.raises(BootError, match="kernel, whose content is not in the store"):
             it.publish(records.make(2, "", [ghost], None), OVERLAY, keep(5))
@@ -121,7 +131,7 @@ def test_content_that_is_missing_stops_a_publish_before_anything_is_made(place: 
 
 def test_old_releases_go_and_those_in_use_stay(place: Path) -> None:
     with home(place) as it:
-        ids = [it.publish(made(it, n, kernel=b"k%d" % n), OVERLAY, keep(3)).release.id for n in range(1, 6)]
+        ids = [it.publish(made(it, n, kernel=b"k%d" % n), OVERLAY, keep(3)).id for n in range(1, 6)]
         assert it.ids() == ids[2:]
         it.rollback(ids[2], OVERLAY, 9)
         found = it.collect(keep(1))
@@ -138,13 +148,26 @@ def test_a_release_that_clients_may_still_be_served_from_stays(place: Path) -> N
         return Keep(1, now, 600.0)
 
     with home(place) as it:
-        first = it.publish(made(it, 1, kernel=b"k1"), OVERLAY, at(1000)).release.id
-        second = it.publish(made(it, 2, kernel=b"k2"), OVERLAY, at(2000)).release.id
+        first = it.publish(made(it, 1, kernel=b"k1"), OVERLAY, at(1000)).id
+        second = it.publish(made(it, 2, kernel=b"k2"), OVERLAY, at(2000)).id
         assert it.ids() == [first, second]  # the first was in force until now
-        third = it.publish(made(it, 3, kernel=b"k3"), OVERLAY, at(2599)).release.id
+        third = it.publish(made(it, 3, kernel=b"k3"), OVERLAY, at(2599)).id
         assert it.ids() == [first, second, third]
         assert it.collect(at(2600)).releases == (first,)
         assert it.collect(at(3199)).releases == (second,)
+
+
+def test_a_release_that_clients_are_pinned_to_stays_for_a_day_at_most(place: Path) -> None:
+    def at(now: int, *held: str) -> Keep:
+        return Keep(1, now, 600.0, held)
+
+    with home(place) as it:
+        ids = [it.publish(made(it, n, kernel=b"k%d" % n), OVERLAY, at(1000)).id for n in (1, 2, 3)]
+        assert it.collect(at(1600, ids[1], "unknown")).releases == (ids[0],)
+        assert it.collect(Keep(1, 87_399, 600.0, None)).releases == ()  # who is pinned could not be told
+        assert it.collect(at(87_399, ids[1])).releases == ()
+        assert it.collect(at(87_400, ids[1])).releases == (ids[1],)
+        assert it.ids() == ids[2:]
 
 
 def test_a_note_of_retired_releases_that_is_damaged_hinders_nothing(place: Path) -> None:
@@ -185,7 +208,7 @@ def test_nothing_beside_the_releases_is_touched(place: Path) -> None:
         (place / root / "link").symlink_to(place / "boot")
     before = _outside(place)
     with home(place) as it:
-        first = it.publish(made(it, 1, by__hand=b"a"), OVERLAY, keep(1)).release
+        first = it.publish(made(it, 1, by__hand=b"a"), OVERLAY, keep(1))
         it.publish(made(it, 2, incoming__upload=b"b"), OVERLAY, keep(1))
         it.publish(made(it, 3, released__file=b"c"), OVERLAY, keep(1))
         with pytest.raises(BootError):
@@ -297,7 +320,7 @@ def test_a_call_that_fails_leaves_what_was_served(
 ) -> None:
     """A full disk, a broken one: at each call of a kind in turn, until a publish gets through."""
     with home(place) as it:
-        old = it.publish(made(it, 1, kernel=b"k1"), OVERLAY, keep(5)).release
+        old = it.release(it.publish(made(it, 1, kernel=b"k1"), OVERLAY, keep(5)).id)
     plain: Callable[..., object] = getattr(os, call)
     for nth in range(1, 200):
         count = 0
@@ -338,7 +361,8 @@ def test_where_no_link_can_be_made_files_are_copied(place: Path, monkeypatch: py
     with home(place) as it:
         published = it.publish(made(it, 1, kernel=b"k" * 3_000_000, a=b"a"), OVERLAY, keep(5))
     assert published.how["linked"] == 0 and sum(published.how.values()) == 4
-    assert whole(place) == published.release
+    served = whole(place)
+    assert served is not None and served.id == published.id
 
 
 def test_another_error_of_a_link_is_not_hidden(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,8 +382,9 @@ def test_the_store_and_the_roots_are_on_three_file_systems(three: Path) -> None:
         many = {f"d{n % 7}__f{n}": b"%d" % n for n in range(100)}
         published = it.publish(made(it, 1, **many), OVERLAY, keep(5))
         assert published.how == {"copied": 200}
-        assert whole(three) == published.release
-        it.rollback(published.release.id, OVERLAY, 9)
+        served = whole(three)
+        assert served is not None and served.id == published.id
+        it.rollback(published.id, OVERLAY, 9)
 
 
 @pytest.mark.root
@@ -392,7 +417,7 @@ def test_a_disk_that_is_full_stops_it_and_serves_on(tmp_path: Path) -> None:
     try:
         lay_out(place / "x")
         with home(place / "x") as it:
-            first = it.publish(made(it, 1, kernel=b"k" * 300_000), OVERLAY, keep(5)).release
+            first = it.release(it.publish(made(it, 1, kernel=b"k" * 300_000), OVERLAY, keep(5)).id)
         with home(place / "x") as it, pytest.raises(OSError, match="No space left"):
             it.publish(made(it, 2, kernel=os.urandom(3_000_000)), OVERLAY, keep(5))
         assert whole(place / "x") == first and leftovers(place) == []
@@ -408,7 +433,7 @@ def test_two_services_that_serve_one_folder_have_one_tree(tmp_path: Path) -> Non
     boot = os.open(place / "boot", disk.FOLDER)
     with Home(boot, {"tftp": shared, "ftp": shared}) as it:
         release = it.publish(records.make(1, "", [put(it, "a", b"a"), put(it, "b", b"b", ("ftp",))], None), (), keep(5))
-        assert sorted(os.listdir(place / "tftp" / ".releases" / release.release.id)) == ["a", "b"]
+        assert sorted(os.listdir(place / "tftp" / ".releases" / release.id)) == ["a", "b"]
         clash = [put(it, "a", b"1", ("tftp",)), put(it, "a", b"2", ("ftp",))]
         with pytest.raises(BootError, match="serve one folder"):
             it.publish(records.make(2, "", clash, None), (), keep(5))

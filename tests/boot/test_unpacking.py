@@ -59,6 +59,9 @@ def test_a_tar_archive_is_unpacked_with_its_links(rooms: House, tmp_path: Path, 
         (info("hard", tarfile.LNKTYPE, "./a/b"), b""),
         (info("folder", tarfile.SYMTYPE, "a"), b""),
         (info("dev", tarfile.CHRTYPE), b""),
+        (info("disk", tarfile.BLKTYPE), b""),
+        (info("fifo", tarfile.FIFOTYPE), b""),
+        (info("strange", b"Z"), b""),
         (info("out", tarfile.SYMTYPE, "../../etc/passwd"), b""),
         mode=mode,
     )
@@ -66,7 +69,7 @@ def test_a_tar_archive_is_unpacked_with_its_links(rooms: House, tmp_path: Path, 
     assert found.state == "fetched", found.why
     assert {file.path for file in found.fetched.files} == {"a/b", "link", "hard", "folder/b"}
     assert stored(rooms, found, "folder/b") == b"two"
-    assert [line.partition(":")[0] for line in found.fetched.left_out] == ["dev", "out"]
+    assert [line.partition(":")[0] for line in found.fetched.left_out] == ["dev", "disk", "fifo", "out", "strange"]
     assert os.listdir(f"{rooms.state_dir}/boot-unpack") == []
 
 
@@ -155,6 +158,22 @@ def test_an_iso_image_is_unpacked(rooms: House, tmp_path: Path, rock: bool, joli
     assert {file.path for file in found.fetched.files} == names
     assert stored(rooms, found, min(names)) == b"kernel"
     assert [line.partition(":")[0] for line in found.fetched.left_out] == (["out"] if rock else [])
+
+
+def test_a_device_in_an_image_is_left_out_and_told(rooms: House, tmp_path: Path) -> None:
+    at = Path(image(tmp_path / "i", rock=True, joliet=False))
+    content, regular = at.read_bytes(), 0o100444
+    entry = b"PX$\1" + regular.to_bytes(4, "little") + regular.to_bytes(4, "big")  # RRIP 1.12 section 4.1.1
+    assert content.count(entry) == 1
+    device = 0o020444
+    at.write_bytes(content.replace(entry, b"PX$\1" + device.to_bytes(4, "little") + device.to_bytes(4, "big")))
+    found = unpacked(rooms, str(at), "iso")
+    assert {line.partition(":")[0]: line for line in found.fetched.left_out}.keys() == {
+        "boot/vmlinuz-6.1",
+        "link",
+        "out",
+    }
+    assert found.fetched.files == ()
 
 
 def test_a_damaged_image_is_told(rooms: House, tmp_path: Path) -> None:

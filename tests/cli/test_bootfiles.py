@@ -83,7 +83,7 @@ def test_from_a_manifest_to_a_served_tree_and_back(lab: Lab) -> None:
     assert code == 0 and out.startswith("kernel: fetched, 10 bytes, 1 file, UNVERIFIED\n") and "kernel: fetching" in err
     assert lab.json("fetch")["sources"][0]["state"] == "unchanged"
     code, out, err = lab.run("publish", "--note", "first")
-    assert code == 0 and " is served: " in out and "UNVERIFIED: 5 of them, among them linux/kernel" in err
+    assert code == 0 and " is served: " in out and "UNVERIFIED: 5 of them, among them ldlinux.c32" in err
     assert "no running service was told: not running" in err
     assert lab.served("tftp", "linux/kernel") == lab.served("ftp", "linux/kernel") == "kernel one"
     assert "linux/kernel" in lab.served("tftp", "pxelinux.cfg/01-52-54-00-12-34-56")
@@ -219,6 +219,50 @@ def test_what_is_armed_goes_to_the_keeper_with_its_files(lab: Lab) -> None:
     [key] = [path.stem for path in keeper.iterdir()]
     assert "linux/kernel" in lab.served("tftp", "once/pxelinux.cfg/01-52-54-00-00-00-0c")
     assert f"{key} pxelinux.cfg/01-52-54-00-00-00-0c\n" in lab.served("tftp", "once/.index")
+
+
+def test_a_secret_stands_in_the_files_of_an_armed_machine_and_nowhere_else(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in releases, records, machines, backups, nor in what any verb says."""
+    secret = "$6$salt$" + "Tr0ub4dor" * 4
+    (lab.place / "secrets.yaml").write_text(f"root: {secret}\n")
+    (lab.place / "secrets.yaml").chmod(0o600)
+    lab.manifest(
+        "kernel one",
+        f"secrets: {lab.place}/secrets.yaml\n"
+        "templates: {ks: {text: 'rootpw --iscrypted {{ secret.root }}'}}\n"
+        "files: [{path: 'ks-{{ machine.name }}.cfg', template: ks}]\n",
+    )
+    said = ""
+
+    def run(*arguments: str) -> None:
+        nonlocal said
+        code, out, err = lab.run(*arguments)
+        assert code == 0, err
+        said += out + err
+
+    def holders() -> set[str]:
+        found = {path for path in lab.place.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()}
+        return {str(path.relative_to(lab.place)) for path in found} - {"secrets.yaml"}
+
+    run("fetch")
+    run("publish")
+    assert holders() == set()
+    run("host", "set", "52:54:00:00:00:0c", "--name", "web2", "--profile", "one", "--once")
+    run("publish")
+    for verb in ("plan", "explain web2 --arch bios", "host list", "releases"):
+        run(*verb.split())
+        run(*verb.split(), "--json")
+    root = "tftp/.releases/overlay-"
+    assert holders() == {f"{root}{number}/once/ks-web2.cfg" for number in (2, 3)}
+    assert main(["backup", str(tmp_path / "b.tar"), "-c", str(lab.config)]) == 0
+    assert main(["check", "-c", str(lab.config)]) in (0, 2)
+    said += "".join(capsys.readouterr())
+    assert "web2" in said and secret not in said and "Tr0ub4dor" not in said
+    assert holders() == {f"{root}{number}/once/ks-web2.cfg" for number in (2, 3)}  # none in the backup
+    run("host", "rm", "web2")
+    assert f"{root}4/once/ks-web2.cfg" not in holders()
 
 
 def test_gc_leaves_what_is_served_and_what_the_manifest_has(lab: Lab) -> None:

@@ -171,6 +171,19 @@ def test_workers_together_agree_with_one_dictionary(steps: list[tuple[int, int, 
                 assert (everywhere is not None and everywhere[0] == pinned) == fresh
 
 
+def test_a_table_tells_which_releases_somebody_is_pinned_to() -> None:
+    workers = Workers(2)
+    for client, number, at in (("a", 1, START), ("b", 1023, START + 1), ("c", 1026, START + 2)):
+        workers.pins[0].pin(client, number, at)
+    tables = [*workers.tables, table()]  # the last is none of ours
+    told = [pins.held(tables, START + passed, LENGTH_S) for passed in (2, LENGTH_S, LENGTH_S + 1, 5e4)]
+    assert told == [{1, 2, 1023}, {2, 1023}, {2}, set()]
+    assert pins.held(tables, START + 1.9, LENGTH_S) == {1, 2, 1023}  # a clock that is a little ahead
+    workers.pins[1].pin("a", 5, START + 3)
+    workers.pins[1].pin("b", 6, START)  # what was said last counts, wherever
+    assert pins.held(tables, START + 3, LENGTH_S) == {2, 5, 1023}
+
+
 @given(st.integers(0, (1 << 64) - 1))
 def test_whatever_a_sibling_writes_the_answer_is_a_number_and_a_name_or_nothing(word: int) -> None:
     generator = random.Random(word)

@@ -37,7 +37,7 @@ def test_what_is_remembered_has_a_bound() -> None:
     for number in range(1, 1000):
         published.take(number, trees.name(number), number)
     assert published.current.number == 999
-    assert len(published._releases) == 64
+    assert len(published._releases) == 256
 
 
 @pytest.fixture
@@ -70,6 +70,25 @@ def test_a_pinned_client_sees_its_release_with_the_present_overlay(pinning: Publ
     assert seen(pinning, "b") == OLD
     pinning.pin("a", 2)
     assert seen(pinning) == NEW
+
+
+def test_who_is_being_sent_something_stays_pinned_however_long_that_takes(
+    pinning: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    pinning.pin("a", 1)
+    pinning.take(2, trees.name(2), 2)
+    for passed in range(0, 1300, 100):
+        monkeypatch.setattr(time, "monotonic", lambda passed=passed: now + passed)
+        pinning.renew(iter([("a", 1), ("nothing published", 0)]), now + passed)
+        assert seen(pinning) == OLD
+    calls: list[object] = []
+    monkeypatch.setattr(Published, "keep", lambda _self, *what: calls.append(what))
+    pinning.renew([("a", 1)], now + 1300)
+    pinning.renew([("a", 1)], now + 1349)
+    assert calls == []
+    pinning.renew([("a", 1)], now + 1351)
+    assert calls == [("a", 1)]
 
 
 def test_a_release_that_is_not_known_or_not_there_is_not_served(pinning: Published, tmp_path: Path) -> None:

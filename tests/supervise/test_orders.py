@@ -69,6 +69,14 @@ def test_reloads_that_are_asked_for_while_one_runs_become_one_behind_it(read: li
     assert read == [first, second]
 
 
+def test_who_asks_for_pinned_releases_is_answered(read: list[Any]) -> None:
+    made, asker = Supervisor(), Asker()
+    made.pinned = lambda: {5}  # type: ignore[attr-defined]
+    made.releases.told_pinned = lambda numbers, asker: asker.end(True, str(numbers))
+    Orders(made).act(b"pinned", asker)  # type: ignore[arg-type]
+    assert (asker.told, made.heard, read) == ([(True, "{5}")], [], [])
+
+
 def test_the_end_is_told_to_who_asked_and_needs_nobody(read: list[Any]) -> None:
     made, asker = Supervisor(), Asker()
     for word in (b"drain", b"stop"):

@@ -112,6 +112,18 @@ def test_a_release_that_comes_back_has_its_number_again(world: World) -> None:
     assert known == [[2, trees.name(2)], [1, trees.name(1)]]
 
 
+def test_who_publishes_is_told_the_names_of_what_clients_are_pinned_to(world: World) -> None:
+    for number in range(1, 260):
+        world.publish(number, number)
+        world.ask()
+    asker = Told()
+    world.releases.told_pinned({1, 2, 4, 259, 700}, cast(Asker, asker))
+    assert (asker.done, asker.line) == (True, f"{trees.name(4)} {trees.name(259)}")  # the last 256 have names
+    world.releases.told_pinned(set(), cast(Asker, asker))
+    assert (asker.done, asker.line) == (True, "")
+    assert len(world.releases.at_birth(world.services[0])["release"]["known"]) == 256
+
+
 @pytest.mark.parametrize(
     "gap",
     ["tftp/.releases/{release}", "ftp/.releases/{release}", "tftp/.releases/overlay-2", "ftp/.releases/overlay-2"],
@@ -155,13 +167,6 @@ def test_a_tree_that_vanishes_later_is_a_problem(world: World) -> None:
     world.ask()
     shutil.rmtree(world.roots[1] / ".releases")
     assert world.problems() == [f"ftp: {world.roots[1]}/.releases/{trees.name(1)} is gone"]
-
-
-def test_what_workers_are_told_at_birth_has_a_bound(world: World) -> None:
-    for number in range(1, 100):
-        world.publish(number, number)
-        world.ask()
-    assert len(world.releases.at_birth(world.services[0])["release"]["known"]) == 16
 
 
 def test_what_the_keeper_says_is_spread_and_told_to_those_born_later_until_it_dies(world: World) -> None:

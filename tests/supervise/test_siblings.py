@@ -15,6 +15,7 @@ import pytest
 from appliance import wire
 from appliance.observe import shares
 from appliance.observe.tally import SIZE, Tally
+from appliance.published.pins import Pins
 from appliance.supervise.service import Listen, Service
 from appliance.supervise.siblings import Siblings
 from appliance.supervise.slot import WorkerSlot
@@ -188,6 +189,19 @@ def pins() -> Iterator[Siblings]:
     made = Siblings(wire.PINS)
     yield made
     empty(made)
+
+
+def test_what_clients_are_pinned_to_is_told_of_the_living_and_of_the_dead_for_as_long_as_a_pin(pins: Siblings) -> None:
+    one, two = Place(pinning("tftp")), Place(pinning("ftp"))
+    for number, place in enumerate((one, two), 7):
+        place.pid, place.state = 100 + number, Slot.STARTING
+        (descriptor,) = pins.fresh(cast(WorkerSlot, place))
+        assert pins.pinned(0.0) == ({7} if number == 8 else set())  # nobody is believed before it has sealed
+        Pins(600.0, shares.seal(descriptor)).pin(place.service.name, number, 0.0)
+        place.state = Slot.SERVING
+    assert (pins.pinned(1.0), pins.pinned(601.0)) == ({7, 8}, set())
+    one.died(pins)
+    assert pins.pinned(1.0) == {7, 8}
 
 
 def test_pins_are_shown_to_all_services_that_serve_releases_and_to_one_that_starts(pins: Siblings) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import ftplib
 import hashlib
 import itertools
+import json
 import os
 import random
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -19,11 +21,13 @@ from pathlib import Path
 import pytest
 
 from appliance.boot import orders, records
+from appliance.boot.children import Child
 from appliance.boot.house import House
 from appliance.boot.publish import Keep
 from appliance.boot.records import File, Given
 from tests.boot import mirror
 from tests.support import until
+from tests.system.running import PROGRAM
 from tests.system.test_releases import TEXT, Published
 from tests.tftp.client import Fetch, udp
 
@@ -95,11 +99,7 @@ def test_every_download_is_of_one_release_however_often_another_is_published(app
     with rooms.publisher() as publisher:
 
         def publish(number: int) -> None:
-            files = []
-            for path, content in storm.contents(number).items():
-                orders.take(publisher, [content])
-                digest = hashlib.sha256(content).hexdigest()
-                files.append(File(path, len(content), digest, "test", "sha256", ("tftp", "ftp")))
+            files = [_take(publisher, path, content) for path, content in storm.contents(number).items()]
             overlay = [Given("tftp", "pxelinux.cfg/default", b"%d" % number)]
             release = records.make(number, "", files, None)
             orders.publish(publisher, release, overlay, Keep(3, int(time.time()), 600.0))
@@ -123,6 +123,45 @@ def test_every_download_is_of_one_release_however_often_another_is_published(app
     seen = len(storm.boots)
     print(f"{PUBLISHES} publishes in {time.monotonic() - begun:.1f} s, {storm.boots.total()} boots of {seen} releases")
     assert seen > PUBLISHES // 4 and storm.boots.total() >= seen
+
+
+def test_a_release_stays_as_long_as_a_machine_that_never_pauses_is_served_from_it(appliance: Published) -> None:
+    (appliance.home / "boot.yaml").write_text("sources: {}\n")
+    named = "boot: {{enabled: {boot}, manifest: {home}/boot.yaml}}"
+    appliance.write(TEXT.replace("boot: {{enabled: {boot}}}", named).format(**appliance.values))
+    rooms, storm, host = _rooms(appliance), Storm(appliance), "127.4.0.1"
+    ids = []
+    for number in (1, 2):
+        with rooms.publisher() as publisher:
+            files = [_take(publisher, path, content) for path, content in storm.contents(number).items()]
+            overlay = [Given("tftp", "pxelinux.cfg/default", b"%d" % number)]
+            release = records.make(number, "", files, None)
+            ids.append(orders.publish(publisher, release, overlay, Keep(3, int(time.time()))).id)
+        assert appliance.act()[-1] == "ok"
+        assert storm._get(host, "linux/kernel", tftp=True) == 1
+    retired = appliance.home / "state" / "boot" / "retired"
+    assert json.loads(retired.read_text()).keys() == {ids[0]}
+    retired.write_text(json.dumps({ids[0]: int(time.time()) - 3600}))  # so long has the machine gone on asking
+
+    def collected() -> list[str]:
+        words = ["boot", "gc", "--keep", "1", "--json", "-c", str(appliance.config)]
+        done = subprocess.run([*PROGRAM, *words], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        found: list[str] = json.loads(done.stdout)["releases"]
+        return found
+
+    assert appliance.act(b"pinned") == [ids[0], "ok"]
+    assert collected() == []
+    assert storm._get(host, "linux/initrd", tftp=False) == 1
+    storm._get(host, "pxelinux.cfg/default", tftp=True)  # it boots anew
+    assert storm._get(host, "linux/kernel", tftp=True) == 2
+    until(lambda: appliance.act(b"pinned") == [ids[1], "ok"], 30, "nobody pinned to the first")
+    assert collected() == ids[:1]
+
+
+def _take(publisher: Child, path: str, content: bytes) -> File:
+    orders.take(publisher, [content])
+    return File(path, len(content), hashlib.sha256(content).hexdigest(), "test", "sha256", ("tftp", "ftp"))
 
 
 def _rooms(appliance: Published) -> House:

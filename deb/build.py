@@ -22,7 +22,7 @@ sys.path[:0] = [str(TOP), str(HERE)]
 import wheels  # noqa: E402
 from appliance import __version__  # noqa: E402
 from appliance.cli import papers  # noqa: E402
-from appliance.cli.main import app  # noqa: E402
+from appliance.cli.main import program  # noqa: E402
 from appliance.install import layout  # noqa: E402
 
 LIBRARY = "usr/lib/appliance"
@@ -69,7 +69,7 @@ def lay(tree: Path, found: list[Path], version: str) -> None:
         laid = str(name).startswith(("appliance/install/rootfs/", "appliance/install/systemd/"))
         if source.is_file() and not laid and "__pycache__" not in name.parts:
             put(library / name, source.read_bytes(), 0o644)
-    made = {"/usr/bin/appliance": LAUNCHER, **papers.generated(app)}
+    made = {"/usr/bin/appliance": LAUNCHER, **papers.generated(program())}
     for item in layout.items(layout.PROGRAM, made):
         put(tree / item.path.lstrip("/"), item.content, item.mode)
     for folder in layout.folders():

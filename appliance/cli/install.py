@@ -65,10 +65,10 @@ def install(
 
 def _items(program: str) -> list[Item]:
     from appliance.cli import papers
-    from appliance.cli.main import app
+    from appliance.cli.main import program as whole
     from appliance.install import layout
 
-    found = layout.items(program, papers.generated(app))
+    found = layout.items(program, papers.generated(whole()))
     if not any(item.path.endswith("/appliance.service") for item in found):
         raise ApplianceError("this program carries no files to lay: it comes from a Debian package (use the wheel)")
     return found

@@ -1,79 +1,57 @@
 """The `appliance` program: puts the verbs together, and turns how they end into an exit code.
 
-A verb's module is imported at once and costs nothing; what the verb needs it imports when it runs: `--help` is quick.
+Of a command line only the verb that it names is imported and made ready: with all of them that takes longer than what
+many of them do. What a verb needs it imports when it runs: `--help` is quick.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
-from appliance.cli import (
-    act,
-    backup,
-    ban,
-    boot,
-    bootboard,
-    check,
-    config,
-    doctor,
-    exchange,
-    firewall,
-    incoming,
-    install,
-    kick,
-    log,
-    migrate,
-    run,
-    seed,
-    status,
-    tftp,
-    tls,
-    top,
-    version,
-    who,
-)
 from appliance.cli.output import remark
 from appliance.errors import ApplianceError, ConfigError, ExitCode
 
-_VERBS = (
-    (run.run, "serve in the foreground until SIGTERM or Ctrl-C"),
-    (check.check, "find everything that is wrong with a configuration"),
-    (doctor.doctor, "is the machine well: configuration, network side, firewall, clock"),
-    (status.status, "what runs, how confined, what is wrong; --wait for a start"),
-    (who.who, "who is on with what, how far, how fast"),
-    (top.top, "the same, live: sort, filter, kick"),
-    (kick.kick, "end transfers or sessions"),
-    (log.log, "what happened: transfers, refusals, uploads, restarts"),
-    (act.reload, "make a running appliance read its configuration again"),
-    (act.drain, "end it gently: running transfers finish"),
-    (act.stop, "end it at once"),
-    (exchange.probe, "can a file be fetched, by TFTP or FTP"),
-    (exchange.get, "fetch a file by TFTP or FTP"),
-    (exchange.put, "send a file by TFTP or FTP"),
-    (install.install, "lay units, accounts and folders over a system without dpkg"),
-    (seed.seed, "what an image is told at its first boot: is it right"),
-    (backup.backup, "machines, releases and configuration in one file"),
-    (backup.restore, "take in what backup wrote, and serve it"),
-    (version.version, "the version of this program"),
+_VERBS = (  # module, function, what it does
+    ("run", "run", "serve in the foreground until SIGTERM or Ctrl-C"),
+    ("check", "check", "find everything that is wrong with a configuration"),
+    ("doctor", "doctor", "is the machine well: configuration, network side, firewall, clock"),
+    ("status", "status", "what runs, how confined, what is wrong; --wait for a start"),
+    ("who", "who", "who is on with what, how far, how fast"),
+    ("top", "top", "the same, live: sort, filter, kick"),
+    ("kick", "kick", "end transfers or sessions"),
+    ("log", "log", "what happened: transfers, refusals, uploads, restarts"),
+    ("act", "reload", "make a running appliance read its configuration again"),
+    ("act", "drain", "end it gently: running transfers finish"),
+    ("act", "stop", "end it at once"),
+    ("exchange", "probe", "can a file be fetched, by TFTP or FTP"),
+    ("exchange", "get", "fetch a file by TFTP or FTP"),
+    ("exchange", "put", "send a file by TFTP or FTP"),
+    ("install", "install", "lay units, accounts and folders over a system without dpkg"),
+    ("seed", "seed", "what an image is told at its first boot: is it right"),
+    ("backup", "backup", "machines, releases and configuration in one file"),
+    ("backup", "restore", "take in what backup wrote, and serve it"),
+    ("version", "version", "the version of this program"),
 )
-_GROUPS = (
-    (config.app, "config", "print the schema or the effective configuration"),
-    (boot.app, "boot", "boot files and machines: fetch, publish, roll back, host, explain"),
-    (ban.app, "ban", "clients that FTP does not serve for a while"),
-    (bootboard.app, "board", "set up the web page that shows machines while they boot"),
-    (migrate.app, "import", "take over from tftpd-hpa, vsftpd or dnsmasq"),
-    (firewall.app, "firewall", "rules for exactly what is served: nft, systemd"),
-    (incoming.app, "incoming", "uploads by FTP: list, show, release, reject, purge"),
-    (tftp.app, "tftp", "explain which file a name means to a client, and why"),
-    (tls.app, "tls", "make a first certificate for FTP over TLS"),
+_GROUPS = (  # module, name, what they are for
+    ("config", "config", "print the schema or the effective configuration"),
+    ("boot", "boot", "boot files and machines: fetch, publish, roll back, host, explain"),
+    ("ban", "ban", "clients that FTP does not serve for a while"),
+    ("bootboard", "board", "set up the web page that shows machines while they boot"),
+    ("migrate", "import", "take over from tftpd-hpa, vsftpd or dnsmasq"),
+    ("firewall", "firewall", "rules for exactly what is served: nft, systemd"),
+    ("incoming", "incoming", "uploads by FTP: list, show, release, reject, purge"),
+    ("tftp", "tftp", "explain which file a name means to a client, and why"),
+    ("tls", "tls", "make a first certificate for FTP over TLS"),
 )
 
 
-def _program(only: str | None = None) -> typer.Typer:
+def program(only: str | None = None) -> typer.Typer:
     """The whole program, or as much of it as a command line needs that begins with the word `only`."""
     made = typer.Typer(
         name="appliance",
@@ -86,14 +64,18 @@ def _program(only: str | None = None) -> typer.Typer:
         "Exit codes: 0 done, 1 failed, 2 the configuration or the command line is wrong.",
     )
     made.callback()(_about)
-    known = only in {verb.__name__ for verb, _ in _VERBS} | {name for _, name, _ in _GROUPS}
-    for verb, what in _VERBS:
-        if not known or verb.__name__ == only:
-            made.command(short_help=what)(verb)
-    for group, name, what in _GROUPS:
+    known = only in {name for _, name, _ in (*_VERBS, *_GROUPS)}
+    for module, name, what in _VERBS:
         if not known or name == only:
-            made.add_typer(group, name=name, short_help=what)
+            made.command(short_help=what)(getattr(_room(module), name))
+    for module, name, what in _GROUPS:
+        if not known or name == only:
+            made.add_typer(_room(module).app, name=name, short_help=what)
     return made
+
+
+def _room(module: str) -> Any:
+    return importlib.import_module(f"appliance.cli.{module}")
 
 
 def _about() -> None:
@@ -101,9 +83,6 @@ def _about() -> None:
 
     Start with: appliance run
     """
-
-
-app = _program()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,8 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _verb(arguments: Sequence[str] | None) -> int:
     try:
         words = sys.argv[1:] if arguments is None else arguments
-        # to make every verb ready takes longer than what many of them do
-        typer.main.get_command(_program(words[0] if words else None)).main(words, prog_name="appliance")
+        typer.main.get_command(program(words[0] if words else None)).main(words, prog_name="appliance")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE
     except KeyboardInterrupt:

@@ -109,7 +109,7 @@ def test_a_failure_is_one_line_with_exit_code_1(call: Call, monkeypatch: pytest.
 
 
 def test_no_help_text_shows_the_mark_that_keeps_lines_apart() -> None:  # a doubled backslash once printed it
-    shown = [command.help for _, command in commands.walk(papers.commands(main.app))]
+    shown = [command.help for _, command in commands.walk(papers.commands(main.program()))]
     assert [text for text in shown if "\\b" in text] == []
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from appliance.cli import papers
-from appliance.cli.main import app
+from appliance.cli.main import program
 from appliance.install import commands, completion, manual
 from appliance.settings import model
 from appliance.settings.main import Settings
 
-WHOLE = papers.commands(app)
+WHOLE = papers.commands(program())
 VERBS = {" ".join(words[1:]): command for words, command in commands.walk(WHOLE) if not command.below}
 
 
@@ -44,7 +44,7 @@ def test_every_key_of_the_configuration_stands_in_the_manual() -> None:
 
 @pytest.mark.skipif(not shutil.which("man"), reason="needs man")
 def test_man_renders_both_pages_without_a_warning(tmp_path: Path) -> None:
-    for path, content in papers.generated(app).items():
+    for path, content in papers.generated(program()).items():
         if "/man/" in path:
             page = tmp_path / Path(path).name
             page.write_bytes(content)
@@ -93,12 +93,12 @@ def test_fish_and_zsh_get_a_file_each() -> None:
 
 
 def test_what_is_generated_is_the_same_each_time() -> None:
-    first, second = papers.generated(app), papers.generated(app)
+    first, second = papers.generated(program()), papers.generated(program())
     assert first == second
     assert gzip.decompress(first["/usr/share/man/man8/appliance.8.gz"]).startswith(b".TH")
     assert "/usr/share/bash-completion/completions/appliance" in first
 
 
 def test_the_pages_can_be_written_into_a_folder(tmp_path: Path) -> None:
-    papers.write(app, str(tmp_path / "man"))
+    papers.write(program(), str(tmp_path / "man"))
     assert {"appliance.8.gz", "appliance.yaml.5.gz", "appliance"} <= {p.name for p in (tmp_path / "man").iterdir()}

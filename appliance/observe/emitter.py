@@ -54,17 +54,14 @@ class Emitter:
         """Tell of an event, at the latest with the first `pulse` after HOLD_S. `now`: monotonic seconds."""
         if self._link is None:
             return
-        left = min(self._left + (now - self._at) * self._per_second, self._most)
-        self._at = now
-        if left < 1.0:
-            self._left = left
-            self._miss("rate", 1)
+        if (self._left < 1.0 or not self._held) and not self._refilled(now):
+            self._miss("rate", 1, now)
             return
-        self._left = left - 1.0
+        self._left -= 1.0
         try:
-            frame = events.encode(event)
+            frame = events.frame(event)
         except ValueError:
-            self._miss("rate", 1)
+            self._miss("rate", 1, now)
             return
         if not self._held:
             self.due = now + HOLD_S
@@ -72,6 +69,12 @@ class Emitter:
         self._size += len(frame)
         if self._size > _FULL:
             self.flush(now)
+
+    def _refilled(self, now: float) -> bool:
+        """Whether the rate allows one more; asked once for all events that leave together, and when nothing is left."""
+        self._left = min(self._left + (now - self._at) * self._per_second, self._most)
+        self._at = now
+        return self._left >= 1.0
 
     def pulse(self, now: float) -> None:
         """Send what has been held long enough."""
@@ -88,22 +91,22 @@ class Emitter:
         if self._owing and now - self._made_up_at >= _MAKE_UP_S:
             self._made_up_at = now
             made_up = {cause: missing for cause, missing in self._missing.items() if missing}
-            held = [*(events.encode(events.Lost(missing, cause.encode())) for cause, missing in made_up.items()), *held]
+            held = [*(events.frame(events.Lost(missing, cause.encode())) for cause, missing in made_up.items()), *held]
         self._held, self._size = [], 0
         if not held or self._link is None:
             return
         try:
-            self._link.send(b"".join(events.join(held)))
+            self._link.send(b"".join(held))
         except OSError:  # its queue is full; or it is gone, and the supervisor brings another link
-            self._miss("queue", count)
+            self._miss("queue", count, now)
             return
         for cause, missing in made_up.items():
             self._missing[cause] -= missing
         self._owing = any(self._missing.values())
 
-    def _miss(self, cause: str, number: int) -> None:
+    def _miss(self, cause: str, number: int, now: float) -> None:
         if number:
             self._owing = True
-            self.due = min(self.due, self._at + _MAKE_UP_S)
+            self.due = min(self.due, now + _MAKE_UP_S)
             self._missing[cause] += number
             self._lost(number)

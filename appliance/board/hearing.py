@@ -51,8 +51,3 @@ class Hearing:
                 if fact is not None:
                     self._live.tell(replace(fact, at=now))
         self._moved = moved
-
-
-def records_of(datagram: bytes) -> list[events.Record]:
-    """The records of a datagram of the events service. Raises WireError."""
-    return [events.decode_record(frame) for frame in events.split(datagram)]

@@ -18,22 +18,22 @@ from typing import Any
 
 from appliance import wire
 from appliance.board import assets, guard
-from appliance.board.hearing import Hearing, records_of
+from appliance.board.hearing import Hearing
 from appliance.board.live import Live
 from appliance.board.server import BEAT_S, Rules, Server
 from appliance.board.turns import Turns
 from appliance.child.context import Context
 from appliance.errors import StartError, WireError
-from appliance.observe import events, shares
+from appliance.observe import shares
 from appliance.observe.emitter import Emitter
 from appliance.observe.log import Log
+from appliance.observe.subscribed import datagrams, records_of
 
 _TICK_S = 1.0
 _ASK_EVERY = 3  # ticks between two looks at the services
 _HANDSHAKES = 64  # of TLS at a time
 _HANDSHAKE_S = 10.0
 _QUIET_S = 10.0  # between two lines about the same reason
-_DATAGRAMS = 64  # of the events service taken in one turn
 
 
 class Board:
@@ -132,21 +132,15 @@ class Board:
 
     def _hear_events(self) -> None:
         link = self._link
-        for _ in range(_DATAGRAMS):
-            if link is None:
-                return
-            try:
-                datagram = link.recv(events.DATAGRAM_MAX)
-            except BlockingIOError:
-                return
-            except OSError:
-                datagram = b""
-            if not datagram:  # it died; the supervisor brings another link
-                self._loop.remove_reader(link)
-                link.close()
-                self._link = link = None
+        if link is None:
+            return
+        for datagram in datagrams(link):
+            if datagram:
+                self._take(datagram)
                 continue
-            self._take(datagram)
+            self._loop.remove_reader(link)
+            link.close()
+            self._link = None
 
     def _take(self, datagram: bytes) -> None:
         try:

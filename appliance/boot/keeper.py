@@ -23,11 +23,11 @@ from appliance.errors import WireError
 from appliance.observe import events
 from appliance.observe.emitter import Emitter
 from appliance.observe.log import Log
+from appliance.observe.subscribed import datagrams, records_of
 
 EVENTS = "events"
 MOST = 2048  # armed machines
 _TURN_S = 0.9
-_DATAGRAMS = 64  # taken in one turn
 _GONE = (b"died", b"hangs")  # of a worker
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -105,18 +105,12 @@ class Keeper:
     # --- what happens
 
     def _hear_events(self, link: socket.socket) -> None:
-        for _ in range(_DATAGRAMS):
-            try:
-                datagram = link.recv(events.DATAGRAM_MAX)
-            except BlockingIOError:
-                return
-            except OSError:
-                datagram = b""
-            if not datagram:  # the events service is gone; the supervisor brings another link
+        for datagram in datagrams(link):
+            if not datagram:
                 self._poll.unregister(link)
                 return
             try:
-                records = [events.decode_record(frame) for frame in events.split(datagram)]
+                records = records_of(datagram)
             except WireError:
                 self._counters.add("dropped")
                 continue

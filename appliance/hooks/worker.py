@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from appliance import wire
-from appliance.board.hearing import Hearing, records_of
+from appliance.board.hearing import Hearing
 from appliance.board.live import Live
 from appliance.board.turns import Turns
 from appliance.child.context import Context
@@ -26,13 +26,13 @@ from appliance.hooks.orders import End, Result
 from appliance.observe import events, shares
 from appliance.observe.emitter import Emitter
 from appliance.observe.log import Log
+from appliance.observe.subscribed import datagrams, records_of
 from appliance.settings.hooks import Hook
 from appliance.settings.plain import decode
 
 EVENTS = "events"
 _TURN_S = 0.5
 _TICK_S = 1.0
-_DATAGRAMS = 64  # of the events service, taken in one turn
 _RESULTS = 64
 _QUIET_S = 10.0  # between two lines about the same full queue
 _TROUBLE_S = 60.0  # for which a full queue is shown as a problem
@@ -125,14 +125,8 @@ class Hooks:
             self._link = None
 
     def _hear_events(self, link: socket.socket) -> None:
-        for _ in range(_DATAGRAMS):
-            try:
-                datagram = link.recv(events.DATAGRAM_MAX)
-            except BlockingIOError:
-                return
-            except OSError:
-                datagram = b""
-            if not datagram:  # it is gone; the supervisor brings another link
+        for datagram in datagrams(link):
+            if not datagram:
                 self._detach()
                 return
             try:

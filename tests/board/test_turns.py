@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.board.hearing import Hearing, records_of
+from appliance.board.hearing import Hearing
 from appliance.board.live import Live
 from appliance.board.turns import Turns
 from appliance.observe import events
@@ -104,8 +104,3 @@ def test_a_clock_that_jumps_forward_or_back_stalls_nobody_and_hides_no_stall() -
         world.ended(at, b"pxelinux.0")
         assert world.told(at) == []
     assert [event.state for event in world.told(3 + 21)] == [b"stalled"]
-
-
-def test_a_datagram_of_the_events_service_is_its_records() -> None:
-    record = events.Record(3, 4, "tftp.0", events.Stored(name=b"x"))
-    assert records_of(events.join([events.encode_record(record)])[0]) == [record]

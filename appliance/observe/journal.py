@@ -30,23 +30,32 @@ def connect(descriptor: int) -> int | None:
     Before this process is locked in: the socket is found by its path.
     """
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISSOCK(found.st_mode):
+        folder = stream(descriptor)
+        if not folder:
             return None
+        found = os.fstat(descriptor)
         key = found.st_dev, found.st_ino
         if key not in _connected:
-            with socket.socket(fileno=os.dup(descriptor)) as stream:
-                peer = stream.getpeername() if stream.family == socket.AF_UNIX else ""
-            folder = _STREAM.fullmatch(peer) if isinstance(peer, str) else None
-            if folder is None:
-                return None
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.connect(f"{folder[1]}/socket")
+                sock.connect(f"{folder}/socket")
                 sock.setblocking(False)
                 _connected[key] = sock.detach()
         return _connected[key]
     except OSError:
         return None
+
+
+def stream(descriptor: int) -> str:
+    """The folder of the journal that `descriptor` is a stream of; "" where it is none: nobody strips marks there."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return ""
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            peer = sock.getpeername() if sock.family == socket.AF_UNIX else ""
+    except OSError:
+        return ""
+    folder = _STREAM.fullmatch(peer) if isinstance(peer, str) else None
+    return folder[1] if folder else ""
 
 
 def entry(room: str, priority: int, event: str, message: str, fields: dict[str, Any]) -> bytes:

@@ -27,7 +27,8 @@ class Log:
     """Writes events of one process; `lost` is called once per line nobody read.
 
     `form`: journal, json or text, and with a colon behind it the least level that is written, as in "journal:warning".
-    `native`: with journal, fields for journald where standard error is its; lines with a mark of their level otherwise.
+    journal is for a standard error that journald made, and text for any other. `native`: as entries with fields, where
+    it takes those; lines with a mark of their level otherwise.
     """
 
     def __init__(
@@ -42,8 +43,8 @@ class Log:
         form, _colon, least = form.partition(":")
         self._least = LEVELS.get(least, LEVELS["debug"])
         self._journal = journal.connect(descriptor) if form == "journal" and native else None
-        # marks are for the journal; a person at a terminal gets the same lines without them
-        self.room, self.form = room, "text" if form == "journal" and os.isatty(descriptor) else form
+        # marks are for the journal, which takes them off; a person gets the same lines without them
+        self.room, self.form = room, "text" if form == "journal" and not journal.stream(descriptor) else form
         self._descriptor = descriptor
         self._lost = lost or (lambda: None)
         pid = os.getpid()  # of the process that builds the log: nobody hands one over a fork

@@ -49,8 +49,8 @@ class ObserveSettings:
     log: Annotated[
         Literal["journal", "json", "text"],
         Help(
-            "journal: fields for journald, or where standard error is not its, readable lines with a level mark; json: "
-            "one object a line; text: readable lines"
+            "journal: fields for journald, and readable lines where standard error is not its; json: one object a "
+            "line; text: readable lines"
         ),
     ] = "journal"
     log_levels: Annotated[

@@ -59,7 +59,9 @@ def test_every_line_that_is_held_against_a_client_is_counted_once_and_no_other(t
         "2026-11-28T09:00:00.123456+00:00 host appliance[7]: ",
     ):
         assert banned([head + line for line in lines], tmp_path) == ["127.0.0.1"] * 4
-        marked = [head + re.sub(r"^WARNING +", "<4>", line) for line in lines]  # observe.log: journal, to a file
+        marked = [
+            head + re.sub(r"^WARNING +", "<4>", line) for line in lines
+        ]  # a stream of the journal whose other socket is gone
         assert banned(marked, tmp_path) == ["127.0.0.1"] * 4
 
 

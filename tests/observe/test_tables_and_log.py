@@ -82,8 +82,8 @@ def test_a_text_line_starts_with_the_level_and_shows_fields_in_order() -> None:
     assert line.count(b"\n") == 1
 
 
-def test_a_journal_line_has_the_level_mark() -> None:
-    assert written("journal").startswith(b"<6>tftp.0[")
+def test_without_a_journal_its_lines_are_those_for_people_and_have_no_mark() -> None:
+    assert written("journal").startswith(b"INFO    tftp.0[")
 
 
 def test_a_json_line_is_valid_json_whatever_the_name() -> None:

@@ -183,6 +183,7 @@ STAYS_SECURE = Refuse(534, "The control connection stays under TLS.")
 NO_REIN = Refuse(502, "REIN would end TLS; connect anew.")  # RFC 4217 section 13: it ends the TLS session
 _RUN = Run()
 _REMEMBERED, _REMEMBERED_LENGTH = 1024, 200  # judgements, and bytes of their command lines
+_SAID_ONCE = frozenset((b"PORT", b"EPRT", b"STOR", b"REST"))  # with another argument each time: they would fill it
 _QUOTED = re.compile(r'"(.*)"(?: +(\d{1,19}))?(?: +(\d{1,19}))?', re.ASCII)
 # The name ends where the spaces begin: with any other way to cut them a line of 4,000 spaces costs half a second
 _SPAN = re.compile(r"(.*[^ ]) +(\d{1,19}) +(\d{1,19})", re.ASCII)
@@ -268,7 +269,7 @@ def span(command: Command) -> tuple[str, int, int | None]:
 
 def judge(line: bytes, state: State, rules: Rules) -> tuple[Command, Verdict]:
     """`parse` and `decide` a command line. What was judged lately is remembered: clients say the same things again."""
-    if state.logged_in and len(line) <= _REMEMBERED_LENGTH:
+    if state.logged_in and len(line) <= _REMEMBERED_LENGTH and line[:4] not in _SAID_ONCE:
         return _judged(line, state, rules)
     command = parse(line)
     return command, decide(command, state, rules)

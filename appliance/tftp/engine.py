@@ -194,6 +194,7 @@ class Engine:
             self._custodian.flush()
             self._present.look(self._transfers, self._uploads.running, now)
             self.published.renew(self._pinned(), now)
+            self._ports.ports.trim(now)
         transfers = self._transfers
         for descriptor, _events in ready:
             transfer = transfers.get(descriptor)

@@ -24,6 +24,7 @@ from appliance.tftp import sockets
 
 _FRESH = 16  # so many ports lie between two uses of one: late packets of the last transfer do not meet the next
 _KEPT = 256
+_TRIM_S = 60.0  # what nobody needed for so long is too much
 
 
 class PortsFull(Exception):
@@ -70,6 +71,8 @@ class Ports:
             self._unheld = {socket.AF_INET: list(numbers), socket.AF_INET6: list(numbers)}
         self._random = random.SystemRandom()  # whoever can tell the next port can forge the first ACK
         self._idle: dict[int, deque[Port]] = {socket.AF_INET: deque(), socket.AF_INET6: deque()}
+        self._unneeded = dict.fromkeys(self._idle, 0)  # the fewest that were kept at once since the last trim
+        self._trim_at = 0.0
 
     def take(self, family: int, *, secret: bool = False) -> Port | None:
         """A port nobody uses. None when there is no descriptor for its watch: the transfer does without.
@@ -81,6 +84,8 @@ class Ports:
         if len(idle) >= _FRESH and not secret:
             port = idle.popleft()
             port.busy = True
+            if len(idle) < self._unneeded[family]:  # noqa: PLR1730 (min() costs more, and every transfer comes by)
+                self._unneeded[family] = len(idle)
             return port
         if self._unheld is not None:
             return self._take_of_range(family, self._unheld[family], secret)
@@ -118,6 +123,7 @@ class Ports:
         idle.rotate(-self._random.randrange(len(idle)) if secret else 0)
         port = idle.popleft()
         port.busy, port.secret = True, secret
+        self._unneeded[family] = min(self._unneeded[family], len(idle))
         return port
 
     def connect(self, port: Port, local: sockets.Local, peer: sockets.Peer) -> socket.socket:
@@ -155,6 +161,16 @@ class Ports:
         if len(idle) > _KEPT:
             self.close(idle.popleft())
 
+    def trim(self, now: float) -> None:
+        """Once a minute: let those go that a crowd has left behind. `now`: monotonic seconds."""
+        if now < self._trim_at:
+            return
+        self._trim_at = now + _TRIM_S
+        for family, idle in self._idle.items():
+            for _ in range(self._unneeded[family] - _FRESH):
+                self.close(idle.popleft())
+            self._unneeded[family] = len(idle)
+
     def close(self, port: Port) -> None:
         """For good: the port cannot be used."""
         self.drop(port)
@@ -168,3 +184,4 @@ class Ports:
         for idle in self._idle.values():
             while idle:
                 self.close(idle.popleft())
+        self._unneeded = dict.fromkeys(self._idle, 0)

@@ -215,3 +215,46 @@ def test_a_secret_port_of_a_range_that_is_all_kept_is_any_of_them() -> None:
         assert open_now == []
     assert len({tuple(order) for order in orders}) > 1
     finish(source, [])
+
+
+def test_what_a_crowd_has_left_behind_goes_and_what_is_in_use_stays() -> None:
+    source, open_now = pool(None)
+    source.trim(100.0)
+    for port in taken(source, 96):
+        source.give(port)
+    source.trim(130.0)  # not a minute yet
+    source.trim(161.0)  # of which a part had the crowd in it
+    assert len(open_now) == 96
+    used = taken(source, 3)
+    source.trim(222.0)
+    assert len(open_now) == 16 + 3
+    for port in used:
+        assert port.busy and port.watch.fileno() >= 0
+        source.give(port)
+    finish(source, [])
+
+
+def test_what_was_needed_within_the_minute_is_kept() -> None:
+    source, open_now = pool(None)
+    source.trim(100.0)
+    for now in (161.0, 222.0, 283.0):
+        used = taken(source, 80)
+        assert len(open_now) <= 96
+        for port in used:
+            source.give(port)
+        source.trim(now)
+        assert len(open_now) >= 80
+    finish(source, [])
+
+
+def test_numbers_of_a_range_that_were_let_go_are_used_again() -> None:
+    numbers = free_ports(40)
+    source, open_now = pool(numbers)
+    for port in taken(source, 40):
+        source.give(port)
+    source.trim(100.0)
+    source.trim(161.0)
+    assert len(open_now) == 16
+    used = taken(source, 40)
+    assert {port.number for port in used} == set(numbers)
+    finish(source, used)

@@ -41,7 +41,7 @@ def _read(name: str, below: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _item(path: str, content: bytes, program: str) -> Item:
-    mode = 0o755 if path.startswith(_EXECUTABLE) else 0o644
+    mode = 0o755 if path.startswith(_EXECUTABLE) or content.startswith(b"#!") else 0o644
     if program != PROGRAM and b"\0" not in content:
         content = content.replace(PROGRAM.encode(), program.encode())
     return Item(path, mode, content, config=path.startswith("/etc/"))

@@ -19,7 +19,7 @@ _FILES = (
     ("/srv/appliance/tftp, /srv/appliance/ftp", "what is served"),
     ("/var/lib/appliance", "what survives a restart"),
     ("/run/appliance", "control sockets"),
-    ("/usr/share/appliance/examples", "variants of the unit: without root, with sockets of systemd"),
+    ("/usr/share/appliance/examples", "variants of the unit, a hook, alert rules and a dashboard"),
 )
 _SIGNALS = (
     ("SIGHUP", "read the configuration again; a wrong one is refused, and the old one stays"),

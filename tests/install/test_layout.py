@@ -18,6 +18,7 @@ from tests.support import ROOT
 
 TOP = Path(__file__).parents[2]
 ITEMS = {item.path: item for item in layout.items(layout.PROGRAM, {})}
+EXAMPLES = "/usr/share/appliance/examples"
 SYSUSERS = "/usr/lib/sysusers.d/appliance.conf"
 TMPFILES = "/usr/lib/tmpfiles.d/appliance.conf"
 
@@ -88,4 +89,12 @@ def test_another_program_stands_in_every_file_that_starts_one() -> None:
 
 
 def test_only_programs_can_be_run() -> None:
-    assert {path for path, item in ITEMS.items() if item.mode & 0o111} == {"/etc/update-motd.d/60-appliance"}
+    assert {path for path, item in ITEMS.items() if item.mode & 0o111} == {
+        "/etc/update-motd.d/60-appliance",
+        f"{EXAMPLES}/hooks/webhook",
+    }
+
+
+@pytest.mark.parametrize("name", ["hooks/webhook", "observe/alerts.yaml", "observe/grafana.json"])
+def test_what_the_documentation_names_as_an_example_is_laid(name: str) -> None:
+    assert ITEMS[f"{EXAMPLES}/{name}"].content == (TOP / "config" / name).read_bytes()

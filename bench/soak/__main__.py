@@ -57,8 +57,11 @@ def main() -> int:
     facts = soak(Path(os.environ[_INSIDE]), options)
     print(json.dumps(facts, indent=1) if options.json else report.text(facts))
     if options.write:
-        how = f"`python -m bench.soak --minutes {options.minutes:g} --seed {options.seed}` on {results.machine()}."
-        results.write_section(_HEADING, f"{how} {options.remark}\n\n{report.text(facts)}")
+        how = (
+            f"--minutes {options.minutes:g} --seed {options.seed} --share {options.share:g} --clients {options.clients}"
+        )
+        where = f"`python -m bench.soak {how}` on {results.machine()}."
+        results.write_section(_HEADING, f"{where} {options.remark}\n\n{report.text(facts)}")
     return 0 if all(one["holds"] for one in facts["bars"]) else 1
 
 

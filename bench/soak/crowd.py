@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from bench.soak.house import FTP, KIT, TFTP, House
+from bench.soak.house import FTP, KIT, LOADER, TFTP, House
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -73,6 +73,7 @@ def start(house: House, seed: int, processes: int, clients: int) -> tuple[list[P
         "large": "large.img",
         "huge": "huge.img",
         "kit": KIT,
+        "loader": LOADER,
         "folder": "static",
         "listed": sorted(name.removeprefix("static/") for name in house.files if name.startswith("static/")),
         "incoming": str(incoming),

@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.soak.house import House
+from bench.soak.house import DRAIN_S, House
 from bench.soak.judge import GOOD, Excuse
 
 _OVERCOME_S = 60.0
 _FULL_S = 4.0
 _AFTERMATH_S = 2.0
+_LOOKS_S = 1.5  # a custodian whose box was full looks at it once a second
 _NOT_TAKEN = "error supervisor reload"
 # what a worker says that is to finish: it is told to go between two transfers, never in the middle of one
 _GOODBYE = ("421", "the control connection was closed", "control connection: ")
+_STOPPING = "refused 0: Server is stopping"
 
 
 class Faults:
@@ -48,8 +50,11 @@ class Faults:
                 raise OSError(f"not overcome within {_OVERCOME_S:g} s ({what})")
             time.sleep(0.1)
 
-    def _excuse(self, fault: str, protocol: str, kinds: tuple[str, ...], t0: float, t1: float, *words: str) -> None:
-        self.excuses.append(Excuse(fault, protocol, kinds, t0, t1, words or ("",)))
+    def _excuse(
+        self, fault: str, protocol: str, kinds: tuple[str, ...], t0: float, t1: float, *words: str,
+        before: float = float("inf"),
+    ) -> None:  # fmt: skip
+        self.excuses.append(Excuse(fault, protocol, kinds, t0, t1, words or ("",), before))
 
     # -- kinds
 
@@ -93,6 +98,9 @@ class Faults:
         if what in before:
             old = before[what]
             self._until(lambda: (now := set(house.pids(what).values())) and not now & old, f"reload {what}")
+        if what == "tftp":  # what outlasts the drain is ended, and says so
+            now = time.monotonic()
+            self._excuse("drain over", "tftp", GOOD, at + DRAIN_S, now + DRAIN_S + _AFTERMATH_S, _STOPPING, before=now)
         if what == "ftp":
             self._excuse("reload ftp", "ftp", GOOD, at, time.monotonic() + 25, *_GOODBYE)
 
@@ -111,7 +119,7 @@ class Faults:
         fillers = [place / ".filler" for place in self.house.disks[:2]]
         self._fill(fillers)
         for protocol, words in (("ftp", ("4", "5")), ("tftp", ("refused",))):
-            self._excuse("disk full", protocol, ("put",), at, time.monotonic() + 0.5, *words)
+            self._excuse("disk full", protocol, ("put",), at, time.monotonic() + _LOOKS_S, *words)
 
     def _history(self, _full: str) -> None:
         """The disk of the history: shown as a problem, and gone afterwards."""

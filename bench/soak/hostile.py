@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _SILENT = 100
+_USUAL = 48  # addresses between bursts: few enough that every worker has soon met them all
 _LINES = (
     b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64,
@@ -39,6 +40,7 @@ class Mob:
         self.plan, self.chance = plan, random.Random(f"{plan['seed']} hostile")
         self.tftp, self.ftp = tuple(plan["tftp"]), tuple(plan["ftp"])
         self.stop, self.bursts = asyncio.Event(), asyncio.Event()
+        self._anywhere = False
         self._silent: collections.deque[socket.socket] = collections.deque()
         self.kinds: tuple[Callable[[int], Awaitable[None]], ...] = (
             self.noise, self.half_open, self.strays, self.babble, self.flood,
@@ -53,8 +55,10 @@ class Mob:
                 await self.chance.choice(self.kinds)(4)
                 continue
             self.bursts.clear()
+            self._anywhere = True
             for kind in self.kinds:
                 await kind(60)
+            self._anywhere = False
         for sock in self._silent:
             sock.close()
 
@@ -67,7 +71,13 @@ class Mob:
             self.bursts.set()
 
     def host(self) -> str:
-        """Addresses that no good client has."""
+        """Addresses that no good client has: a few, and in a burst any of a thousand.
+
+        What a worker remembers of each client is bounded by their number, thousands. It fills for as long as new ones
+        come, which would hide what grows without bounds.
+        """
+        if not self._anywhere:
+            return f"127.200.9.{self.chance.randrange(1, _USUAL + 1)}"
         return f"127.200.{self.chance.randrange(4)}.{self.chance.randrange(1, 255)}"
 
     def udp(self) -> socket.socket:

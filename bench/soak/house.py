@@ -23,7 +23,9 @@ TFTP, FTP = ("127.0.0.1", 69), ("127.0.0.1", 21)
 WORKERS = 3
 DISK_MIB = 96
 CACHE_KIB = 2560  # what a TFTP worker keeps of files: its part of tftp.limits.memory, an eighth and half of the rest
-SPARE_PORTS = 64  # sockets that it keeps for reuse: as many as there were transfers at once, when the bad clients came
+SPARE_PORTS = 64  # sockets that it keeps when many transfers at once are over, as when the bad clients came ...
+KEPT_S = 240.0  # ... and that are gone by then, between two bursts of them
+DRAIN_S = 20.0
 _READY_S = 60.0
 _ROOT = Path(__file__).parents[2]
 _PROGRAM = (
@@ -33,7 +35,7 @@ _CONFIG = """\
 state_dir: {home}/state
 run_dir: {home}/run
 confinement: required
-drain_timeout: 20s
+drain_timeout: {drain:.0f}s
 tftp:
   listen: ["127.0.0.1:69"]
   root: {home}/tftp
@@ -58,6 +60,7 @@ sources: {{kit: {{dir: {home}/kit, unverified: true}}}}
 tree: [{{from: kit, take: "/", to: "kit/", in: both}}]
 """
 KIT = ("kit/kernel", "kit/initrd")
+LOADER = "kit/boot.ipxe"  # which every boot begins with, and so with the release in force
 # name -> (bytes, how often it is asked for)
 _FILES = {f"static/f{n:03d}": (200 + n * n * 97, 1.0) for n in range(24)} | {
     "middle.img": (300_000, 8.0), "large.img": (4 << 20, 2.0), "huge.img": (24 << 20, 0.15), "empty": (0, 0.5),
@@ -70,7 +73,13 @@ class House:
     def __init__(self, home: Path, seed: int) -> None:
         self.home, self.seed = home, seed
         self.config = home / "appliance.yaml"
-        self.values: dict[str, Any] = {"home": home, "workers": WORKERS, "window": 64, "banner": "Soak."}
+        self.values: dict[str, Any] = {
+            "home": home,
+            "drain": DRAIN_S,
+            "workers": WORKERS,
+            "window": 64,
+            "banner": "Soak.",
+        }
         self.releases: dict[str, int] = {}  # digest -> number of the release that it was published in
         self.ids: list[str] = []
         self.log = LogEye(home / "log")
@@ -171,6 +180,7 @@ class House:
                 90_000 if "kernel" in path else 350_000
             )
             (self.home / path).write_bytes(data)
+            (self.home / LOADER).write_text(f"#!ipxe\n# {self._number}\nkernel kernel\ninitrd initrd\nboot\n")
             self.releases[hashlib.sha256(data).hexdigest()] = self._number
         self._done("boot", "fetch")
         self.ids.append(json.loads(self._done("boot", "publish", "--json"))["id"])

@@ -22,7 +22,10 @@ KINDS = ("tftp get", "tftp put", "tftp boot", "ftp get", "ftp put", "ftp boot", 
 
 @dataclass(frozen=True, slots=True)
 class Excuse:
-    """A fault breaks attempts of this protocol and these kinds that overlap t0..t1, if they end with one of `words`."""
+    """A fault breaks attempts of this protocol and these kinds that overlap t0..t1, if they end with one of `words`.
+
+    `before`: only those that had begun by then.
+    """
 
     fault: str
     protocol: str
@@ -30,11 +33,13 @@ class Excuse:
     t0: float
     t1: float
     words: tuple[str, ...] = ("",)
+    before: float = float("inf")
 
     def covers(self, record: dict[str, Any], attempt: Sequence[Any]) -> bool:
         began, ended, how = attempt
         here = self.protocol == record["p"] and record["k"] in self.kinds
-        return here and began <= self.t1 and ended >= self.t0 and any(how.startswith(word) for word in self.words)
+        then = began <= min(self.t1, self.before) and ended >= self.t0
+        return here and then and any(how.startswith(word) for word in self.words)
 
 
 @dataclass(slots=True)
@@ -135,11 +140,13 @@ def growth(
     samples: Iterable[Sample],
     warm_s: float,
     least_s: float,
-    filling: Mapping[str, tuple[float, int]] = MappingProxyType({}),
+    filling: Mapping[str, float] = MappingProxyType({}),
+    kept: Mapping[str, tuple[int, float]] = MappingProxyType({}),
 ) -> list[Growth]:
     """Of each incarnation that was seen for at least `least_s` after its first `warm_s`.
 
-    `filling`: service -> KiB of its caches and sockets it keeps, where the warm-up is too short for that to be full.
+    `filling`: service -> KiB of its caches, where the warm-up is too short for them to be full. `kept`: service ->
+    sockets that it keeps when a crowd has left, and for how many seconds: a third that is shorter has no low water.
     """
     lives: dict[tuple[str, int, int], list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -158,8 +165,8 @@ def growth(
         }
         level = statistics.median(sample.private for sample in judged)
         pss = statistics.median(sample.pss for sample in judged)
-        cache, kept = filling.get(who[0], (0.0, 0))
-        may = may_grow(span) + cache, MORE_FDS + kept
+        sockets, for_s = kept.get(who[0], (0, 0.0))
+        may = may_grow(span) + filling.get(who[0], 0.0), MORE_FDS + (sockets if span / 3 < for_s else 0)
         found.append(Growth(who, span, slope(points) * span, level, pss, gained["fds"], gained["maps"], *may))
     return found
 

@@ -127,9 +127,9 @@ class TftpClient(Client):
         await self.want("get", name, job)
 
     async def boot(self) -> None:
-        """Kernel, then initrd: of one release."""
+        """What the loader begins with, then kernel and initrd: of one release."""
         found = []
-        for name in self.plan["kit"]:
+        for name in (self.plan["loader"], *self.plan["kit"]):
 
             async def job(name: str = name) -> dict[str, Any]:
                 got = await tftp.get(self.host, self.crowd.tftp, name, {"blksize": 1428, "windowsize": 8})
@@ -137,7 +137,7 @@ class TftpClient(Client):
 
             found.append(await self.want("boot", name, job))
         if all(found):
-            self.tell("pair", "", time.monotonic(), [], {"pair": [one["sha"] for one in found if one]})
+            self.tell("pair", "", time.monotonic(), [], {"pair": [one["sha"] for one in found[1:] if one]})
 
     async def put(self) -> None:
         data, options = self.blob(), self.chance.choice(_OPTIONS[:5])
@@ -218,9 +218,10 @@ class FtpClient(Client):
         await self.want("list", verb, job)
 
     async def boot(self) -> None:
-        found = [await self.want("boot", name, lambda name=name: self._get(name)) for name in self.plan["kit"]]
+        names = (self.plan["loader"], *self.plan["kit"])
+        found = [await self.want("boot", name, lambda name=name: self._get(name)) for name in names]
         if all(found):
-            self.tell("pair", "", time.monotonic(), [], {"pair": [one["sha"] for one in found if one]})
+            self.tell("pair", "", time.monotonic(), [], {"pair": [one["sha"] for one in found[1:] if one]})
 
     async def put(self) -> None:
         data = self.blob()

@@ -11,10 +11,10 @@ from typing import Any
 
 from bench.soak import judge
 from bench.soak.faults import Faults
-from bench.soak.house import CACHE_KIB, SPARE_PORTS, House
+from bench.soak.house import CACHE_KIB, KEPT_S, SPARE_PORTS, House
 from bench.soak.watch import Watch
 
-_FULL_S = 120.0  # what a worker keeps for later is there by then
+_FULL_S = 120.0  # what a worker keeps of files is there by then
 # what the log may say above info while these faults are injected; anything else is a finding
 _EXPECTED = {
     "warning supervisor worker died",
@@ -43,7 +43,8 @@ def facts(
     """Everything that is told, as plain values."""
     warm, least = min(120.0, max(25.0, seconds * 0.2)), min(180.0, max(30.0, seconds * 0.25))
     found = judge.tally(records, faults.excuses, house.releases)
-    grown = judge.growth(watch.samples, warm, least, {"tftp": (CACHE_KIB, SPARE_PORTS)} if warm < _FULL_S else {})
+    filling = {"tftp": CACHE_KIB} if warm < _FULL_S else {}
+    grown = judge.growth(watch.samples, warm, least, filling, {"tftp": (SPARE_PORTS, KEPT_S)})
     notable = {kind: count for kind, count in house.log.counts.items() if not kind.startswith(("info", "debug"))}
     unexpected = [entry for entry in house.log.notable if _kind(entry) not in _EXPECTED]
     judged = {

@@ -38,6 +38,18 @@ def test_an_attempt_that_broke_before_or_after_it_has_failed_though_the_next_one
     assert len(found(record(tries=[attempt])).failed) == 1
 
 
+def test_only_what_had_begun_before_a_reload_may_be_ended_with_its_drain() -> None:
+    over = Excuse("drain over", "tftp", judge.GOOD, 120.0, 125.0, ("refused 0: Server is stopping",), before=103.0)
+
+    def failed(attempt: list[Any]) -> list[str]:
+        return judge.tally([record(tries=[attempt])], [over], {}).failed
+
+    assert failed([100.0, 121.0, "refused 0: Server is stopping"]) == []
+    assert failed([104.0, 121.0, "refused 0: Server is stopping"]), "it has begun with the new worker"
+    assert failed([100.0, 110.0, "refused 0: Server is stopping"]), "it had time left"
+    assert failed([100.0, 121.0, "silence"])
+
+
 def test_a_kill_of_one_service_excuses_nothing_of_the_other() -> None:
     assert found(record(p="ftp", tries=[[99.5, 100.5, "no reply"]])).failed
 
@@ -90,13 +102,23 @@ def test_a_kib_lost_with_each_transfer_is_growth_within_ten_minutes(leak: float)
 
 def test_a_cache_that_a_short_run_does_not_fill_is_no_growth_and_more_than_that_is() -> None:
     for leak, grows in ((4.0, False), (16.0, True)):
-        (one,) = judge.growth(samples(leak, 0.0), 120, 180, {"tftp": (2560.0, 64)})
+        (one,) = judge.growth(samples(leak, 0.0), 120, 180, {"tftp": 2560.0})
         assert (one.private > one.may) is grows
 
 
 def test_a_descriptor_lost_each_ten_seconds_is_found_below_sessions_that_come_and_go() -> None:
     (one,) = judge.growth(samples(0.0, 0.0, fds=0.1), 120, 180)
     assert one.fds > one.may_fds
+
+
+def test_sockets_kept_for_a_while_are_no_leak_where_no_third_is_longer_than_that() -> None:
+    kept = {"tftp": (64, 240.0)}
+    (short,) = judge.growth(samples(0.0, 0.0, fds=0.1), 120, 180, {}, kept)
+    assert short.fds <= short.may_fds
+    (worse,) = judge.growth(samples(0.0, 0.0, fds=0.5), 120, 180, {}, kept)
+    assert worse.fds > worse.may_fds
+    (long,) = judge.growth(samples(0.0, 0.0, fds=0.03, seconds=1200), 120, 180, {}, kept)
+    assert long.fds > long.may_fds
 
 
 def test_who_did_not_live_long_enough_is_not_judged() -> None:

@@ -1,14 +1,19 @@
-"""What the supervisor sees to by the clock: workers that stand still, systemd's watchdog, folders that moved."""
+"""What the supervisor sees to by the clock: workers that stand still, systemd's watchdog, folders that moved, problems
+that begin and end, and the clock itself.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import time
 from typing import TYPE_CHECKING
 
 from appliance.supervise.naming import RESOLVER
 from appliance.supervise.reload import Reload
 from appliance.supervise.slot import FRESH_S, HANG_S
 from appliance.supervise.states import Event, Run
+from appliance.supervise.troubles import Clock, Troubles, Unwritten
 
 if TYPE_CHECKING:
     from appliance.supervise.loop import Supervisor
@@ -23,6 +28,8 @@ class Lookout:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._look_at = self._watchdog_at = 0.0
+        self._troubles, self._clock, self._unwritten = Troubles(), Clock(), Unwritten()
+        self._made = os.stat(__file__).st_mtime - 86400  # of a build elsewhere, in whatever time zone
 
     @property
     def due(self) -> float:
@@ -38,7 +45,27 @@ class Lookout:
             self._follow()
         if now >= self.due:
             self._feed(now)
+        if around:
+            self._look_for_troubles(now)
         return around
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What is wrong with the clock and with the log, and the remedy."""
+        return [
+            *self._clock.problems(time.time(), _steady(), self._made),
+            *self._unwritten.problems(time.monotonic()),
+        ]
+
+    def _dropped(self) -> int:
+        return sum(self._supervisor.totals(name).get("log_dropped", 0) for name in self._supervisor.groups)
+
+    def _look_for_troubles(self, now: float) -> None:
+        self._unwritten.look(self._dropped(), now)
+        step = self._clock.look(time.time(), _steady())
+        if step:
+            self._supervisor.log.warning("the clock was set", seconds=round(step))
+        for fault in self._troubles.look(self._supervisor.snapshot.problems()):
+            self._supervisor.tell(fault)
 
     def _feed(self, now: float) -> None:
         """A sign that was withheld is given as soon as all turn again: a worker that stands still now and then, but
@@ -72,3 +99,8 @@ class Lookout:
             self._supervisor.state = Run.RELOADING
             self._supervisor.reload = Reload.roll(self._supervisor, group.service)
             return
+
+
+def _steady() -> float:
+    """Seconds of a clock that nobody sets, and that does not stand still while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

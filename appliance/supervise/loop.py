@@ -70,7 +70,7 @@ class Supervisor:
         self._serial = 1
         self._crashes = 0
         self._due: float | None = None
-        self._orders, self._lookout = Orders(self), Lookout(self)
+        self._orders, self.lookout = Orders(self), Lookout(self)
         self._links = Links(self._generations)
         self._telling = Telling(self._generations)
         self._tables = Tables()
@@ -184,7 +184,7 @@ class Supervisor:
                 yield slot.muted_until
         if self._due is not None:
             yield self._due
-        yield self._lookout.due
+        yield self.lookout.due
 
     def _timers(self) -> None:
         now = time.monotonic()
@@ -198,7 +198,7 @@ class Supervisor:
         if self.reload is not None:
             self.reload.timer(now)
         self._privileged.expire(now)
-        if self._lookout.timer(now):
+        if self.lookout.timer(now):
             self._gallery.repair()
             self._tables.repair()  # once more for a worker that did not take what it was shown
 

@@ -43,19 +43,23 @@ class Snapshot:
             "uptime_s": round(time.monotonic() - self._born, 1),
             "services": facts.services(groups, supervisor.old, supervisor.releases.facts, supervisor.totals),
             "bans": facts.bans(supervisor.bans.table.active(time.monotonic()), time.monotonic()),
-            "problems": [
-                *facts.problems(groups, supervisor.wiring.warnings),
-                *(facts.problem("error", *found) for found in supervisor.releases.problems(supervisor.wiring.services)),
-                *(
-                    facts.problem(found.severity, found.what, found.remedy)
-                    for found in supervisor.naming.problems(supervisor.wiring.services)
-                ),
-            ],
+            "problems": self.problems(),
         }
         text = json.dumps(document).encode()
         if len(text) > _LARGEST:
             text = json.dumps({**document, "services": {}, "bans": [], "problems": [_TOO_LARGE]}).encode()
         return text
+
+    def problems(self) -> list[dict[str, str]]:
+        """What an operator should know now, each with the remedy."""
+        supervisor = self._supervisor
+        services = supervisor.wiring.services
+        return [
+            *facts.problems(supervisor.groups.values(), supervisor.wiring.warnings),
+            *(facts.problem("error", *found) for found in supervisor.releases.problems(services)),
+            *(facts.problem(one.severity, one.what, one.remedy) for one in supervisor.naming.problems(services)),
+            *(facts.problem("warning", *found) for found in supervisor.lookout.problems()),
+        ]
 
     def summary(self) -> str:
         """One line for systemd."""

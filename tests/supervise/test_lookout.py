@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from appliance.observe import events
 from appliance.supervise import lookout
 from appliance.supervise.lookout import Lookout
 from appliance.supervise.naming import RESOLVER
@@ -43,11 +44,15 @@ class Group:
 
 def supervisor(*slots: Slot, watchdog_s: float = 0.0, **groups: Group) -> Any:
     sent: list[str] = []
+    told: list[events.Fault] = []
+    problems: list[dict[str, str]] = []
     log = SimpleNamespace(error=lambda *_a, **_k: None, warning=lambda *_a, **_k: None, info=lambda *_a, **_k: None)
     notify = SimpleNamespace(watchdog_s=watchdog_s, send=sent.append)
     return SimpleNamespace(
-        slots=lambda: list(slots), groups=groups, log=log, notify=notify, sent=sent, state=Run.SERVING, reload=None
-    )
+        slots=lambda: list(slots), groups=groups, log=log, notify=notify, sent=sent, state=Run.SERVING, reload=None,
+        snapshot=SimpleNamespace(problems=lambda: problems), problems=problems, tell=told.append, told=told,
+        totals=lambda _name: {"log_dropped": 3},
+    )  # fmt: skip
 
 
 def test_without_a_watchdog_nothing_is_due_and_nothing_sent() -> None:
@@ -75,6 +80,19 @@ def test_a_worker_that_hangs_is_told_of_and_ended_and_others_are_not() -> None:
     assert Lookout(supervisor(slow, hangs)).timer(100.0)
     assert (slow.told, slow.events) == ([], [])
     assert (hangs.told, hangs.events) == (["hangs"], [Event.FAULT])
+
+
+def test_what_lasts_is_told_and_so_is_what_nobody_takes_of_the_log() -> None:
+    made = supervisor(tftp=Group())
+    looks = Lookout(made)
+    made.problems.append({"severity": "warning", "what": "tftp: x", "remedy": "y"})
+    for now in (100.0, 102.0):
+        looks.timer(now)
+    assert [(fault.part, fault.over) for fault in made.told] == [(b"tftp", 0)]
+    made.problems.clear()
+    for now in (104.0, 106.0):
+        looks.timer(now)
+    assert [(fault.part, fault.over) for fault in made.told[1:]] == [(b"tftp", 1)]
 
 
 def test_it_looks_around_every_other_second() -> None:

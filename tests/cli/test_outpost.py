@@ -127,7 +127,7 @@ def test_an_ordinary_user_is_told_who_may(monkeypatch: pytest.MonkeyPatch) -> No
 def server(room: Lab) -> Iterator[Any]:
     """Start another DHCP server with these lines."""
     yield lambda *lines: room.dnsmasq("no-ping", OTHER_SERVER, *lines, elsewhere=True)
-    room.end_dnsmasq()
+    room.end_servers()
 
 
 def told(room: Lab) -> list[dict[str, str]]:

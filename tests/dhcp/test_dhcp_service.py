@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.dhcp.client import firmware, ipxe, leased
 from tests.qemu.lab import CONFIG, ROUTER, Lab, lab
 from tests.support import needs_root, until
 from tests.system.running import Appliance
@@ -57,29 +57,15 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists() or status(pid)["State"].startswith("Z")
 
 
-def leased(room: Lab, *more: str) -> dict[str, str]:
-    """What a client is told, by the variables that udhcpc hands to its script."""
-    told = room.home / "told"
-    script = room.home / "script"
-    script.write_text(f"#!/bin/sh\n[ $1 = bound ] && env > {told}\nexit 0\n")
-    script.chmod(0o755)
-    argv = room.enter(
-        "busybox", "udhcpc", "-i", "wire", "-n", "-q", "-t", "4", "-s", str(script), *more, elsewhere=True
-    )
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return dict(line.split("=", 1) for line in told.read_text().splitlines() if "=" in line)
-
-
 def test_range_gives_each_architecture_an_address_and_its_loader(room: Lab) -> None:
     room.appliance(RANGE)
-    uefi = leased(room, "-V", "PXEClient:Arch:00007:UNDI:003016", "-x", "0x5d:0007")
+    uefi = leased(room, *firmware(7))
     assert (uefi["boot_file"], uefi["siaddr"], uefi["serverid"]) == ("shimx64.efi", "192.0.2.1", "192.0.2.1")
     assert 50 <= int(uefi["ip"].rpartition(".")[2]) <= 60
     assert "router" not in uefi and "dns" not in uefi  # this machine is neither
-    bios = leased(room, "-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000")
+    bios = leased(room, *firmware(0))
     assert bios["boot_file"] == "pxelinux.0"
-    assert leased(room, "-x", "0x5d:0000", "-x", "0x4d:" + b"iPXE".hex())["boot_file"] == "boot.ipxe"
+    assert leased(room, *ipxe(0))["boot_file"] == "boot.ipxe"
 
 
 def test_what_was_given_to_whom_is_in_the_log(room: Lab) -> None:
@@ -100,7 +86,7 @@ def test_answers_are_events_and_tell_a_machine_that_boots_from_one_that_runs(roo
     address = leased(room)["ip"]
     (ran,) = until(events, 60, "an event")
     assert (ran["pxe"], ran["client"], ran["message"], ran["interface"]) == (False, address, "DHCPACK", "br0")
-    leased(room, "-V", "PXEClient:Arch:00007:UNDI:003016", "-x", "0x5d:0007")
+    leased(room, *firmware(7))
     boots = until(lambda: [one for one in events() if one["pxe"]], 60, "another event")[0]
     assert boots["mac"] == ran["mac"] and len(boots["mac"]) == 17
 

@@ -96,18 +96,24 @@ class Lab:
         config.write_text("\n".join(("port=0", f"interface={where}", "bind-dynamic", "log-dhcp", *lines, "")))
         argv = ["dnsmasq", "--keep-in-foreground", "--user=root", "--log-facility=-", f"--conf-file={config}",
                 f"--dhcp-leasefile={self.home}/{name}.leases", f"--pid-file={self.home}/{name}.pid"]  # fmt: skip
-        with log.open("ab") as out:
-            self._others.append(
-                subprocess.Popen(
-                    self.enter(*argv, elsewhere=elsewhere), stdin=subprocess.DEVNULL, stdout=out, stderr=out
-                )
-            )
-        until(lambda: b"DHCP" in log.read_bytes() or self._others[-1].poll() is not None, 20, "dnsmasq")
-        assert self._others[-1].poll() is None, log.read_text()
+        self._run_server(log, b"DHCP", self.enter(*argv, elsewhere=elsewhere))
         return log
 
-    def end_dnsmasq(self) -> None:
-        """End the DHCP servers that were started."""
+    def serve(self, *argv: str, says: str) -> Path:
+        """Another server beside the appliance, which tells in its log that it serves; the log."""
+        log = self.home / f"server{len(self._others)}.log"
+        self._run_server(log, says.encode(), self.enter(*argv))
+        return log
+
+    def _run_server(self, log: Path, says: bytes, argv: list[str]) -> None:
+        with log.open("ab") as out:
+            server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        self._others.append(server)
+        until(lambda: says in log.read_bytes() or server.poll() is not None, 20, argv[0])
+        assert server.poll() is None, log.read_text()
+
+    def end_servers(self) -> None:
+        """End the servers that were started beside the appliance."""
         while self._others:
             _end(self._others.pop())
 
@@ -132,7 +138,7 @@ class Lab:
         """End everything, newest first, and take the namespace away."""
         for machine in self._machines:
             machine.power_off()
-        self.end_dnsmasq()
+        self.end_servers()
         if self._appliance is not None:
             self._appliance.stop()
         for name in (self.name, self.elsewhere):

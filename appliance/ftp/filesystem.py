@@ -150,6 +150,8 @@ def exists(path: str, layers: Layers = PLAIN) -> bool:
 
 def enter(path: str, layers: Layers = PLAIN) -> None:
     """Check that a path is a folder that can be entered. Raises OSError."""
+    if real(path) in layers.ways:  # to a file for one boot only, which whoever knows its name may read
+        return
     if not is_folder(look(path, layers)):
         raise NotADirectoryError(errno.ENOTDIR, "a file")
     _first(

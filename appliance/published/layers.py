@@ -11,7 +11,7 @@ The first that exists is what a name means. `.releases` itself exists for no cli
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 HIDDEN = ".releases"
@@ -76,16 +76,24 @@ def read_index(content: bytes) -> dict[bytes, bytes]:
     return {one[2]: one[1] for one in found if one is not None}
 
 
+def ways_to(paths: Iterable[bytes]) -> frozenset[bytes]:
+    """All folders above these files, but the root."""
+    parts = (path.split(b"/")[:-1] for path in paths)
+    return frozenset(b"/".join(above[: depth + 1]) for above in parts for depth in range(len(above)))
+
+
 class Layers(NamedTuple):
     """What one client sees: `number` is that of the release, 0 where nothing is published.
 
-    `overlay` and `release` are folders with a slash at the end; `once` says where files of one-shot boots are.
+    `overlay` and `release` are folders with a slash at the end; `once` says where files of one-shot boots are, `ways`
+    are the folders that lead to their names: a client of FTP enters them (GNU wget, curl), and sees nothing in them.
     """
 
     number: int = 0
     overlay: bytes = b""
     release: bytes = b""
     once: Mapping[bytes, bytes] = {}
+    ways: frozenset[bytes] = frozenset()
 
     @property
     def release_id(self) -> bytes:

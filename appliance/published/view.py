@@ -19,6 +19,7 @@ from appliance.published.layers import (
     is_loader_config,
     overlay_of,
     read_index,
+    ways_to,
 )
 from appliance.published.pins import NUMBER_MASK, Pins
 
@@ -77,7 +78,7 @@ class Published:
         most = {path: self._serves.get(key, 0) for path, key in index.items()}
         folder = self.current.overlay + ONCE.encode() + b"/"
         once = {path: folder + path for path, serves in most.items() if serves > is_loader_config(path)}
-        self.current = self.current._replace(once=once)
+        self.current = self.current._replace(once=once, ways=ways_to(once))
 
     def layers(self, client: str, *, fresh: bool) -> Layers:
         """What a client sees now. `fresh`: it asks for the configuration of a boot loader."""

@@ -11,6 +11,7 @@ import pytest
 
 from appliance import wire
 from appliance.published import sums
+from appliance.published.layers import index_text
 from tests.ftp.serving import Raw, Server, server, settings, until
 from tests.published import trees
 
@@ -139,6 +140,30 @@ def test_a_download_that_runs_keeps_its_file(served: Server, root: Path) -> None
             got += piece
         assert got == big and client.reply().startswith("226")
         assert client.ask("SIZE big").startswith("550")
+
+
+def test_a_client_that_enters_folders_reaches_a_file_for_one_boot_and_sees_no_name_there(
+    served: Server, root: Path
+) -> None:
+    """GNU wget and curl, and so Debian's installer, enter `answers/m1` before they ask for `preseed.cfg`."""
+    key = 0x0123456789ABCDEF
+    index = {"answers/m1/preseed.cfg": f"{key:016x}"}
+    trees.overlay(root, 3, {"once/answers/m1/preseed.cfg": b"d-i", "once/.index": index_text(index)})
+    tell(served, 1, 3)
+    with served.raw() as client:
+        assert client.ask("CWD answers").startswith("550")
+        served.worker.tell(wire.OneShot(key, 1))
+        until(lambda: client.ask("CWD /answers").startswith("250"))
+        assert client.ask("CWD m1").startswith("250")
+        assert client.ask("TYPE I").startswith("200") and client.ask("SIZE preseed.cfg").startswith("213 3")
+        for verb in ("LIST", "NLST", "MLSD"):
+            client.passive()
+            assert client.ask(verb).startswith("550"), verb
+        assert client.ask("CWD m2").startswith("550") and client.ask("CWD /").startswith("250")
+        assert "answers" not in names(served.ftp())
+        assert content(served.ftp(), "answers/m1/preseed.cfg") == b"d-i"
+        served.worker.tell(wire.OneShot(key, 0))
+        until(lambda: client.ask("CWD /answers/m1").startswith("550"))
 
 
 PATHS = [

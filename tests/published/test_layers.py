@@ -15,6 +15,7 @@ from appliance.published.layers import (
     overlay_of,
     read_index,
     split,
+    ways_to,
 )
 
 ID = "20260131-235959-0123abcd"
@@ -113,3 +114,8 @@ def test_what_a_loader_begins_with(name: bytes) -> None:
 @pytest.mark.parametrize("name", [b"pxelinux.0", b"vmlinuz", b"ipxe", b"x/grub.cf", b"pxelinux.cfg", b"a.ipxe.efi"])
 def test_what_a_loader_asks_for_later_or_before(name: bytes) -> None:
     assert not is_loader_config(name)
+
+
+def test_the_ways_to_files_are_all_folders_above_them_but_the_root() -> None:
+    assert ways_to([b"answers/m1/preseed.cfg", b"answers/m2", b"top"]) == {b"answers", b"answers/m1"}
+    assert ways_to([]) == frozenset()

@@ -107,6 +107,14 @@ def make(created: int, note: str, files: Iterable[File], plan: Any) -> Release:
     return Release(_id(created, content), created, note, ordered, plan)
 
 
+def created(name: str) -> int:
+    """When a release with this id was made, in seconds since the epoch. Raises BootError."""
+    try:
+        return int(datetime.strptime(f"{release_id(name)[:15]}+0000", "%Y%m%d-%H%M%S%z").timestamp())
+    except ValueError:
+        raise BootError(f"{name} is not the id of a release (appliance boot releases)") from None
+
+
 def _id(created: int, content: bytes) -> str:
     stamp = datetime.fromtimestamp(created, UTC).strftime("%Y%m%d-%H%M%S")
     return f"{stamp}-{hashlib.sha256(content).hexdigest()[:8]}"

@@ -54,7 +54,7 @@ def publish(
         origins = {name: one.location for name, one in sources.items()}
         _judge(here, done, plan.everyone(loaded.resolved.manifest, loaded.resolved.hosts), tree, origins)
         overlay = assemble.overlay(done.overlay, tree.files)
-        newest = max((here.house.release(name).created for name in here.house.releases()[-1:]), default=0)
+        newest = max(map(records.created, here.house.releases()[-1:]), default=0)
         release = records.make(max(at, newest + 1), printable(note, 300), tree.files, assemble.stored_plan(done))
         if not as_json:
             confined(publisher)

@@ -28,6 +28,13 @@ def test_a_release_is_read_back_as_it_was_written() -> None:
     assert one.id.startswith("19700102-000000-")
 
 
+def test_the_id_tells_when_it_was_made() -> None:
+    assert records.created(release("a").id) == 86400
+    for name in ("20261301-000000-00000000", "x"):
+        with pytest.raises(BootError, match="not the id of a release"):
+            records.created(name)
+
+
 def test_the_id_tells_every_part_of_the_content() -> None:
     files = [File("a", 1, SHA, "o", "v", BOTH)]
     ids = {

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance import boxes
 from appliance.cli.main import main
 from tests.cli.conftest import PROGRAM
 from tests.cli.test_bootfiles import Lab
+from tests.support import needs_root
 
 
 @pytest.fixture
@@ -62,6 +64,22 @@ def test_another_machine_serves_the_same_release(
     mine, theirs = lab.json("releases")["releases"], other.json("releases")["releases"]
     assert mine == theirs and theirs[0]["note"] == "carried"
     assert other.json("publish")["files"] == 6  # its sources came along
+
+
+@pytest.mark.root
+@needs_root[1]
+def test_what_is_taken_in_belongs_to_the_accounts_of_the_machine_that_takes_it_in(
+    other: Lab, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = {"appliance-boot": 64921, "appliance-fetch": 64922, "appliance-unpack": 64923}
+    monkeypatch.setattr(boxes, "identity", lambda _machine, name: (accounts[name], accounts[name]))
+    assert main(["restore", str(saved), "-c", str(other.config)]) == 0
+    folders = [other.place / "state" / "boot", other.place / "tftp" / ".releases", other.place / "ftp" / ".releases"]
+    owners = {(path.stat().st_uid, path.stat().st_gid) for folder in folders for path in (folder, *folder.rglob("*"))}
+    assert owners == {(64921, 64921)}
+    hosts = other.place / "state" / "hosts.d"
+    assert {path.stat().st_uid for path in (hosts, *hosts.iterdir())} == {0}  # an operator's
+    assert other.served("tftp", "linux/kernel") == "kernel one"
 
 
 def test_files_that_differ_are_kept_unless_they_are_to_be_replaced(

@@ -139,6 +139,11 @@ def write(kind: str, screen: Screen, arches: tuple[str, ...]) -> str:
     return _WRITERS[kind](Screen(entries, screen.default, screen.title, screen.timeout, screen.serial), arches)
 
 
+def starts(kind: str, screen: Screen, arches: tuple[str, ...]) -> bool:
+    """Whether anything of it is left for clients of these architectures."""
+    return any(_runs(kind, entry, arches) for entry in screen.entries)
+
+
 def _runs(kind: str, entry: Entry, arches: tuple[str, ...]) -> bool:
     profile = entry.profile
     if kind in ("uboot", "rpi") and profile.action == "chain":

@@ -139,9 +139,12 @@ class _Work:
         screen = None if profile.answers else self._single(Choice(_ANYBODY, group, profile, ""), {})
         if screen is None:  # answers are rendered for a machine, and nobody knows one here
             return
+        kind = loaders.kind_of(loader)
+        if not loaders.starts(kind, screen, arches):  # another loader that asks for the same names may
+            return
         for network in match.networks:
             for name in loaders.network_names(loader, network):
-                yield File("tftp", name, loaders.write(loaders.kind_of(loader), screen, arches))
+                yield File("tftp", name, loaders.write(kind, screen, arches))
 
     def _arches(self, loader: Loader) -> tuple[str, ...]:
         """The architectures whose clients read the same configuration as this loader's."""
@@ -179,10 +182,15 @@ class _Work:
         files: list[File] = []
         aliases: list[Alias] = []
         screen = self._single(choice, secrets)
+        taken: dict[str, bool] = {}  # PXELINUX and U-Boot ask for the same names: they are for who can start this
         for loader in chosen_loaders(self.manifest, machine) if screen is not None else ():
-            kind = loaders.kind_of(loader)
-            text = loaders.write(kind, screen, _arches_for(machine, loader)) if screen else ""
+            kind, arches = loaders.kind_of(loader), _arches_for(machine, loader)
+            text = loaders.write(kind, screen, arches) if screen else ""
+            starts = screen is not None and loaders.starts(kind, screen, arches)
             for name in loaders.own_names(loader, machine):
+                if name in taken and (taken[name] or not starts):
+                    continue
+                taken[name] = starts
                 files.append(File("tftp", name, text))
                 if kind == "rpi" and screen and profile:
                     folder = name.rpartition("/")[0]

@@ -53,6 +53,29 @@ def test_a_machine_of_known_architecture_has_the_files_of_its_loader_only(arch: 
     assert done.overlay.machines[0].configs == tuple(f"{start}{DASHED}" for start in configs)
 
 
+TWO = """\
+loaders: {bios: {file: pxelinux.0, kind: pxelinux}, arm64-uboot: {kind: uboot}}
+profiles:
+  pc: {title: PC, arch: x86_64, kernel: pc/linux}
+  board: {title: Board, arch: arm64, kernel: board/linux}
+  disk: {title: Disk, action: local}
+"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "says"), [("pc", "KERNEL ::pc/linux"), ("board", "kernel board/linux"), ("disk", "LOCALBOOT 0")]
+)
+def test_names_that_pxelinux_and_u_boot_ask_for_belong_to_who_can_start_the_profile(profile: str, says: str) -> None:
+    """A PC whose manifest also had the recipe for boards stopped at a configuration without an entry."""
+    done = planned(TWO + machine(profile=profile))
+    (owned,) = done.overlay.machines
+    assert owned.configs == (f"pxelinux.cfg/01-{DASHED}",)
+    assert says in owned.files[0].text and len(owned.files) == 1
+    group = f"groups: [{{name: g, match: {{net: 192.0.2.0/24}}, profile: {profile}}}]\n"
+    (file,) = (file for file in planned(TWO + group).files if file.path == "pxelinux.cfg/C00002")
+    assert says in file.text
+
+
 def test_a_machine_whose_firmware_gets_ipxe_has_an_ipxe_script() -> None:
     text = "loaders: {bios: {file: undionly.kpxe, kind: ipxe}, ipxe: {file: boot.ipxe, kind: ipxe}}\n"
     done = planned(text + LINUX + machine(profile="linux", arch="bios"))

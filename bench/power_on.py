@@ -118,7 +118,8 @@ def report(rows: dict[str, str]) -> str:
         (
             f"`python -m bench.power_on` on {machine()}. Seconds from power-on to the kernel's first line, median",
             "(min..max); QEMU without hardware virtualisation, Debian 12's netboot kernel and RAM disk (49 MB; arm64:",
-            "73 MB), DHCP by dnsmasq in both columns. Ratios above 1: ours is faster.",
+            "73 MB), DHCP by dnsmasq in both columns. Ratios above 1: ours is faster. The machine was",
+            "shared with other work; the two servers took turns, so compare within a line only.",
             "",
             "| case | ours | dnsmasq's TFTP | ratio | rounds |",
             "|---|---|---|---|---|",

@@ -153,9 +153,13 @@ def test_a_release_stays_as_long_as_a_machine_that_never_pauses_is_served_from_i
     assert appliance.act(b"pinned") == [ids[0], "ok"]
     assert collected() == []
     assert storm._get(host, "linux/initrd", tftp=False) == 1
-    storm._get(host, "pxelinux.cfg/default", tftp=True)  # it boots anew
-    assert storm._get(host, "linux/kernel", tftp=True) == 2
-    until(lambda: appliance.act(b"pinned") == [ids[1], "ok"], 30, "nobody pinned to the first")
+
+    def boots_anew() -> bool:
+        storm._get(host, "pxelinux.cfg/default", tftp=True)
+        return storm._get(host, "linux/kernel", tftp=True) == 2
+
+    until(boots_anew, 60, "the second release in every worker")
+    until(lambda: appliance.act(b"pinned") == [ids[1], "ok"], 60, "nobody pinned to the first")
     assert collected() == ids[:1]
 
 

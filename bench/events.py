@@ -20,7 +20,7 @@ from appliance.observe import tables
 from bench.results import machine, write_section
 from tests.system.running import Appliance
 
-_TICK = os.sysconf("SC_CLK_TCK")
+_SLICES = 6  # of a round: on and off take turns in each, so that an hour's weather meets both
 _HEAD = "| load | on: worker CPU us per transfer | off | on/off (median of the rounds) | events service | time on/off |"
 
 
@@ -28,9 +28,9 @@ def cpu(running: Appliance, service: str) -> float:
     """Seconds of processor time that the workers of a service have used."""
     used = 0
     for pid in running.pids(service):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        used += int(fields[11]) + int(fields[12])
-    return used / _TICK
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            used += int((thread / "schedstat").read_text().split()[0])  # ns; stat counts in steps of 10 ms
+    return used / 1e9
 
 
 def tftp(running: Appliance, name: bytes, count: int, options: bytes = b"") -> None:
@@ -144,16 +144,20 @@ def _row(
     used: list[list[float]] = [[], []]
     took: list[list[float]] = [[], []]
     told = []
+    each = count // _SLICES
     for number in range(rounds + 1):
-        for which in (0, 1) if number % 2 else (1, 0):
-            running = both[which]
-            before, events, start = cpu(running, service), cpu(running, "events"), time.monotonic()
-            load(running, count)
-            if number:  # the first round warms up
-                used[which].append((cpu(running, service) - before) / count * 1e6)
-                took[which].append(time.monotonic() - start)
-                if which == 0:
-                    told.append((cpu(running, "events") - events) / count * 1e6)
+        spent, seconds, events = [0.0, 0.0], [0.0, 0.0], cpu(both[0], "events")
+        for turn in range(_SLICES):
+            for which in (0, 1) if (number + turn) % 2 else (1, 0):
+                before, start = cpu(both[which], service), time.monotonic()
+                load(both[which], each)
+                spent[which] += cpu(both[which], service) - before
+                seconds[which] += time.monotonic() - start
+        if number:  # the first round warms up
+            for which in (0, 1):
+                used[which].append(spent[which] / (each * _SLICES) * 1e6)
+                took[which].append(seconds[which])
+            told.append((cpu(both[0], "events") - events) / (each * _SLICES) * 1e6)
     on, off = (statistics.median(one) for one in used)
     ratio = statistics.median(one / other for one, other in zip(*used, strict=True))
     time_ratio = statistics.median(one / other for one, other in zip(*took, strict=True))

@@ -129,7 +129,7 @@ PURE = (
     "supervise.service", "supervise.change", "tftp.admission", "tftp.blocks", "tftp.lessons", "tftp.packet",
     "tftp.options", "tftp.netascii", "tftp.session", "tftp.terms", "ftp.addresses", "ftp.ascii", "ftp.policy",
     "supervise.bans", "supervise.troubles", "ftp.bans", "ftp.rates", "ftp.seats", "ftp.listing", "custody.wire",
-    "custody.ledger",
+    "custody.ledger", "observe.spelled",
     "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",
     "settings.patterns", "settings.plain", "custody.readers", "custody.versions", "tftp.receiver",
     "tftp.neighbours", "observe.events", "observe.exposition", "observe.scrape", "observe.live",

@@ -313,7 +313,9 @@ def decode(datagram: bytes) -> Event:
     if len(datagram) < at:
         raise WireError("an event that breaks off")
     fields = form.unpack_from(datagram)
-    values: list[Any] = [max(_UNKNOWN, number) for number in fields[4 : 4 + min(numbers, shape.numbers)]]
+    values: list[Any] = list(fields[4 : 4 + min(numbers, shape.numbers)])
+    if values and min(values) < _UNKNOWN:
+        values = [max(_UNKNOWN, number) for number in values]
     values += [0] * (shape.numbers - len(values))
     for length in fields[4 + numbers :]:
         if length > TEXT_MAX:
@@ -323,7 +325,7 @@ def decode(datagram: bytes) -> Event:
     if at != len(datagram):
         raise WireError("an event that is longer or shorter than it says")
     values += [b""] * (shape.numbers + shape.texts - len(values))
-    made: Event = event(*values[: shape.numbers + shape.texts])
+    made: Event = event._make(values[: shape.numbers + shape.texts])
     return made
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import array
 import errno
-import json
 import os
 import select
 import socket
@@ -19,7 +18,7 @@ from collections import deque
 from appliance import wire
 from appliance.child.context import Context
 from appliance.errors import WireError
-from appliance.observe import arp, events, history, macs
+from appliance.observe import arp, events, history, macs, spelled
 from appliance.observe.log import Log
 
 READERS_MAX = 32
@@ -31,7 +30,6 @@ _QUEUE_MAX = 1 << 20  # bytes that wait for one who does not read
 _BAD_MAX = 100  # datagrams of one link that say nothing sensible; then it is closed
 _LAST_TURNS = 64
 _OF_CLIENTS = (events.Started, events.Ended, events.Refused, events.Unanswered)
-_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 _PIECE = 60_000  # bytes of lines in one datagram to a reader
 
 
@@ -225,7 +223,7 @@ class Recorder:
         fresh, self._fresh = self._fresh, []
         if not fresh:
             return
-        lines = [_line(record) for record in fresh]
+        lines = [spelled.line(record) for record in fresh]
         self._keep(b"".join(lines), len(lines))
         subscribers = [link for link in self._links.values() if link.subscriber]
         if subscribers:
@@ -270,7 +268,7 @@ class Recorder:
             if isinstance(peer, _Link):
                 peer.put(b"".join(events.join([events.encode_record(lost)])), 1)
             else:
-                peer.put(_line(lost), 1)
+                peer.put(spelled.line(lost), 1)
         peer.put(datagram, count)
         if not self._send(peer):
             self._end(peer)
@@ -346,10 +344,6 @@ def _pieces(lines: list[bytes]) -> list[tuple[bytes, int]]:
             held = []
         held.append(line)
     return [*pieces, (b"".join(held), len(held))]
-
-
-def _line(record: events.Record) -> bytes:
-    return _ENCODE(events.plain(record)).encode("ascii") + b"\n"
 
 
 def _close(descriptors: list[int]) -> None:

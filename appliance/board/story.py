@@ -6,6 +6,7 @@ book holds at most `most` machines and STEPS steps of each, whatever the network
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,6 +18,8 @@ STEPS = 64  # of one boot that are kept, the newest
 STALL_S = 20.0  # nothing arrives for so long: stalled
 SETTLED_S = 10.0  # a kernel that asks for nothing more after so long has all it wants
 NEW_BOOT_S = 600.0  # silence after which whatever comes is a new boot
+TOGETHER_S = 1.0  # within which the order of what is told says little
+_AT_LAST = ("kernel", "initrd", "image")
 AGAIN_S = 0.5  # a machine takes longer to start anew; workers tell what they did up to 50 ms late, and out of order
 _ADDRESSES = 8
 
@@ -221,13 +224,20 @@ def _take(machine: Machine, fact: Fact) -> None:
 
 
 def _insert(steps: deque[Step], step: Step) -> None:
-    """Put it where it belongs by time: workers tell what they did up to 50 ms late, and out of order."""
+    """Put it where it belongs by time. Workers tell a little late and out of order: what a kernel or an initrd cannot
+    come before is put before it, if it was told within the same second."""
     if len(steps) == STEPS:
         steps.popleft()
-    later = sum(other.started > step.started for other in steps)
+    later = sum(1 for _ in itertools.takewhile(lambda other: _is_before(step, other), reversed(steps)))
     steps.rotate(later)
     steps.append(step)
     steps.rotate(-later)
+
+
+def _is_before(step: Step, other: Step) -> bool:
+    if other.stage in _AT_LAST and step.stage in ORDER and abs(step.started - other.started) <= TOGETHER_S:
+        return ORDER.index(step.stage) < ORDER.index(other.stage)
+    return step.started < other.started
 
 
 _STATES = {

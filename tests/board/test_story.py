@@ -76,6 +76,15 @@ def test_steps_stand_in_the_order_of_their_time_whichever_worker_told_of_them_fi
     assert [step.file for step in machine.steps] == ["pxelinux.0", f"pxelinux.cfg/01-{MAC}", "vmlinuz"]
 
 
+def test_a_kernel_or_initrd_told_first_by_another_worker_still_stands_last() -> None:
+    config = f"pxelinux.cfg/01-{MAC}"
+    files = ("pxelinux.0", "initrd.gz", config, "menu.c32", "vmlinuz", "readme")
+    machine = told(*(fact(1 + n / 100, "done", file) for n, file in enumerate(files)))
+    assert [step.file for step in machine.steps] == ["pxelinux.0", config, "menu.c32", "vmlinuz", "initrd.gz", "readme"]
+    machine = told(fact(1, "done", "initrd.gz"), fact(2.5, "done", config))
+    assert [step.file for step in machine.steps] == ["initrd.gz", config]
+
+
 def test_a_step_told_late_costs_the_oldest_of_a_full_story_and_not_the_newest() -> None:
     machine = told(*(fact(n, "done", f"file{n}") for n in range(STEPS)), fact(STEPS - 1.5, "done", "late"))
     assert [step.file for step in machine.steps][-2:] == ["late", f"file{STEPS - 1}"]

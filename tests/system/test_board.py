@@ -73,7 +73,8 @@ def test_a_machine_that_boots_is_on_the_board_and_stays_there_through_deaths(tmp
         boot(running)
         until(lambda: booted(running), 20, "a booted machine")
         story = page(running, f"/machine.json?key={MAC}")
-        assert [step["file"] for step in story["steps"]] == list(FILES)
+        shown = [step["file"] for step in story["steps"]]  # the first two may be told late, each by its own worker
+        assert (sorted(shown[:2]), shown[2:]) == (sorted(FILES[:2]), list(FILES[2:]))
         assert {step["state"] for step in story["steps"]} == {"done"}
         (recorder,) = running.pids("events")
         os.kill(recorder, signal.SIGKILL)

@@ -67,6 +67,7 @@ def test_bios_pxelinux_menu_entry_reaches_the_installer(room: Lab) -> None:
     boots(machine)
 
 
+@pytest.mark.exhaustive  # test_shipped_manifest.py boots the same from what was published
 def test_uefi_shim_and_grub_by_mac_reach_the_installer(room: Lab) -> None:
     made = serve(room, f"dhcp-boot=shimx64.efi,,{SERVER}")
     boots(room.machine("uefi", mac(1)))

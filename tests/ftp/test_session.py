@@ -39,6 +39,18 @@ def test_the_password_is_logged_escaped_and_never_judged(served: Server) -> None
         until(lambda: r'password=a"\xffb' in served.worker.log_text())
 
 
+def test_what_somebody_takes_for_a_password_of_an_account_stands_in_no_log(served: Server) -> None:
+    with served.raw(log_in=False) as raw:
+        for user in ("root", "admin"):
+            raw.ask(f"USER {user}")
+            assert raw.ask("PASS correct-horse").startswith("530")
+        raw.ask("PASS correct-horse")  # without a user
+        raw.ask("PASSWORD correct-horse")
+        raw.ask("QUIT")
+    until(lambda: "user admin" in served.worker.log_text() and "session client" in served.worker.log_text())
+    assert "horse" not in served.worker.log_text()
+
+
 def test_every_other_user_gets_the_same_530_after_the_same_delay(served: Server) -> None:
     replies = set()
     with served.raw(log_in=False) as raw:

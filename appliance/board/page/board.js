@@ -113,7 +113,7 @@ function painted(whole) {
   if (whole.remedy) box.append(make("p", "", "What mends it: " + whole.remedy));
   const table = make("table"), head = make("tr"), body = make("tbody");
   for (const word of ["", "File", "What", "Size", "Rate", "Agreed", "Sent again"]) {
-    const cell = make("th", "", word);
+    const cell = make("th", word === "File" || word === "What" ? "" : "n", word);
     cell.scope = "col";
     head.append(cell);
   }

@@ -24,10 +24,10 @@ _SLICES = 6  # of a round: on and off take turns in each, so that an hour's weat
 _HEAD = "| load | on: worker CPU us per transfer | off | on/off (median of the rounds) | events service | time on/off |"
 
 
-def cpu(running: Appliance, service: str) -> float:
-    """Seconds of processor time that the workers of a service have used."""
+def cpu(pids: set[int]) -> float:
+    """Seconds of processor time that these processes have used."""
     used = 0
-    for pid in running.pids(service):
+    for pid in pids:
         for thread in Path(f"/proc/{pid}/task").iterdir():
             used += int((thread / "schedstat").read_text().split()[0])  # ns; stat counts in steps of 10 ms
     return used / 1e9
@@ -103,6 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.events", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="loads whose name holds this")
+    parser.add_argument("--remark", default="", help="a sentence for the section, about the machine")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     lines = [_HEAD, "|---|---|---|---|---|---|"]
@@ -122,7 +123,8 @@ def main() -> None:
     how = (
         f"`python -m bench.events --rounds {arguments.rounds}` on {machine()}. Two appliances of one worker, the same "
     )
-    how += "load in turns, `observe.events` on and off; processor time of the workers, medians. Bar: below 1.02."
+    how += "load in turns, `observe.events` on and off; processor time of the workers, medians. Bar: below 1.02. "
+    how += arguments.remark
     text = "\n".join([how, "", *lines])
     print(text)
     if arguments.write:
@@ -145,19 +147,20 @@ def _row(
     took: list[list[float]] = [[], []]
     told = []
     each = count // _SLICES
+    workers, recorder = [running.pids(service) for running in both], both[0].pids("events")
     for number in range(rounds + 1):
-        spent, seconds, events = [0.0, 0.0], [0.0, 0.0], cpu(both[0], "events")
+        spent, seconds, events = [0.0, 0.0], [0.0, 0.0], cpu(recorder)
         for turn in range(_SLICES):
             for which in (0, 1) if (number + turn) % 2 else (1, 0):
-                before, start = cpu(both[which], service), time.monotonic()
+                before, start = cpu(workers[which]), time.monotonic()
                 load(both[which], each)
-                spent[which] += cpu(both[which], service) - before
+                spent[which] += cpu(workers[which]) - before
                 seconds[which] += time.monotonic() - start
         if number:  # the first round warms up
             for which in (0, 1):
                 used[which].append(spent[which] / (each * _SLICES) * 1e6)
                 took[which].append(seconds[which])
-            told.append((cpu(both[0], "events") - events) / (each * _SLICES) * 1e6)
+            told.append((cpu(recorder) - events) / (each * _SLICES) * 1e6)
     on, off = (statistics.median(one) for one in used)
     ratio = statistics.median(one / other for one, other in zip(*used, strict=True))
     time_ratio = statistics.median(one / other for one, other in zip(*took, strict=True))

@@ -74,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     "boot": {"boot", "settings", "observe.log", "observe.text", "confine.libc"},
     "boot.assemble": {"boot", "settings", "published.layers"},
     "boot.trees": {"boot", "published.sums"},
-    "boot.publish": {"boot", "published.sums"},
+    "boot.publish": {"boot", "published.layers", "published.sums"},
     "boot.children": {"boot", "wire", "supervise.spawn", "confine.plan", "confine.report", "observe.tables"},
     "boot.publisher": {"boot", "observe.log", "child"},
     "boot.unpacker": {"boot", "observe.log", "child"},

@@ -129,10 +129,11 @@ def remove_tree(name: str, above: int) -> None:
     gone = name if name.startswith((OLD, NEW)) else f"{OLD}{secrets.token_hex(8)}"
     if gone != name:
         os.rename(name, gone, src_dir_fd=above, dst_dir_fd=above)
-    _remove(gone, above)
+    remove_piecemeal(gone, above)
 
 
-def _remove(name: str, above: int) -> None:
+def remove_piecemeal(name: str, above: int) -> None:
+    """Remove a tree under the name it has; after a failure its rest is there. Raises OSError."""
     if not stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=above)
         return
@@ -141,7 +142,7 @@ def _remove(name: str, above: int) -> None:
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         for inner, is_folder in found:
             if is_folder:
-                _remove(inner, fd)
+                remove_piecemeal(inner, fd)
             else:
                 os.unlink(inner, dir_fd=fd)
     os.rmdir(name, dir_fd=above)

@@ -18,6 +18,7 @@ from appliance.boot import disk, records, trees
 from appliance.boot.records import BootError, Fetched, Given, Release
 from appliance.boot.store import Store
 from appliance.published import sums
+from appliance.published.layers import ONCE
 
 _LONGEST_S = 86400  # a release that is not in force any more is kept for pinned clients
 _LARGEST_SEEN = 16 << 20  # bytes
@@ -253,6 +254,15 @@ class Home:
             for name in disk.names(root):
                 if name not in kept:
                     disk.remove_tree(name, root)
+            self._forget_secrets(root, last)
+
+    def _forget_secrets(self, root: int, last: int) -> None:
+        """What was rendered for armed machines stays in no overlay but the last: it may hold secrets, and who is still
+        served from an older one gets what the machine boots every day."""
+        for number in trees.overlays(root):
+            with disk.folder(trees.overlay(number), root) as fd:
+                if number != last and ONCE in disk.names(fd):
+                    disk.remove_piecemeal(ONCE, fd)
 
     # --- steps
 

@@ -188,6 +188,20 @@ def test_content_of_a_source_is_kept_until_the_manifest_has_it_no_more(place: Pa
         assert it.sources() == []
 
 
+def test_what_was_rendered_for_an_armed_machine_leaves_the_disk_with_the_next_overlay_but_one(place: Path) -> None:
+    armed = (*OVERLAY, *(Given(root, "once/answers/a.cfg", b"secret") for root in homes.ROOTS))
+    with home(place) as it:
+        it.publish(made(it, 1, kernel=b"k"), armed, keep(5))
+        it.render(armed, 2)
+        last = it.render(OVERLAY, 3).overlay
+        it.render(OVERLAY, 4)
+    for root in homes.ROOTS:
+        kept = {path.name: path for path in (place / root / ".releases").glob("overlay-*")}
+        assert {f"overlay-{number}" for number in (last - 1, last)} <= set(kept)
+        assert [path for path in kept.values() if (path / "once").exists()] == []
+    assert (place / "tftp" / ".releases" / f"overlay-{last - 1}" / OVERLAY[0].path).exists()
+
+
 def test_two_at_once_are_refused(place: Path) -> None:
     with home(place), pytest.raises(BootError, match="another `appliance boot` is at work"), home(place):
         pass

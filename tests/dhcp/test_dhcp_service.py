@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.dhcp.client import firmware, ipxe, leased
-from tests.qemu.lab import CONFIG, ROUTER, Lab, lab
+from tests.qemu.lab import CONFIG, ROUTER, Lab
 from tests.support import needs_root, until
 from tests.system.running import Appliance
 
@@ -26,14 +25,6 @@ pytestmark = [
 RANGE = CONFIG + "boot:\n  dhcp: range\n  dhcp_server: {{interface: br0, range: 192.0.2.50-192.0.2.60}}\n"
 PROXY = CONFIG + "boot:\n  dhcp: proxy\n  dhcp_server: {{interface: br0}}\n"
 CAPABILITIES = 1 << 10 | 1 << 12  # NET_BIND_SERVICE, NET_ADMIN
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Lab]:
-    for folder in (*tmp_path.parents[:2], tmp_path):
-        folder.chmod(0o755)
-    with lab(tmp_path) as made:
-        yield made
 
 
 def children(pid: int) -> list[int]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +11,7 @@ from appliance.boot.dhcp import snippet
 from appliance.boot.model import Manifest
 from tests.boot.support import resolved
 from tests.dhcp.client import firmware, ipxe, leased
-from tests.qemu.lab import SERVER, Lab, lab
+from tests.qemu.lab import SERVER, Lab
 from tests.support import needs_root
 
 pytestmark = [
@@ -38,14 +36,6 @@ loaders:
   arm64-efi: {{file: grubaa64.efi, kind: grub}}
   ipxe: {{file: boot.ipxe, kind: ipxe}}
 """
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Lab]:
-    for folder in (*tmp_path.parents[:2], tmp_path):
-        folder.chmod(0o755)
-    with lab(tmp_path) as made:
-        yield made
 
 
 def dnsmasq(room: Lab, manifest: Manifest) -> None:

@@ -176,3 +176,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _run(*argv: str) -> None:
     subprocess.run(argv, check=True, capture_output=True, timeout=20)
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Lab]:
+    """A lab of one test, in folders that every account may enter."""
+    for folder in (*tmp_path.parents[:2], tmp_path):
+        folder.chmod(0o755)
+    with lab(tmp_path) as made:
+        yield made

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.qemu import disk, tree
-from tests.qemu.lab import CONFIG, Lab, boot, lab, needs_lab
+from tests.qemu.lab import CONFIG, Lab, boot, needs_lab
 from tests.system.running import Appliance
 
 pytestmark = needs_lab
@@ -20,14 +18,6 @@ RANGE = CONFIG + (
 )
 PROXY = CONFIG + "boot:\n  dhcp: proxy\n  dhcp_server: {{interface: br0}}\n"
 SCRIPT = "#!ipxe\nimgfetch reached-${platform}\npoweroff\n"
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Lab]:
-    for folder in (*tmp_path.parents[:2], tmp_path):
-        folder.chmod(0o755)
-    with lab(tmp_path) as made:
-        yield made
 
 
 def serve(room: Lab, text: str) -> Appliance:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.qemu import disk
-from tests.qemu.lab import CONFIG, SERVER, Lab, boot, lab, needs_lab
+from tests.qemu.lab import CONFIG, SERVER, Lab, boot, needs_lab
 
 pytestmark = needs_lab
 MAC = "52:54:00:00:00:01"
@@ -24,14 +21,6 @@ profiles:
   installer: {inherit: debian-12, title: An installer, more_args: rdinit=/nothing panic=1}
 """
 DHCP = ("dhcp-range=192.0.2.50,192.0.2.99,255.255.255.0,1h", "dhcp-userclass=set:ipxe,iPXE")
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Lab]:
-    for folder in (*tmp_path.parents[:2], tmp_path):
-        folder.chmod(0o755)
-    with lab(tmp_path) as made:
-        yield made
 
 
 @pytest.mark.parametrize(

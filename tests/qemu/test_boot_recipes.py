@@ -5,13 +5,10 @@ The DHCP server is dnsmasq beside the appliance, as in a room that has one alrea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.qemu import disk, tree
-from tests.qemu.lab import SERVER, Lab, lab, needs_lab
+from tests.qemu.lab import SERVER, Lab, needs_lab
 from tests.qemu.machine import Machine
 from tests.system.running import Appliance
 
@@ -29,14 +26,6 @@ profiles:
   by-hand: {inherit: debian-12, title: Debian by serial line, more_args: DEBIAN_FRONTEND=text}
 machines:
 """
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Lab]:
-    for folder in (*tmp_path.parents[:2], tmp_path):
-        folder.chmod(0o755)
-    with lab(tmp_path) as made:
-        yield made
 
 
 def mac(number: int) -> str:

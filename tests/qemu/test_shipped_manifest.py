@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.qemu.lab import CONFIG, SERVER, Lab, boot, lab, needs_lab
+from tests.qemu.lab import CONFIG, SERVER, Lab, boot, needs_lab
 from tests.qemu.machine import Machine
 from tests.system.running import Appliance
 
@@ -17,14 +16,6 @@ KERNEL, USERSPACE = b"Linux version", b"Starting system log daemon"
 MINUTE = 60  # an idle machine needs a fifth of the limits below
 BIOS_MAC, UEFI_MAC = "52:54:00:00:00:01", "52:54:00:00:00:02"
 U_BOOT_MAC = "52:52:52:52:52:52"  # what Debian's U-Boot for QEMU calls itself, whatever the card says
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Lab]:
-    for folder in (*tmp_path.parents[:2], tmp_path):
-        folder.chmod(0o755)
-    with lab(tmp_path) as made:
-        yield made
 
 
 def provision(room: Lab, machines: dict[str, str], recipes: str = "") -> tuple[Appliance, str]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.qemu import archive
-from tests.qemu.lab import CONFIG, SERVER, Lab, boot, lab, needs_lab
+from tests.qemu.lab import CONFIG, SERVER, Lab, boot, needs_lab
 
 pytestmark = [*needs_lab, pytest.mark.exhaustive]
 MAC = "52:54:00:00:00:01"
@@ -26,14 +23,6 @@ profiles:
     more_args: DEBIAN_FRONTEND=text
     vars: {{mirror_protocol: ftp, mirror_host: "192.0.2.1"}}
 """
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Lab]:
-    for folder in (*tmp_path.parents[:2], tmp_path):
-        folder.chmod(0o755)
-    with lab(tmp_path) as made:
-        yield made
 
 
 def test_debians_installer_takes_answers_and_its_own_parts_from_us_without_a_question(room: Lab) -> None:

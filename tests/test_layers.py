@@ -125,7 +125,8 @@ ALLOWED: dict[str, set[str]] = {
 # pure: no effect on the world, so nothing that has one
 PURE = (
     "published.layers", "published.pins", "boot.armed", "boot.oneshot",
-    "errors", "wire", "confine.plan", "confine.promises", "confine.report", "confine.syscalls", "supervise.states",
+    "errors", "wire", "confine.plan", "confine.programs", "confine.promises", "confine.report", "confine.rules",
+    "confine.syscalls", "supervise.states",
     "supervise.service", "supervise.change", "tftp.admission", "tftp.blocks", "tftp.lessons", "tftp.packet",
     "tftp.options", "tftp.netascii", "tftp.session", "tftp.terms", "ftp.addresses", "ftp.ascii", "ftp.policy",
     "supervise.bans", "supervise.troubles", "ftp.bans", "ftp.rates", "ftp.seats", "ftp.listing", "custody.wire",

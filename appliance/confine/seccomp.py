@@ -12,18 +12,9 @@ import os
 import struct
 
 from appliance.confine import libc
-from appliance.confine.promises import (
-    CLOSED,
-    ENOSYS_CALLS,
-    FOREIGN,
-    LOCAL,
-    NETWORK,
-    NEW_USER,
-    PROMISES,
-    REFUSED,
-    THREADS,
-    Alternatives,
-)
+from appliance.confine.programs import FOREIGN, LOCAL, NETWORK, NEW_USER, REFUSED
+from appliance.confine.promises import CLOSED, ENOSYS_CALLS, PROMISES, THREADS
+from appliance.confine.rules import Alternatives
 from appliance.confine.syscalls import NUMBERS
 from appliance.errors import ConfinementError
 

@@ -76,6 +76,15 @@ def admit(path: str, gid: int) -> None:
         os.chmod(path, 0o660)
 
 
+def clear(run_dir: str) -> None:
+    """Take the sockets away that stand in run_dir, so that nobody asks one which nobody answers."""
+    for name in (*SOCKETS, ACT):
+        try:
+            os.unlink(f"{run_dir}/{name}")
+        except OSError:
+            pass
+
+
 def own(path: str, uid: int, gid: int) -> None:
     """Make `path` the private folder of an account: 0700, nobody else looks in. Raises StartError with the remedy.
 

@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 
 from appliance.errors import StartError
@@ -30,7 +30,7 @@ def bind(listen: Listen, count: int, *, mode: int = 0o600) -> list[socket.socket
     deadline = time.monotonic() + _RETRY_S
     while True:
         try:
-            return _bind_all(listen, count)
+            return _bind_each(listen, count)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                 raise StartError(_explain(listen, error)) from error
@@ -51,6 +51,21 @@ def extend(listen: Listen, known: list[socket.socket], count: int) -> list[socke
             sock.close()
         raise StartError(_explain(listen, error)) from error
     return [*known, *more]
+
+
+def bind_all(
+    wanted: Iterable[Listen], have: dict[Listen, list[socket.socket]], count: int
+) -> dict[Listen, list[socket.socket]]:
+    """The sockets on every address, those of `have` among them. Raises StartError, keeping no new one."""
+    bound: dict[Listen, list[socket.socket]] = {}
+    try:
+        for listen in wanted:
+            known = have.get(listen, [])
+            bound[listen] = (known or bind(listen, 1)) if listen.local else extend(listen, known, count)
+    except StartError:
+        close_except(bound, have)
+        raise
+    return bound
 
 
 def close_except(bound: dict[Listen, list[socket.socket]], keep: dict[Listen, list[socket.socket]]) -> None:
@@ -89,7 +104,7 @@ def _ready(listen: Listen, port: int) -> socket.socket:
     return sock
 
 
-def _bind_all(listen: Listen, count: int) -> list[socket.socket]:
+def _bind_each(listen: Listen, count: int) -> list[socket.socket]:
     # Without SO_REUSEPORT first: otherwise a second instance of the same user would quietly share the port.
     with _new(listen, reuse=False) as probe:
         probe.bind((listen.host, listen.port))

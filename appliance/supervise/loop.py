@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from appliance import wire
-from appliance.errors import StartError, WireError
+from appliance.errors import WireError
 from appliance.observe import events
 from appliance.observe.log import Log
 from appliance.supervise import folders, listeners
@@ -99,11 +99,7 @@ class Supervisor:
             group.start(now)
         while self.state is not Run.STOPPED:
             self._turn()
-        for name in (*folders.SOCKETS, folders.ACT):
-            try:
-                os.unlink(f"{self.wiring.run_dir}/{name}")
-            except OSError:
-                pass
+        folders.clear(self.wiring.run_dir)
         return 1 if self.failed else 0
 
     def admit(self) -> None:
@@ -124,18 +120,7 @@ class Supervisor:
         socks = [sock for sock in self._inherited.get(service.name, []) if sock.fileno() >= 0]
         if socks:  # closed ones were given up when the service was switched off
             return {listeners.described(sock): [sock] for sock in socks}
-        bound: Bound = {}
-        try:
-            for listen in service.listen:
-                known = have.get(listen, [])
-                if listen.local:
-                    bound[listen] = known or listeners.bind(listen, 1)
-                else:
-                    bound[listen] = listeners.extend(listen, known, service.workers)
-        except StartError:
-            listeners.close_except(bound, have)
-            raise
-        return bound
+        return listeners.bind_all(service.listen, have, service.workers)
 
     def generation(self, service: Service, bound: Bound, *, trial: bool = False) -> Group:
         """A new group of slots, not started yet. `trial`: it may refuse new files, and another serves on."""

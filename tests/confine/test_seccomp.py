@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.confine import seccomp
-from appliance.confine.promises import ENOSYS_CALLS, PROMISES, REFUSED, THREADS, Alternatives, names
+from appliance.confine.programs import REFUSED
+from appliance.confine.promises import ENOSYS_CALLS, PROMISES, THREADS, names
+from appliance.confine.rules import Alternatives
 from appliance.confine.syscalls import NUMBERS
 from appliance.errors import ConfinementError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,19 +37,19 @@ SLOW = (
     "ftp/test_tls.py", "retention_are_swept", "custodian_before_still", "board/test_server", "board/test_browser",
     "over_the_control_connection", "test_pool",
     "tests/qemu/", "test_dhcp_service", "ftp/test_kept", "resolve/test_worker", "test_fail2ban",
-    "tests/qemu/", "test_dhcp_service",
     "boot/test_house", "a_kill_at_any_system_call", "boot/test_downloading", "boot/test_unpacking",
     "cli/test_bootfiles", "cli/test_backup", "tests/test_run.py",
     "hooks/test_runner", "survive_being_written", "survives_being_written", "ftp/test_senders", "ftp/test_downloads",
     "custody/test_ledger", "time_of_the_first_repeat", "a_pin_ends_when_nothing", "a_lossy_path_costs", "tests/escape/",
-    "expensive_commands_of_one_client",
+    "expensive_commands_of_one_client", "whatever_two_custodians_and_a_kill_do", "killed_at_any_call",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole programs, real clients and long loops are left to `make test`."""
+    slow = re.compile("|".join(map(re.escape, SLOW)))
     for item in items:
-        if any(part in item.nodeid for part in SLOW):
+        if slow.search(item.nodeid):
             item.add_marker("slow")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -198,11 +199,19 @@ def name_of(path: Path) -> str:
 FILES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if path.read_text().strip()}
 
 
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements under a node: `ast.walk` would look into every expression too, where nothing can be imported."""
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for child in getattr(node, field, ()):
+            yield child
+            yield from statements(child)
+
+
 @functools.cache
 def imports(path: Path) -> set[str]:
     """Every module a file imports, those under TYPE_CHECKING and inside functions included. Nobody changes it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in statements(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -11,6 +11,7 @@ import pytest
 from tests.ftp.serving import Server, server, settings
 
 BIG = 3_000_001
+_NOISE = os.urandom(BIG)  # made once: the kernel takes as long for it as the rest of the tree does
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def tree(tmp_path: Path) -> Path:
     root = tmp_path / "root"
     (root / "pub" / "deep").mkdir(parents=True)
     (root / "a.txt").write_bytes(b"one\ntwo\r\nthree\n")
-    (root / "big").write_bytes(os.urandom(BIG))
+    (root / "big").write_bytes(_NOISE)
     (root / "empty").touch()
     (root / "pub" / "b.txt").write_bytes(b"b\n")
     (root / "pub" / "c.iso").write_bytes(b"c" * 5000)

@@ -23,12 +23,12 @@ def test_the_greeting_is_the_banner_and_names_no_software(served: Server) -> Non
 
 
 @pytest.mark.parametrize("user", ["anonymous", "ftp", "FTP", "Anonymous"])
-@pytest.mark.parametrize("password", ["", " a@b", " x" * 40])
-def test_anonymous_and_ftp_log_in_with_any_password(served: Server, user: str, password: str) -> None:
-    with served.raw(log_in=False) as raw:
-        assert raw.ask(f"USER {user}").startswith("331")
-        assert raw.ask(f"PASS{password}").startswith("230")
-        assert raw.ask("PWD").startswith('257 "/"')
+def test_anonymous_and_ftp_log_in_with_any_password(served: Server, user: str) -> None:
+    for password in ("", " a@b", " x" * 40):
+        with served.raw(log_in=False) as raw:
+            assert raw.ask(f"USER {user}").startswith("331")
+            assert raw.ask(f"PASS{password}").startswith("230"), password
+            assert raw.ask("PWD").startswith('257 "/"')
 
 
 def test_the_password_is_logged_escaped_and_never_judged(served: Server) -> None:
@@ -144,10 +144,10 @@ def test_rest_before_a_refused_transfer_does_not_meet_the_next_one(served: Serve
             assert raw.get("RETR a.txt") == (served.root / "a.txt").read_bytes()
 
 
-@pytest.mark.parametrize("position", ["-1", "1_0", "x", "\u0661", "99999999999999999999", "9223372036854775808", " 1"])
-def test_rest_with_anything_but_a_number_is_refused(served: Server, position: str) -> None:
+def test_rest_with_anything_but_a_number_is_refused(served: Server) -> None:
     with served.raw() as raw:
-        assert raw.ask(f"REST {position}").startswith("501")
+        for position in ("-1", "1_0", "x", "\u0661", "99999999999999999999", "9223372036854775808", " 1"):
+            assert raw.ask(f"REST {position}").startswith("501"), position
 
 
 def test_rest_beyond_the_end_or_in_type_a_is_refused_at_retr(served: Server) -> None:

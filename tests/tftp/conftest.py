@@ -35,6 +35,15 @@ def server(start: Callable[..., servers.Server]) -> servers.Server:
     return start()
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    """One engine for many a request that changes nothing in it."""
+    server = servers.start(tmp_path_factory.mktemp("lasting"))
+    yield server
+    assert server.counters["crashes"] == 0, server.log.read_text()
+    assert server.stop() == 0, server.log.read_text()
+
+
 @pytest.fixture
 def open_box(start: Callable[..., servers.Server]) -> Iterator[Callable[..., Box]]:
     """Start engines with uploads and a scripted custodian: `open_box(uploads, sabotage=..., **settings)`."""

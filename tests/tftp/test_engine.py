@@ -71,10 +71,10 @@ def test_garbage_on_the_port_of_a_transfer_disturbs_nothing(server: Server) -> N
 
 @pytest.mark.parametrize("value", ["abc", "", "-1", "0", "7", "99999999999999999999", "\uff11"])
 @pytest.mark.parametrize("name", ["blksize", "windowsize", "timeout", "utimeout", "tsize", "rollover", "multicast"])
-def test_no_option_value_hurts(server: Server, name: str, value: str) -> None:
-    content = put(server, "f", b"z" * 1000)
+def test_no_option_value_hurts(lasting: Server, name: str, value: str) -> None:
+    content = put(lasting, "f", b"z" * 1000)
     raw = b"\0\1f\0octet\0" + name.encode() + b"\0" + value.encode() + b"\0"
-    download = Fetch(server.address, "f")
+    download = Fetch(lasting.address, "f")
     download.request = raw
     assert download.run() == content
     most = {"tsize": "1000", "windowsize": "64", "blksize": "65464"}
@@ -148,13 +148,13 @@ def test_a_device_is_refused(server: Server) -> None:
         ("/", 1), ("./.", 1), ("f/x", 1), ("n" * 255, 1), ("n" * 256, 2), ("missing", 1),
     ],
 )  # fmt: skip
-def test_names_that_are_refused(server: Server, name: str, code: int) -> None:
-    (server.root.parent / "outside").write_text("outside")
-    put(server, "f")
+def test_names_that_are_refused(lasting: Server, name: str, code: int) -> None:
+    (lasting.root.parent / "outside").write_text("outside")
+    put(lasting, "f")
     with pytest.raises(RefusedError) as caught:
-        fetch(server.address, name)
+        fetch(lasting.address, name)
     assert caught.value.code == code
-    assert str(server.root) not in caught.value.text
+    assert str(lasting.root) not in caught.value.text
 
 
 @pytest.mark.parametrize("name", ["d/f", "/d/f", "//d///f", "\\d\\f", "./d/./f", "d\\/f"])

@@ -59,7 +59,14 @@ def _transfer(event: events.Started | events.Ended, at: float, service: str) -> 
     if kind == "failed" and not event.bytes and outcome in _NOTHING_WANTED:
         kind = "aborted"
     return _fact(
-        event, at, kind, service, cause="" if kind == "done" else outcome, retransmits=event.retransmits, ms=max(0, event.ms), **agreed
+        event,
+        at,
+        kind,
+        service,
+        cause="" if kind == "done" else outcome,
+        retransmits=event.retransmits,
+        ms=max(0, event.ms),
+        **agreed,
     )
 
 

@@ -51,11 +51,6 @@ class Fact:
     release: str = ""
     ms: int = 0  # that a transfer took which is over
 
-    @property
-    def began(self) -> float:
-        """When it began, which says more of the order of files than when its end was told."""
-        return self.at - self.ms / 1000
-
 
 @dataclass(slots=True)
 class Step:
@@ -159,7 +154,7 @@ class Book:
         if machine is None and mac and fact.client and fact.client in self.machines:
             machine = self._renamed(fact.client, mac)
         if machine is None:
-            machine = self.machines[key] = Machine(key, fact.began, fact.at, mac)
+            machine = self.machines[key] = Machine(key, fact.at, fact.at, mac)
             self._forget_the_oldest()
         self.machines.move_to_end(key)
         if fact.client:
@@ -207,18 +202,18 @@ def _begin_again(machine: Machine, fact: Fact) -> None:
     machine.boots += 1
     machine.steps.clear()
     machine.addresses = [fact.client] if fact.client else []
-    machine.started, machine.at = fact.began, fact.at
+    machine.started = machine.at = fact.at
 
 
 def _take(machine: Machine, fact: Fact) -> None:
     step = next((s for s in reversed(machine.steps) if s.file == fact.file and s.service == fact.service), None)
     if step is None:
         stage = "dhcp" if fact.kind == "dhcp" else stage_of(fact.file)
-        step = Step(fact.file, stage, "running", fact.began, fact.at, fact.service)
+        step = Step(fact.file, stage, "running", fact.at, fact.at, fact.service)
         _insert(machine.steps, step)
     elif step.state != "running":
         step.tries += step.state != "aborted"  # a look at the size before is no try
-        step.started, step.bytes, step.at = fact.began, 0, fact.at
+        step.started, step.bytes, step.at = fact.at, 0, fact.at
     _rate(step, fact)
     step.state = _STATES[fact.kind]
     step.bytes = max(fact.bytes, step.bytes) if fact.kind in ("start", "progress") else fact.bytes

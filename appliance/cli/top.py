@@ -27,6 +27,7 @@ _ASK_S = 5.0
 SORTS = ("rate", "client", "file", "done", "time")
 HELP = "↑↓ select  s sort  r reverse  / filter  K kick  p pause  q quit"
 _STUCK_S = 5.0
+RATE_S = 5.0
 _WIDTHS = (21, 9, 0, 5, 10, 12, 6)  # of the columns; what is left belongs to the file
 
 Every = Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.2, max=60.0, help="Between two looks.")]
@@ -46,7 +47,7 @@ class View:
     place: int = 0
     asked: str = ""
     said: str = ""
-    before: dict[str, tuple[float, int]] = field(default_factory=dict)  # of each row: when, bytes then
+    before: dict[str, list[tuple[float, int]]] = field(default_factory=dict)  # of each row: when, bytes then
     rates: dict[str, float] = field(default_factory=dict)
 
 
@@ -116,14 +117,18 @@ def _look(run_dir: str, view: View, before: list[dict[str, Any]]) -> list[dict[s
 
 
 def measure(live: list[dict[str, Any]], now: float, view: View) -> None:
-    """The rate of each row since the last look; since its start where there was none."""
+    """The rate of each row over the looks of the last RATE_S, or since the last look; since its start where there was
+    none. A slow client takes what lies in the kernel, and then much at once: from one look to the next that is no rate.
+    """
     before, view.before, view.rates = view.before, {}, {}
     for one in live:
         name = kick.name(one)
-        at, moved = before.get(name, (now, 0))
-        view.before[name] = (now, one["bytes"])
-        fresh = name not in before or now <= at or one["bytes"] < moved
-        view.rates[name] = one["rate"] if fresh else (one["bytes"] - moved) / (now - at)
+        looks = before.get(name, [])
+        if looks and (now <= looks[-1][0] or one["bytes"] < looks[-1][1]):
+            looks = []  # the clock was set, or it is another transfer
+        looks = [look for look in looks if now - look[0] <= RATE_S] or looks[-1:]
+        view.before[name] = [*looks, (now, one["bytes"])]
+        view.rates[name] = (one["bytes"] - looks[0][1]) / (now - looks[0][0]) if looks else one["rate"]
 
 
 def arrange(live: list[dict[str, Any]], view: View) -> list[dict[str, Any]]:

@@ -125,7 +125,7 @@ def test_nobody_on_is_a_screen_too(view: View) -> None:
     press("down", View(), [], "")
 
 
-def test_a_rate_is_what_moved_since_the_last_look() -> None:
+def test_a_rate_is_what_moved_in_the_last_seconds() -> None:
     view = View()
     measure([one(bytes=1000, rate=7)], 100.0, view)
     assert view.rates == {"tftp.0:5": 7}
@@ -133,6 +133,22 @@ def test_a_rate_is_what_moved_since_the_last_look() -> None:
     assert view.rates == {"tftp.0:5": 1000.0}
     measure([one(bytes=10, rate=7)], 103.0, view)  # another transfer of the same session
     assert view.rates == {"tftp.0:5": 7}
+
+
+def test_a_client_that_takes_in_lumps_has_one_rate() -> None:
+    view, rates = View(), []
+    for second in range(20):
+        measure([one(bytes=6_000_000 * (second // 3), rate=0)], 100.0 + second, view)
+        rates.append(view.rates["tftp.0:5"])
+    assert all(1_000_000 < rate < 3_000_000 for rate in rates[5:]), rates
+    assert len(view.before["tftp.0:5"]) <= 7
+
+
+def test_between_seldom_looks_the_rate_is_that_since_the_last() -> None:
+    view = View()
+    for look in range(3):
+        measure([one(bytes=60_000 * look, rate=0)], 100.0 + 60 * look, view)
+    assert view.rates == {"tftp.0:5": 1000.0}
 
 
 def test_keys_come_by_their_names_and_unknown_ones_do_nothing() -> None:

@@ -18,6 +18,7 @@ STEPS = 64  # of one boot that are kept, the newest
 STALL_S = 20.0  # nothing arrives for so long: stalled
 SETTLED_S = 10.0  # a kernel that asks for nothing more after so long has all it wants
 NEW_BOOT_S = 600.0  # silence after which whatever comes is a new boot
+LATE_S = 0.1  # workers hold what they tell for up to half of it, each for itself
 TOGETHER_S = 1.0  # within which the order of what is told says little
 _AT_LAST = ("kernel", "initrd", "image")
 AGAIN_S = 0.5  # a machine takes longer to start anew; workers tell what they did up to 50 ms late, and out of order
@@ -101,8 +102,9 @@ class Machine:
 
     @property
     def last(self) -> Step | None:
-        """The step that was heard of last."""
-        return max(self.steps, key=lambda step: step.at, default=None)
+        """The step that was heard of last; of those that were told together, the one that stands last."""
+        newest = max((step.at for step in self.steps), default=0.0)
+        return next((step for step in reversed(self.steps) if step.at >= newest - LATE_S), None)
 
     def complete(self, *stages: str) -> bool:
         """Whether a file of one of these stages has arrived whole in this boot."""

@@ -213,6 +213,21 @@ def test_an_address_that_another_machine_took_over_is_that_machines() -> None:
     assert book.tell(fact(20, "start", "vmlinuz")).mac == "52:54:00:00:00:01"
 
 
+def test_a_kernel_that_is_missing_is_the_last_step_whoever_tells_of_it_when() -> None:
+    # seen with two workers: a loader asks within a millisecond, and its machine was said to want nothing more
+    mine = [
+        fact(1.05, "done", "pxelinux.0"),
+        fact(1.05, "refused", f"pxelinux.cfg/01-{MAC}"),
+        fact(1.05, "done", "pxelinux.cfg/default"),
+    ]
+    for kernel in (1.0, 1.05, 1.1):
+        told_of = sorted([*mine, fact(kernel, "refused", "vmlinux")], key=lambda one: one.at)
+        last = told(*told_of).last
+        assert last is not None and (last.file, last.state) == ("vmlinux", "missing")
+    again = told(*mine, fact(1.1, "refused", "vmlinux"), fact(1.3, "done", "pxelinux.0")).last
+    assert again is not None and again.file == "pxelinux.0"
+
+
 def test_a_machine_without_a_step_has_no_last_one() -> None:
     book = Book()
     machine = book.tell(fact(0, "address", mac=MAC))

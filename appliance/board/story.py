@@ -260,15 +260,23 @@ def _running(machine: Machine) -> bool:
     return any(step.state == "running" for step in machine.steps)
 
 
+def _lacks(machine: Machine) -> bool:
+    """Whether a file that a kernel needs beside it was asked for, and did not come."""
+    return any(
+        step.stage in _AT_LAST[1:] and step.state in ("failed", "missing", "unanswered") for step in machine.steps
+    )
+
+
 def _state(machine: Machine, now: float) -> str:
     last = machine.last
     quiet = now - machine.at
     if last is None:
         return "stalled" if quiet > STALL_S else "booting"
     if not _running(machine) and machine.complete("kernel"):
-        if machine.complete("initrd", "image") or quiet > SETTLED_S:
+        if machine.complete("initrd", "image"):
             return "booted"
-        return "booting"
+        if not _lacks(machine):
+            return "booted" if quiet > SETTLED_S else "booting"
     if last.state == "failed":
         return "failed"
     return "stalled" if quiet > STALL_S else "booting"

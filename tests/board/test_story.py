@@ -144,6 +144,21 @@ def test_a_kernel_that_wants_no_initrd_is_booted_when_nothing_more_is_asked_for(
     assert machine.state == "booted"
 
 
+@pytest.mark.parametrize(("kind", "state"), [("failed", "failed"), ("refused", "stalled"), ("unanswered", "stalled")])
+def test_a_machine_whose_initrd_did_not_come_is_not_booted_by_its_kernel(kind: str, state: str) -> None:
+    facts = [*whole(4, "vmlinuz"), fact(5, "start", "initrd.gz", size=1000), fact(6, kind, "initrd.gz", bytes=430)]
+    book = Book()
+    for one in facts:
+        machine = book.tell(one)
+    for later in (SETTLED_S + 1, STALL_S + 1, NEW_BOOT_S):
+        book.tick(6 + later)
+        assert machine.state in ("booting", state)
+    assert machine.state == state
+    for one in whole(6 + NEW_BOOT_S - 1, "initrd.gz"):
+        book.tell(one)
+    assert machine.state == "booted"
+
+
 def test_a_file_that_stops_arriving_is_a_stall_at_its_percentage() -> None:
     book = Book()
     book.tell(fact(0, "start", "initrd.gz", size=100))

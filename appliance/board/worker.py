@@ -153,7 +153,7 @@ class Board:
         while True:
             self._walled(self._tick)
             ticks += 1
-            if ticks % _ASK_EVERY == 1 and self._server.streams:
+            if self._server.streams and (ticks % _ASK_EVERY == 1 or not self._live.health):
                 self._walled(self._ask)
             if ticks % int(BEAT_S / _TICK_S) == 0:
                 self._walled(self._server.beat)
@@ -218,6 +218,7 @@ def _health(text: bytes) -> dict[str, Any]:
         "ready": bool(facts.get("ready")),
         "services": {name: one.get("state", "") for name, one in services.items()},
         "release": services.get("tftp", {}).get("release"),
+        "waiting": services.get("custody", {}).get("box", {}).get("files", 0),  # TFTP's uploads wait for nobody
         "problems": [
             {name: str(one.get(name, ""))[:500] for name in ("severity", "what", "remedy")}
             for one in facts.get("problems", [])[:20]

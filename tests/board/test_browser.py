@@ -159,6 +159,7 @@ def test_a_phone_shows_it_without_scrolling_sideways_and_every_text_can_be_read(
     live.health = {
         "services": {"tftp": "ok", "custody": "degraded"},
         "problems": [{"severity": "error", "what": "w" * 300, "remedy": "r"}],
+        "waiting": 1,
     }
     with serving(live) as board:
         chromium.devtools(
@@ -167,6 +168,9 @@ def test_a_phone_shows_it_without_scrolling_sideways_and_every_text_can_be_read(
         opened(live, board, chromium, 390, 844)
         board.call(live.tick, time.time())
         chromium.until("return document.querySelectorAll('.machine').length >= 5")
+        assert "1 upload waits to be looked at" in chromium.run(
+            "return document.getElementById('problems').textContent"
+        )
         assert chromium.run("return document.documentElement.scrollWidth <= innerWidth")
         assert chromium.run(_FAINT) == []
 

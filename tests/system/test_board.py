@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import ftplib
+import io
 import json
 import os
 import signal
@@ -26,9 +28,9 @@ MAC = "52:54:00:12:34:56"
 FILES = ("pxelinux.0", "pxelinux.cfg/01-52-54-00-12-34-56", "vmlinuz", "initrd.gz")
 
 
-def lit(home: Path, more: str = "") -> Appliance:
+def lit(home: Path, more: str = "", incoming: str = "false") -> Appliance:
     """An appliance with a board and something to boot."""
-    made = Appliance(home, incoming="false")
+    made = Appliance(home, incoming=incoming)
     (made.tree / "pxelinux.cfg").mkdir()
     for name in FILES:
         (made.tree / name).write_bytes(os.urandom(3000))
@@ -115,6 +117,23 @@ def test_the_page_listens_and_is_told_how_the_services_are(tmp_path: Path) -> No
         with socket.create_connection((host, port), 20) as sock:
             sock.sendall(f"GET /events HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
             assert _read(sock, b'"tftp":"ok"')
+    finally:
+        running.stop()
+
+
+def test_the_page_is_told_how_many_uploads_wait_for_an_operator(tmp_path: Path) -> None:
+    running = lit(tmp_path, incoming="true")
+    try:
+        running.start()
+        with ftplib.FTP(timeout=60) as client:
+            client.connect(*running.address("ftp"))
+            client.login()
+            for name in ("one", "two"):
+                assert client.storbinary(f"STOR /incoming/{name}", io.BytesIO(b"x")).startswith("226")
+        host, port = running.address("board")
+        with socket.create_connection((host, port), 60) as sock:
+            sock.sendall(f"GET /events HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+            assert _read(sock, b'"waiting":2')
     finally:
         running.stop()
 

@@ -185,7 +185,8 @@ function paintHealth() {
     if (one.remedy) item.append(make("br"), make("span", "quiet", one.remedy));
     return item;
   }));
-  if (health.waiting) at("problems").append(make("li", "", health.waiting + " uploads wait to be looked at: appliance incoming list"));
+  const waiting = health.waiting === 1 ? "1 upload waits" : health.waiting + " uploads wait";
+  if (health.waiting) at("problems").append(make("li", "", waiting + " to be looked at: appliance incoming list"));
 }
 
 function paintAll() {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -195,14 +196,19 @@ def explain(
       appliance boot explain 10.77.0.5 --arch x64-efi --json
     """
     from appliance.boot import explain as explaining
-    from appliance.boot import model
+    from appliance.boot import folder, model
     from appliance.boot import plan as planning
     from appliance.boot.judge import by_hand
 
     if arch and arch not in model.ARCHES:
         raise typer.BadParameter(f"{arch} is none of {', '.join(model.ARCHES)}", param_hint="--arch")
     which = configuration.find(config, quiet=as_json)
-    settings, found = loaded(config, quiet=True)
+    settings, _warnings = which.load()
+    manifest = settings.boot.manifest
+    if not settings.boot.enabled and not os.path.exists(manifest):
+        output.remark(f"there is no manifest {manifest}, so nothing is foretold; what happened is told")
+        manifest = os.devnull
+    found = folder.load(manifest, settings.state_dir)
     done = planning.plan(found.resolved.manifest, found.resolved.hosts, found.secrets, int(time.time()))
     there = by_hand(settings.tftp.root)
     told = explaining.explain(

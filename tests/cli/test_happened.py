@@ -128,6 +128,18 @@ def test_explain_reads_the_history_that_is_on_the_disk(call: Call, tmp_path: Pat
     assert call("boot", "explain", "other", "-c", config, "--json").json()["happened"] is None
 
 
+def test_where_files_were_put_by_hand_and_no_manifest_is_what_happened_is_told(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events/000.jsonl").write_text("".join(json.dumps(one) + "\n" for one in boot()))
+    config = tmp_path / "appliance.yaml"
+    where = f"state_dir: {tmp_path}\nrun_dir: {tmp_path}/run\n"
+    config.write_text(f"{where}boot: {{manifest: {tmp_path}/boot.yaml}}\n")
+    said = call("boot", "explain", MAC, "-c", config)
+    assert (said.code, f"from {IP}: booted" in said.out, "there is no manifest" in said.err) == (1, True, True)
+    config.write_text(f"{where}boot: {{enabled: true, manifest: {tmp_path}/boot.yaml}}\n")
+    assert call("boot", "explain", MAC, "-c", config).code == 2
+
+
 def test_a_history_that_may_not_be_read_is_told_and_nothing_else_is_lost(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,7 @@ class Session:
         """`last`: number of the last block, None until `end_at` tells. `give_up_s`: silence that ends the transfer.
 
         `interval_s`: what an earlier transfer of this client measured, 0 if there was none. Before the first ACK it
-        moves the first repeat forward; it brings no further one.
+        moves the first repeat forward; it brings no further one, and the first ACK is waited for as long as without it.
         """
         self._agreed = agreed
         self._empty = empty
@@ -244,6 +244,8 @@ class Session:
         timeout_s = self._agreed.timeout_s
         least_s = timeout_s if self.heard else timeout_s / 2
         self._interval_s = min(2 * max(self._interval_s, least_s), max(INTERVAL_MAX_S, timeout_s))
+        if self.budget_spent:
+            self._interval_s = max(self._interval_s, self._heard_at + self._first_wait_s() - now)
         if self._offering:
             self.retransmits += 1
             return self._offer(now)
@@ -265,6 +267,16 @@ class Session:
         if self.awaiting_last and self._repeats > LAST_REPEATS:
             return UNCONFIRMED
         return TIMED_OUT if self._repeats > MAX_REPEATS or now - self._heard_at >= self._give_up_s else ""
+
+    def _first_wait_s(self) -> float:
+        """How long a client that was never heard is waited for: the configured interval and its doublings.
+
+        Earlier, when a path was remembered, the end came with the repeats, after 3 s instead of 7: a client whose first
+        ACK was held up for longer got nothing, and had been served before.
+        """
+        timeout_s = self._agreed.timeout_s
+        longest_s = max(INTERVAL_MAX_S, timeout_s)
+        return sum(min(timeout_s * 2.0**number, longest_s) for number in range(1 + FIRST_REPEATS))
 
     def _accepted(self, now: float) -> Actions:
         """ACK 0 after the OACK."""

@@ -423,9 +423,23 @@ def test_the_remembered_interval_moves_the_first_repeat_and_brings_none() -> Non
         times.append(made._sent_at)
         sent += 1
     assert times == pytest.approx([0.05, 1.05])
-    assert made.deadline == pytest.approx(3.05)
     assert actions == (Failed(NO_ANSWER),)
     assert sent == 1 + FIRST_REPEATS
+
+
+@pytest.mark.parametrize("remembered", [0.0, 0.05])
+@pytest.mark.parametrize("timeout_s", [0.5, 1.0, 6.0])
+def test_a_client_heard_before_was_given_up_after_3_s_when_a_stranger_had_7(
+    remembered: float, timeout_s: float
+) -> None:
+    made = session(oack=True, asked=False, interval_s=remembered, timeout_s=timeout_s, window=4)
+    made.start(100)
+    while not made.budget_spent:
+        made.on_timeout(made.deadline)
+    waited = {0.5: 3.5, 1.0: 7.0, 6.0: 22.0}[timeout_s]  # the last doubling stops at INTERVAL_MAX_S
+    assert made.deadline == pytest.approx(100 + waited)
+    assert made.on_ack(0, made.deadline - 0.01) == (Send(1, 4),)
+    assert made.deadline <= 100 + waited + timeout_s, "heard, it is repeated to as soon as anybody"
 
 
 @pytest.mark.parametrize(("remembered", "asked", "first"), [(5.0, False, 1.0), (0.05, True, 1.0), (0.05, False, 0.05)])

@@ -36,7 +36,7 @@ class Excuse:
     before: float = float("inf")
 
     def covers(self, record: dict[str, Any], attempt: Sequence[Any]) -> bool:
-        began, ended, how = attempt
+        began, ended, how = attempt[:3]
         here = self.protocol == record["p"] and record["k"] in self.kinds
         then = began <= min(self.t1, self.before) and ended >= self.t0
         return here and then and any(how.startswith(word) for word in self.words)
@@ -80,7 +80,9 @@ def _one(found: Tally, record: dict[str, Any], what: str, excuses: Sequence[Excu
     for attempt in record["tries"]:
         fault = next((one.fault for one in excuses if one.covers(record, attempt)), "")
         if not fault:
-            found.failed.append(f"{what} {record['n']} {attempt[0]:.1f}..{attempt[1]:.1f}: {attempt[2]}")
+            found.failed.append(
+                f"{what} {record['n']} {attempt[0]:.1f}..{attempt[1]:.1f}: {attempt[2]}{_stood(attempt)}"
+            )
         else:
             found.retried[fault] += 1
             full += fault == "disk full"
@@ -98,6 +100,17 @@ def _one(found: Tally, record: dict[str, Any], what: str, excuses: Sequence[Excu
         found.firsts.append((record["first"], record["t1"], what))
     if "greeted" in record:
         found.firsts.append((record["greeted"], record["t1"], "ftp greeting"))
+
+
+def _stood(attempt: Sequence[Any]) -> str:
+    """Whether the client itself stood still meanwhile. It explains a failure, and excuses none."""
+    if len(attempt) < 4:
+        return ""
+    stood_s, waited_s, worked_s = attempt[3]
+    if not stood_s:
+        return " (the client's program never stood still)"
+    why = "" if waited_s is None else f": {waited_s:g} s without a processor, {worked_s:g} s at work"
+    return f" (the client's program stood still for {stood_s:g} s at once{why})"
 
 
 @dataclass(frozen=True, slots=True)

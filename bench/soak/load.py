@@ -1,8 +1,9 @@
 """A process of good clients: `python -m bench.soak.load PLAN`. It writes one JSON line for each thing a client wanted.
 
-A line: `p` protocol, `k` kind, `n` name, `tries` the attempts that broke ([began, ended, how], monotonic seconds),
-`ok`, `t0`, `t1`, `first` seconds to the first byte of the attempt that worked, `bytes`, `sha`, `wrong` when what came
-or lies on disk is not what it should be. Commands on standard input: `pace FACTOR`, `stop`.
+A line: `p` protocol, `k` kind, `n` name, `tries` the attempts that broke ([began, ended, how, standstill], monotonic
+seconds; the last is what `standstill.Standstill.worst` tells of this program meanwhile), `ok`, `t0`, `t1`, `first`
+seconds to the first byte of the attempt that worked, `bytes`, `sha`, `wrong` when what came or lies on disk is not what
+it should be. Commands on standard input: `pace FACTOR`, `stop`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.soak import ftp, tftp
+from bench.soak.standstill import Standstill
 
 _TRIES = 4  # a boot ROM that starts anew, curl --retry 3
 _OPTIONS: tuple[dict[str, int], ...] = (
@@ -62,7 +64,8 @@ class Client:
                 found = await job()
                 break
             except Broken as error:
-                tries.append([round(start, 3), round(time.monotonic(), 3), str(error)])
+                end = time.monotonic()
+                tries.append([round(start, 3), round(end, 3), str(error), self.crowd.standstill.worst(start, end)])
                 await self.broken()
                 await asyncio.sleep(0.5 * 2**number)
         self.tell(kind, name, began, tries, found)
@@ -272,10 +275,12 @@ class Crowd:
         self.tftp, self.ftp = tuple(plan["tftp"]), tuple(plan["ftp"])
         self.pace = 1.0
         self.stop = asyncio.Event()
+        self.standstill = Standstill()
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(sys.stdin, self._command)
+        watching = asyncio.create_task(self.standstill.watch())
         chance = random.Random(f"{self.plan['seed']} {self.plan['number']}")
         people: list[Client] = []
         for index in range(self.plan["clients"]):
@@ -283,6 +288,7 @@ class Crowd:
             kind = TftpClient if index % 2 else FtpClient
             people.append(kind(self, host, random.Random(chance.getrandbits(64))))
         await asyncio.gather(*(one.run() for one in people))
+        watching.cancel()
 
     def _command(self) -> None:
         word, _, value = sys.stdin.readline().strip().partition(" ")

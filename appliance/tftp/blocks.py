@@ -16,7 +16,9 @@ _HIGH = b"".join(bytes((high,)) * 256 for high in range(256)) + b"".join(
 _LOW_FROM_1, _HIGH_FROM_1 = _LOW[1:65536] + _LOW[1:RUN_MAX], _HIGH[1:65536] + _HIGH[1:RUN_MAX]
 
 
-def write_headers(buffer: bytearray, at: int, stride: int, *, first: int, count: int, rollover: int) -> None:
+def write_headers(
+    buffer: bytearray | memoryview, at: int, stride: int, *, first: int, count: int, rollover: int
+) -> None:
     """Write the headers of DATA `first` .. `first + count - 1` (count up to RUN_MAX) from byte `at` of `buffer` on."""
     low, high, index = (_LOW_FROM_1, _HIGH_FROM_1, (first - 1) % 65535) if rollover else (_LOW, _HIGH, first & 0xFFFF)
     end = at + (count - 1) * stride

@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from appliance.published.walk import Folder, walk
@@ -136,10 +137,16 @@ def is_chrooted() -> bool:
 
 
 def _refusal(error: OSError) -> Refusal:
-    cause = os.strerror(error.errno or 0)
-    if error.errno in _MISSING:
+    return _refused(error.errno or 0)
+
+
+@cache
+def _refused(number: int) -> Refusal:
+    """One for each error number, however many names are remembered to be missing."""
+    cause = os.strerror(number)
+    if number in _MISSING:
         return _missing(cause)
-    if error.errno in _FORBIDDEN:
+    if number in _FORBIDDEN:
         return forbidden(cause)
     return Refusal(ErrorCode.UNDEFINED, "Read error", cause)
 

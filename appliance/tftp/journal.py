@@ -7,6 +7,7 @@ The client's address stands before anything the client chose; `observe.log` esca
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 from typing import Any
 
 from appliance.observe import events
@@ -17,7 +18,9 @@ from appliance.tftp.sockets import Peer
 
 QUIET_S = 10.0
 _SUBJECTS_MAX = 1024
+_OWED_MAX = 256
 _LINES_PER_SECOND = 200
+_Subject = tuple[object, ...]
 
 
 class Journal:
@@ -28,7 +31,8 @@ class Journal:
 
     def __init__(self, log: TurnLog, emitter: Emitter | None = None) -> None:
         self._log, self.emitter = log, emitter or Emitter(None, 1, lambda _count: None)
-        self._subjects: OrderedDict[tuple[object, ...], list[float]] = OrderedDict()  # subject: quiet until, repeats
+        self._subjects: OrderedDict[_Subject, list[float]] = OrderedDict()  # quiet until, repeats; the oldest first
+        self._owed: OrderedDict[_Subject, int] = OrderedDict()  # repeats of those that are quiet no more
         self._lines = TokenBucket(_LINES_PER_SECOND)
 
     def finished(self, peer: Peer, event: events.Ended, now: float) -> None:
@@ -94,14 +98,24 @@ class Journal:
             return None
         if not self._lines.take(now):
             return None
-        repeated = int(entry[1]) if entry is not None else 0
+        repeated = int(entry[1]) if entry is not None else self._owed.pop(subject, 0)
         self._subjects[subject] = [now + QUIET_S, 0]
         self._subjects.move_to_end(subject)
-        if len(self._subjects) > _SUBJECTS_MAX:
-            self._subjects.popitem(last=False)
+        self._forget(now)
         self._log.info(event, **fields, **({"repeated": repeated} if repeated else {}))
         self.flush()
         return repeated
+
+    def _forget(self, now: float) -> None:
+        """Two for one that came: what keeps nobody quiet any more goes, not only what is too much."""
+        for subject, (until, repeats) in list(islice(self._subjects.items(), 2)):
+            if now < until and len(self._subjects) <= _SUBJECTS_MAX:
+                break
+            del self._subjects[subject]
+            if repeats:
+                self._owed[subject] = int(repeats)
+                if len(self._owed) > _OWED_MAX:
+                    self._owed.popitem(last=False)
 
 
 def host_port(peer: Peer) -> str:

@@ -90,6 +90,7 @@ class Lookup:
         self.published = published or Published()
         self._guard = Guard()
         self._absent: dict[bytes, Refusal] = {}
+        self._absent_under = b""  # the overlay that was in force when it was made
         self._allow, self._deny = Networks(settings.allow), Networks(settings.deny)
         self._everybody = not self._allow and not self._deny
         self._book = TermsBook(settings)
@@ -179,6 +180,9 @@ class Lookup:
             box = folder_at(self._box) if self._guarded else None
             keep_out = (box,) if box else ()
         layers = self.published.layers(host, fresh=is_loader_config(path)) if self.published.on else PLAIN
+        if layers.overlay != self._absent_under:  # most of what is remembered is of trees that nobody asks for again
+            self._absent_under = layers.overlay
+            self._absent.clear()
         search = _Search(path, now, keep_out, layers, [])
         for root in terms.roots:
             respelled = self._look(root, search)

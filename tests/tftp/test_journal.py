@@ -74,6 +74,35 @@ def test_subjects_are_forgotten_not_collected(lines) -> None:
     assert len(journal._subjects) <= 1024
 
 
+def test_a_stranger_who_makes_names_up_filled_a_table_with_subjects_that_kept_nobody_quiet_any_more(lines) -> None:
+    journal, written = lines
+    for number in range(3000):
+        journal.refused(PEER, b"%d" % number, "cause", float(number))
+    assert len(written()) == 3000
+    assert len(journal._subjects) <= QUIET_S + 2
+
+
+def test_what_was_left_out_is_told_however_late_the_next_line_of_it_comes(lines) -> None:
+    journal, written = lines
+    for _ in range(4):
+        journal.refused(PEER, b"f", "cause", 1.0)
+    for number in range(300):
+        journal.refused(PEER, b"%d" % number, "cause", 100.0 + number)
+    assert ("refused", *(PEER[0], b"f", "cause")) not in journal._subjects
+    journal.refused(PEER, b"f", "cause", 500.0)
+    journal.refused(PEER, b"f", "cause", 600.0)
+    assert written()[-2].endswith("repeated=3")
+    assert "repeated" not in written()[-1]
+
+
+def test_what_was_left_out_of_more_subjects_than_anybody_counts_is_forgotten(lines) -> None:
+    journal, _written = lines
+    for number in range(600):
+        for _ in range(2):
+            journal.refused(PEER, b"%d" % number, "cause", float(number))
+    assert len(journal._owed) == 256
+
+
 def test_addresses_are_written_with_their_port() -> None:
     assert host_port(PEER) == "192.0.2.1:1069"
     assert host_port(("2001:db8::1", 69, 0, 0)) == "[2001:db8::1]:69"

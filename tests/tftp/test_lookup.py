@@ -261,4 +261,23 @@ def test_what_is_missing_in_a_release_is_looked_for_once_and_in_the_next_one_aga
         trees.make(tmp_path, {"new": b"by hand"})
         assert not isinstance(lookup.find(b"new", "127.0.0.1", terms, 0.0).file, Refusal)
         lookup.published.take(2, trees.name(2), 2)
-        assert lookup.find(b"new", "127.0.0.1", terms, 0.0).served.layer == b"release"
+        found = lookup.find(b"new", "127.0.0.1", terms, 0.0)
+        assert found.served.layer == b"release"
+        assert not isinstance(found.file, Refusal)
+        found.file.close()
+
+
+def test_names_missing_in_trees_of_yesterday_were_remembered_until_there_were_8192(tmp_path: Path) -> None:
+    trees.make(tmp_path, {"by-hand": b"h"})
+    for number in range(1, 6):
+        trees.release(tmp_path, number, {})
+        trees.overlay(tmp_path, number, {})
+    with contextlib.chdir(tmp_path):
+        lookup = Lookup(TftpSettings(), lambda *_: None)
+        terms = lookup.terms(("127.0.0.1", 69), "127.0.0.1", 0.0)
+        for number in range(1, 6):
+            lookup.published.take(number, trees.name(number), number)
+            found = [lookup.find(b"%d" % name, "127.0.0.1", terms, 0.0).file for name in range(100) for _ in range(2)]
+            assert all(isinstance(one, Refusal) for one in found)
+            assert len(lookup._absent) == 200, "each name, in the overlay and in the release in force"
+        assert len(set(map(id, lookup._absent.values()))) == 1, "one refusal for all of them"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -172,6 +174,30 @@ def test_the_cache_keeps_within_its_capacity_and_drops_what_was_used_longest_ago
     assert cache.used <= 10_000
     sources[0].discard()
     files[3].close()
+
+
+def test_files_of_all_sizes_left_holes_in_the_heap_of_malloc_when_they_were_dropped(opener: Opener) -> None:
+    agreed, content = Agreed(512, 4), bytes(range(256)) * 128
+    made = [shared(Cache(1 << 20), opener(content[:size]), agreed) for size in (15_000, 32_768)]
+    small, large = (memoryview(one.packets(1, 1)).obj for one in made)
+    assert isinstance(small, bytearray)
+    assert isinstance(large, mmap.mmap), "pages of its own, which go back to the kernel"
+    sent = b"".join(bytes(made[1].packets(block, 1))[4:] for block in range(1, 66))
+    assert sent == content
+    for one in made:
+        one.close()
+        one.discard()
+
+
+def test_where_no_page_can_be_had_a_file_is_cached_in_the_heap(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "vm.max_map_count")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    source = shared(Cache(1 << 20), opener(b"x" * 20_000), Agreed())
+    assert bytes(source.packets(40, 1)) == b"\0\3\0\x28" + b"x" * 32
+    source.close()
+    source.discard()
 
 
 def test_a_file_larger_than_half_of_the_cache_is_not_cached(opener: Opener, no_descriptor_lost: None) -> None:

@@ -15,7 +15,6 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Generator, Hashable, Iterator
-from operator import attrgetter
 from typing import TypeAlias
 
 from appliance.ftp import listing
@@ -29,14 +28,14 @@ _LONGEST_PATTERN, _WILDCARDS = 255, 16  # characters of a pattern, and of them s
 _SLICE = 100  # entries looked at in one slice: less than half a millisecond
 _NAMES = 1000  # names read from a folder in one slice
 _SORTED = 20_000  # names that are sorted in one go, in 3 ms; more are merged one by one, which takes longer in all
-_BY_NAME = attrgetter("name")
-_is_link = os.DirEntry.is_symlink  # without a system call where the folder tells it
 _ENCODING = sys.getfilesystemencoding()  # of the names that Python shows; its bytes are those of the folder
 
 Match = Callable[[str], re.Match[str] | None]
-# the lines of some entries of the folder with this descriptor. os.stat through it is faster than entry.stat
-Entries: TypeAlias = list[os.DirEntry[str]]
-Lines: TypeAlias = Callable[[Entries, int], list[str]]
+# as Python shows them. Names alone are sorted in half of the time that DirEntry takes, and os.stat is faster than
+# entry.stat (bench/ftp, 6c and 6d)
+Names: TypeAlias = list[str]
+Lines: TypeAlias = Callable[[Names, int], list[str]]  # of these entries of the folder with this descriptor
+Kinds: TypeAlias = dict[str, os.DirEntry[str] | None]  # what the folder tells of those that may be no regular file
 
 
 class Listings:
@@ -62,24 +61,17 @@ class Listings:
         if not pattern and not is_folder(found := look(path, layers)):
             return self._one(lines.line(_last(path), found))
 
-        def line(entry: os.DirEntry[str], folder: int) -> str:
+        def line(name: str, folder: int) -> str:
             try:
-                found = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if found.st_mode & KIND == stat.S_IFREG:  # nearly all are, and the rest takes longer
-                    return lines.line(text(entry.name), found)
-                target = _target(entry, folder, found.st_mode)
+                    return lines.line(text(name), found)
+                target = _target(name, folder, found.st_mode)
             except OSError:
                 return ""
-            return "" if target is None else lines.line(text(entry.name), found, target)
+            return "" if target is None else lines.line(text(name), found, target)
 
-        def some(entries: Entries, folder: int) -> list[str]:
-            try:
-                found = [os.stat(entry.name, dir_fd=folder, follow_symlinks=False) for entry in entries]
-            except OSError:  # one is gone
-                return [line(entry, folder) for entry in entries]
-            return lines.lines(_texts(entries), found, lambda at: line(entries[at], folder))
-
-        return self._folder(("long", path), path, some, now, layers=layers, pattern=pattern)
+        return self._folder(("long", path), path, _together(line, lines.lines), now, layers=layers, pattern=pattern)
 
     def facts(self, path: str, lines: listing.FactLines, now: float, layers: Layers = PLAIN) -> Reader:
         """Lines of MLSD. Raises NotADirectoryError for a file (RFC 3659 section 7.2: 501)."""
@@ -88,25 +80,19 @@ class Listings:
         above, _slash, name = (self._box or "").rpartition("/")
         box = name if name and path == (above or "/") else None
 
-        def line(entry: os.DirEntry[str], folder: int) -> str:
+        def line(name: str, folder: int) -> str:
             try:
-                found = os.stat(entry.name, dir_fd=folder)
-                if entry.is_symlink() and _hidden_target(os.readlink(entry.name, dir_fd=folder)):
-                    return ""
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISLNK(found.st_mode):
+                    if _hidden_target(os.readlink(name, dir_fd=folder)):
+                        return ""
+                    found = os.stat(name, dir_fd=folder)
             except OSError:
                 return ""
-            name = text(entry.name)
-            return lines.line(name, found, name == box) if served(found.st_mode) else ""
+            told = text(name)
+            return lines.line(told, found, told == box) if served(found.st_mode) else ""
 
-        def some(entries: Entries, folder: int) -> list[str]:
-            if any(map(_is_link, entries)):
-                return [line(entry, folder) for entry in entries]
-            try:
-                found = [os.stat(entry.name, dir_fd=folder) for entry in entries]
-            except OSError:
-                return [line(entry, folder) for entry in entries]
-            return lines.lines(_texts(entries), found, lambda at: line(entries[at], folder))
-
+        some = _together(line, lines.lines)
         return self._folder(("facts", path, lines.facts, box), path, some, now, layers=layers)
 
     def fact(self, path: str, lines: listing.FactLines, layers: Layers = PLAIN) -> bytes:
@@ -122,28 +108,43 @@ class Listings:
         else:
             head = "" if typed in ("", ".") else typed.rstrip("/") + "/"
 
-        def line(entry: os.DirEntry[str], folder: int) -> str:
+        if not folder:
+            return self._one(f"{head}{_last(path)}\r\n")
+        kinds: Kinds = {}
+
+        def line(name: str, folder: int) -> str:
+            if name not in kinds:
+                return f"{head}{text(name)}\r\n"
+            entry, kinds[name] = kinds[name], None  # it is given back now: 100,000 at the end would hold up all
+            if entry is None:  # a folder that changes meanwhile may tell a name twice
+                return ""
             try:
                 known = entry.is_file() or entry.is_dir()
-                if entry.is_symlink() and _hidden_target(os.readlink(entry.name, dir_fd=folder)):
+                if entry.is_symlink() and _hidden_target(os.readlink(name, dir_fd=folder)):
                     return ""
             except OSError:
                 return ""
-            return f"{head}{text(entry.name)}\r\n" if known else ""
+            return f"{head}{text(name)}\r\n" if known else ""
 
-        if not folder:
-            return self._one(f"{head}{_last(path)}\r\n")
+        def some(names: Names, folder: int) -> list[str]:
+            return [line(name, folder) for name in names]
 
-        def some(entries: Entries, folder: int) -> list[str]:
-            return [line(entry, folder) for entry in entries]
-
-        return self._folder(("names", path, head), path, some, now, layers=layers, pattern=pattern)
+        key = ("names", path, head)
+        return self._folder(key, path, some, now, layers=layers, pattern=pattern, kinds=kinds)
 
     def _one(self, line: str) -> Reader:
         return self.renderings.begin(piece for piece in (listing.sent((line,)),))
 
     def _folder(
-        self, key: Hashable, path: str, lines: Lines, now: float, *, layers: Layers, pattern: str = ""
+        self,
+        key: Hashable,
+        path: str,
+        lines: Lines,
+        now: float,
+        *,
+        layers: Layers,
+        pattern: str = "",
+        kinds: Kinds | None = None,
     ) -> Reader:
         folders, stamps = _union(path, layers)
         try:
@@ -152,7 +153,7 @@ class Listings:
                 _close(folders)
                 return shared
             overlay = folders[0] if path == "/" and layers.number and stamps[0] is not None else -1
-            slices = self._slices(folders, lines, _matcher(pattern), overlay)
+            slices = self._slices(folders, lines, _matcher(pattern), overlay, kinds)
             next(slices)  # from here on it is the generator that closes the folders
         except BaseException:
             _close(folders)
@@ -162,48 +163,51 @@ class Listings:
         return self.renderings.begin(slices, key, stamps)
 
     def _slices(
-        self, folders: list[int], lines: Lines, match: Match | None, overlay: int
+        self, folders: list[int], lines: Lines, match: Match | None, overlay: int, kinds: Kinds | None
     ) -> Generator[bytes, None, None]:
         """Everything of the folders, which are closed at the end; a name that several have is that of the first.
 
-        `overlay`: the one of them that is the top of the overlay, where a folder is not meant as a name.
+        `overlay`: the one of them that is the top of the overlay, where a folder is not meant as a name. `kinds` is
+        filled if it is wanted, before `lines` hears of a name.
 
         Entries are looked at through the folder's descriptor: a path of many parts would be walked once for each.
         """
         try:
             yield b""
-            runs: list[Entries] = []
+            runs: list[Names] = []
             where: dict[str, int] = {}  # which folder an entry is in, where there are several
             for folder in folders:
                 with os.scandir(folder) as scan:
                     while batch := list(itertools.islice(scan, _NAMES)):
-                        shown = self._shown(batch, match)
+                        shown = self._shown([entry.name for entry in batch], match)
                         if len(folders) > 1:
-                            shown = [e for e in shown if e.name not in where and (folder != overlay or e.name != ONCE)]
-                            where |= dict.fromkeys([entry.name for entry in shown], folder)
-                        shown.sort(key=_BY_NAME, reverse=True)
+                            shown = [n for n in shown if n not in where and (folder != overlay or n != ONCE)]
+                            where |= dict.fromkeys(shown, folder)
+                        if kinds is not None:
+                            other = [entry for entry in batch if not _is_plain(entry)]
+                            kinds |= {e.name: e for e in other if len(folders) == 1 or where.get(e.name) == folder}
+                        shown.sort(reverse=True)
                         runs.append(shown)
                         if len(batch) == _NAMES:
                             yield b""
             if len(runs) > 1 and len(runs) * _NAMES <= _SORTED:
                 runs = [list(itertools.chain.from_iterable(runs))]
-                runs[0].sort(key=_BY_NAME, reverse=True)
+                runs[0].sort(reverse=True)
                 yield b""  # a slice of its own
             for piece in _pieces(runs):
                 if where:
-                    yield listing.sent(itertools.chain.from_iterable(lines([e], where[e.name]) for e in piece))
+                    yield listing.sent(itertools.chain.from_iterable(lines([name], where[name]) for name in piece))
                 else:
                     yield listing.sent(lines(piece, folders[0]))
         finally:
             _close(folders)
 
-    def _shown(self, entries: Entries, match: Match | None) -> Entries:
+    def _shown(self, names: Names, match: Match | None) -> Names:
         """Those of them that clients see: of names that break lines (see `listing.tellable`) none."""
-        names = "".join([entry.name for entry in entries])
         firsts = self._rules.firsts
-        if match is None and firsts is not None and listing.tellable(names):
-            return [e for e in entries if e.name[0] not in firsts or not self._rules.hides(text(e.name))]
-        return [e for e in entries if self._is_shown(e.name, match)]
+        if match is None and firsts is not None and listing.tellable("".join(names)):
+            return [name for name in names if name[0] not in firsts or not self._rules.hides(text(name))]
+        return [name for name in names if self._is_shown(name, match)]
 
     def _is_shown(self, name: str, match: Match | None) -> bool:
         if self._rules.hides(text(name)) or not listing.tellable(name):
@@ -271,26 +275,46 @@ def text(name: str) -> str:
     )
 
 
-def _texts(entries: Entries) -> list[str]:
-    return [entry.name for entry in entries] if _ENCODING == "utf-8" else [text(entry.name) for entry in entries]
+def _is_plain(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a regular file and no link to one; without a system call where the folder tells it."""
+    try:
+        return entry.is_file(follow_symlinks=False)
+    except OSError:
+        return False
 
 
-def _pieces(runs: list[Entries]) -> Iterator[Entries]:
+def _together(one: Callable[[str, int], str], many: listing.Many) -> Lines:
+    """The lines of entries whose status is asked for together, of regular files made by `many`; `one` makes all others,
+    symbolic links among them."""
+
+    def some(names: Names, folder: int) -> list[str]:
+        look = os.stat
+        try:
+            found = [look(name, dir_fd=folder, follow_symlinks=False) for name in names]
+        except OSError:  # one is gone
+            return [one(name, folder) for name in names]
+        texts = names if _ENCODING == "utf-8" else [text(name) for name in names]
+        return many(texts, found, lambda at: one(names[at], folder))
+
+    return some
+
+
+def _pieces(runs: list[Names]) -> Iterator[Names]:
     """What is sorted backwards in one run or several, forwards and `_SLICE` at a time.
 
-    The runs get empty on the way, so that each entry is given back when it was used: 100,000 together would take 48 ms.
+    The runs get empty on the way, so that each name is given back when it was used: 100,000 together would hold up all.
     """
     if len(runs) == 1:
         while piece := runs[0][: -_SLICE - 1 : -1]:
             del runs[0][-_SLICE:]
             yield piece
         return
-    rest = heapq.merge(*map(_consumed, runs), key=_BY_NAME)
+    rest = heapq.merge(*map(_consumed, runs))
     while piece := list(itertools.islice(rest, _SLICE)):
         yield piece
 
 
-def _consumed(run: Entries) -> Iterator[os.DirEntry[str]]:
+def _consumed(run: Names) -> Iterator[str]:
     while run:
         yield run.pop()
 
@@ -299,12 +323,12 @@ def _last(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _target(entry: os.DirEntry[str], folder: int, mode: int) -> str | None:
+def _target(name: str, folder: int, mode: int) -> str | None:
     """Where a link points, "" for what is none; None for what does not exist for a client. Raises OSError."""
     if not stat.S_ISLNK(mode):
         return "" if served(mode) else None
-    pointed = os.readlink(entry.name, dir_fd=folder)
+    pointed = os.readlink(name, dir_fd=folder)
     if _hidden_target(pointed):
         return None
     target = text(pointed)
-    return target if served(entry.stat().st_mode) and listing.tellable(target) else None
+    return target if served(os.stat(name, dir_fd=folder).st_mode) and listing.tellable(target) else None

@@ -82,7 +82,10 @@ def timestamp(seconds: float) -> str:
 _KIND, _REGULAR = 0o170000, stat.S_IFREG
 # an os.stat_result as a tuple: mode, inode, device, links, owner, group, size, and times in whole seconds
 Numbers: TypeAlias = Any
+_MODE, _LINKS, _SIZE, _MTIME = stat.ST_MODE, stat.ST_NLINK, stat.ST_SIZE, stat.ST_MTIME
+_NO_DAY = -(1 << 80)  # a second so long ago that no time is of the day that begins with it
 Other: TypeAlias = Callable[[int], str]  # the line of the entry at this place, which is no regular file
+Many: TypeAlias = Callable[[list[str], Iterable[Numbers], Other], list[str]]
 
 
 class LongLines:
@@ -105,24 +108,24 @@ class LongLines:
         return f"{head}{found.st_size:8} {day.short}{late} {name}\r\n"
 
     def lines(self, names: list[str], found: Iterable[Numbers], other: Other) -> list[str]:
-        """As `line` for many files, in little more than half of the time."""
+        """As `line` for many files, in less than half of the time."""
         made: list[str] = []
         oldest, newest = self._oldest, self._newest
-        kind, head, at, day = (0, 0), "", -1, _day(0)  # those of the one before are often those of the next
-        for name, (mode, _inode, _device, links, _uid, _gid, size, _read, changed, _c) in zip(
-            names, found, strict=True
-        ):
-            if mode & _KIND != _REGULAR:
-                made.append(other(len(made)))
-                continue
-            if (mode, links) != kind:
-                kind = mode, links
+        # those of the one before are often those of the next
+        mode, links, head, start, day = -1, -1, "", _NO_DAY, _day(0)
+        for name, status in zip(names, found, strict=True):  # three places are sooner read than all unpacked
+            if status[_MODE] != mode or status[_LINKS] != links:
+                if status[_MODE] & _KIND != _REGULAR:
+                    made.append(other(len(made)))
+                    continue
+                kind = mode, links = status[_MODE], status[_LINKS]
                 head = self._heads.get(kind) or self._head(kind)
-            number, second = divmod(changed, 86400)
-            if number != at:
-                at, day = number, _DAYS.get(number) or _day(number)
-            late = _MINUTES[second // 60] if oldest < changed <= newest else day.year
-            made.append(f"{head}{str(size).rjust(8)} {day.short}{late} {name}\r\n")
+            changed = status[_MTIME]
+            if not 0 <= changed - start < 86400:
+                number = changed // 86400
+                start, day = number * 86400, _DAYS.get(number) or _day(number)
+            late = _MINUTES[(changed - start) // 60] if oldest < changed <= newest else day.year
+            made.append(f"{head}{str(status[_SIZE]).rjust(8)} {day.short}{late} {name}\r\n")
         return made
 
     def _head(self, kind: tuple[int, int]) -> str:
@@ -154,20 +157,24 @@ class FactLines:
         return f"{head}{found.st_size};modify={day.digits}{clock}; {name}\r\n"
 
     def lines(self, names: list[str], found: Iterable[Numbers], other: Other) -> list[str]:
-        """As `line` for many files, in little more than half of the time."""
+        """As `line` for many files, in less than half of the time."""
+        if not self._usual:
+            return [other(at) for at in range(len(names))]
         made: list[str] = []
-        usual, kind, head, at, day = self._usual, 0, "", -1, _day(0)
-        for name, (mode, _i, _d, _links, _uid, _gid, size, _read, changed, _c) in zip(names, found, strict=True):
-            if mode & _KIND != _REGULAR or not usual:
-                made.append(other(len(made)))
-                continue
-            if mode != kind:
-                kind, head = mode, self._heads.get((mode, False)) or self._head((mode, False))
-            number, second = divmod(changed, 86400)
-            if number != at:
-                at, day = number, _DAYS.get(number) or _day(number)
-            clock = f"{_CLOCK[second // 60]}{_SECONDS[second % 60]}"
-            made.append(f"{head}{size};modify={day.digits}{clock}; {name}\r\n")
+        mode, head, start, day = -1, "", _NO_DAY, ""
+        for name, status in zip(names, found, strict=True):
+            if status[_MODE] != mode:
+                if status[_MODE] & _KIND != _REGULAR:
+                    made.append(other(len(made)))
+                    continue
+                mode = status[_MODE]
+                head = self._heads.get((mode, False)) or self._head((mode, False))
+            second = (changed := status[_MTIME]) - start
+            if not 0 <= second < 86400:
+                number = changed // 86400
+                start, day = number * 86400, (_DAYS.get(number) or _day(number)).digits
+                second = changed - start
+            made.append(f"{head}{status[_SIZE]};modify={day}{_CLOCK[second // 60]}{_SECONDS[second % 60]}; {name}\r\n")
         return made
 
     def _head(self, kind: tuple[int, bool]) -> str:

@@ -258,6 +258,44 @@ def test_an_entry_that_goes_while_its_folder_is_listed_takes_no_other_with_it(
     assert {line.split(b"; ", 1)[1] for line in facts} == seen - {b"f020", b"f230"}
 
 
+@pytest.mark.parametrize("told", ["twice", "without its kind"])
+def test_names_are_the_same_whatever_the_file_system_tells_of_them(
+    inside: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    """A folder that changes may tell an entry twice; some file systems tell no kinds, and asking for one may fail."""
+    seen = kinds(inside)
+    scandir = os.scandir
+
+    class Scan:
+        def __init__(self, folder: int) -> None:
+            with scandir(folder) as scan:
+                self.entries = [Entry(entry) for entry in scan] * (2 if told == "twice" else 1)
+
+        def __enter__(self) -> Any:
+            return iter(self.entries)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    class Entry:
+        def __init__(self, real: os.DirEntry[str]) -> None:
+            self.real, self.name = real, real.name
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+        def is_file(self, *, follow_symlinks: bool = True) -> bool:
+            if told != "twice" and not follow_symlinks:
+                raise PermissionError
+            return self.real.is_file(follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(os, "scandir", Scan)
+    listings = folders.Listings(Rules((".git",), None))
+    names = all_of(listings, listings.names("/kinds", NOW)).splitlines()
+    assert set(names) == seen
+    assert names.count(b"f010-link") == 1
+
+
 def test_a_folder_far_down_is_listed_as_fast_as_any(inside: Path) -> None:
     deep = "d/" * 400  # walking it for every entry takes ten times as long
     os.makedirs(deep)

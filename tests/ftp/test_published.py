@@ -68,6 +68,11 @@ def test_each_layer_hides_those_below_it(served: Server) -> None:
     assert content(client, "/pub/hand") == b"by hand"
 
 
+def test_a_file_is_named_though_it_hides_what_has_no_name(root: Path, served: Server) -> None:
+    (root / "pub/new").symlink_to(f"../.releases/{trees.name(1)}/top")
+    assert names(served.ftp(), "pub") == ["pub/both", "pub/hand", "pub/mine", "pub/new"]
+
+
 def test_folders_show_the_union_in_every_kind_of_listing(served: Server) -> None:
     client = served.ftp()
     assert names(client) == ["file", "hand", "here", "incoming", "only", "pub", "right", "top"]

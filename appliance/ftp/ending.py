@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from appliance.ftp import xferlog
@@ -59,30 +60,21 @@ def transfer(owner: Session, ended: Transfer, cause: str) -> None:
         result=cause or "complete",
     )
     if house.emitter.on:
-        _tell_of(owner, ended, seconds, cause)
+        release = owner.layers.release_id if ended.layer == b"release" else b""
+        house.tell(partial(_event, owner, ended, seconds, release, cause))
     if house.record.on:
         _write_line(owner, ended, seconds, done=not cause)
 
 
-def _tell_of(owner: Session, ended: Transfer, seconds: float, cause: str) -> None:
-    path = ended.path.encode("utf-8", "surrogateescape")
-    owner.house.tell(
-        events.Ended(
-            number=ended.number,
-            size=ended.size,
-            bytes=ended.moved,
-            port=owner.remote_port or 0,
-            ms=round(seconds * 1000),
-            acknowledged=not cause,
-            client=owner.client_ip.encode(),
-            verb=ended.verb.encode(),
-            file=path,
-            path=path,
-            layer=ended.layer,
-            release=owner.layers.release_id if ended.layer == b"release" else b"",
-            outcome=cause.encode() or b"done",
-        )
-    )
+def _event(owner: Session, ended: Transfer, seconds: float, release: bytes, cause: str) -> events.Ended:
+    """Made when it leaves: of what the transfer was at its end, and what its session is from the first to the last."""
+    name = ended.path.encode("utf-8", "surrogateescape")
+    ms, outcome = round(seconds * 1000), cause.encode() or b"done"
+    # in order, which takes a third less than by name; FTP has no blksize, windowsize, retransmits and mac
+    return events.Ended(
+        ended.number, ended.size, ended.moved, 0, 0, owner.remote_port or 0, ms, 0, not cause,
+        owner.client_ip.encode(), b"", ended.verb.encode(), name, name, ended.layer, release, outcome,
+    )  # fmt: skip
 
 
 def _write_line(owner: Session, ended: Transfer, seconds: float, *, done: bool) -> None:

@@ -1,6 +1,8 @@
 """A worker's end of its link to the events service: tells, and never waits.
 
 Events are held for up to HOLD_S and leave together: a system call, and waking the service, cost more than the event.
+They become bytes when they leave, and may be made only then: the client that a transfer ends for does not wait for it,
+and code that runs for many in one go comes from the memory once.
 What the rate does not allow, or the queue does not take, is counted, and told as one `Lost` when there is room again.
 Invariant: nothing that happens here raises, and the caller loses nothing
 but the event.
@@ -10,29 +12,30 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import TypeAlias
 
 from appliance.observe import events
 
 HOLD_S = 0.05
 BURST_S = 8  # so many seconds' worth may come at once: a room full of machines that boot
-_FULL = events.DATAGRAM_MAX // 2  # one event more, and it still fits
+_MANY = 100  # events that are held at most
 _NEVER = float("inf")
 _MAKE_UP_S = 1.0  # between two `Lost`
+Late: TypeAlias = Callable[[], events.Event]  # makes an event, when it leaves, of what was true when it was told
 
 
 class Emitter:
     """`lost` is called with the number of events nobody will hear of. Without a link nothing is told or counted."""
 
     __slots__ = ("_at", "_held", "_left", "_link", "_lost", "_made_up_at", "_missing", "_most", "_owing",
-                 "_per_second", "_size", "due")  # fmt: skip
+                 "_per_second", "due")  # fmt: skip
 
     def __init__(self, link: socket.socket | None, per_second: int, lost: Callable[[int], None]) -> None:
         self._link, self._per_second, self._lost = link, per_second, lost
         self._most = float(per_second * BURST_S)
         self._left, self._at = self._most, 0.0
         self.due = _NEVER  # when `pulse` has something to do; an attribute, because every turn of a loop looks
-        self._held: list[bytes] = []
-        self._size = 0
+        self._held: list[events.Event | Late] = []
         self._missing = {"rate": 0, "queue": 0}
         self._owing, self._made_up_at = False, 0.0
         if link is not None:
@@ -50,7 +53,7 @@ class Emitter:
             self._link.close()
         self._link = link
 
-    def emit(self, event: events.Event, now: float) -> None:
+    def emit(self, event: events.Event | Late, now: float) -> None:
         """Tell of an event, at the latest with the first `pulse` after HOLD_S. `now`: monotonic seconds."""
         if self._link is None:
             return
@@ -58,16 +61,10 @@ class Emitter:
             self._miss("rate", 1, now)
             return
         self._left -= 1.0
-        try:
-            frame = events.frame(event)
-        except ValueError:
-            self._miss("rate", 1, now)
-            return
         if not self._held:
             self.due = now + HOLD_S
-        self._held.append(frame)
-        self._size += len(frame)
-        if self._size > _FULL:
+        self._held.append(event)
+        if len(self._held) >= _MANY:
             self.flush(now)
 
     def _refilled(self, now: float) -> bool:
@@ -84,19 +81,41 @@ class Emitter:
     def flush(self, now: float) -> None:
         """Send what is held, if it is taken at once."""
         self.due = _NEVER
-        held = self._held
-        if not held and not self._owing:
+        if not self._held and not self._owing:
             return
-        count, made_up = len(held), {}
-        if self._owing and now - self._made_up_at >= _MAKE_UP_S:
-            self._made_up_at = now
-            made_up = {cause: missing for cause, missing in self._missing.items() if missing}
-            held = [*(events.frame(events.Lost(missing, cause.encode())) for cause, missing in made_up.items()), *held]
-        self._held, self._size = [], 0
-        if not held or self._link is None:
+        held, self._held = self._held, []
+        made_up = self._made_up(now)
+        frames = [events.frame(events.Lost(missing, cause.encode())) for cause, missing in made_up.items()]
+        size, others = sum(map(len, frames)), len(frames)
+        for event in held:
+            try:
+                frame = events.frame(event() if callable(event) else event)
+            except ValueError:
+                self._miss("rate", 1, now)
+                continue
+            size += len(frame)
+            if size > events.DATAGRAM_MAX:
+                self._send(frames, len(frames) - others, made_up, now)
+                frames, size, others, made_up = [], len(frame), 0, {}
+            frames.append(frame)
+        if frames:
+            self._send(frames, len(frames) - others, made_up, now)
+        if self._owing:
+            self.due = min(self.due, now + _MAKE_UP_S)
+
+    def _made_up(self, now: float) -> dict[str, int]:
+        """How many were lost for which cause, if it is time to tell."""
+        if not self._owing or now - self._made_up_at < _MAKE_UP_S:
+            return {}
+        self._made_up_at = now
+        return {cause: missing for cause, missing in self._missing.items() if missing}
+
+    def _send(self, frames: list[bytes], count: int, made_up: dict[str, int], now: float) -> None:
+        """Send a datagram with `count` events, and with what was `made_up` for."""
+        if self._link is None:
             return
         try:
-            self._link.send(b"".join(held))
+            self._link.send(b"".join(frames))
         except OSError:  # its queue is full; or it is gone, and the supervisor brings another link
             self._miss("queue", count, now)
             return

@@ -73,6 +73,35 @@ def test_what_was_lost_is_told_even_when_nothing_more_happens() -> None:
     told.peer.close()
 
 
+def test_what_is_lost_between_two_reports_is_told_too(told: Told) -> None:
+    told.emitter = Emitter(told.ours, 1, told.lost.append)
+    for _ in range(BURST_S + 1):
+        told.emitter.emit(EVENT, 5.0)
+    told.emitter.pulse(5.1)
+    told.emitter.emit(EVENT, 5.2)
+    told.emitter.emit(EVENT, 6.02)
+    told.emitter.pulse(6.08)  # it is too early to tell of the one at 5.2
+    told.datagrams()
+    assert told.emitter.due < 8.0
+    told.emitter.pulse(told.emitter.due)
+    assert told.datagrams() == [[events.Lost(1, b"rate")]]
+    assert told.emitter.due == float("inf")
+
+
+def test_an_event_may_be_made_when_it_leaves(told: Told) -> None:
+    made: list[int] = []
+
+    def late() -> events.Event:
+        made.append(1)
+        return EVENT
+
+    told.emitter.emit(late, 1.0)
+    told.emitter.emit(EVENT, 1.0)
+    assert not made
+    told.emitter.flush(1.0)
+    assert told.datagrams() == [[EVENT, EVENT]]
+
+
 def test_many_events_leave_before_the_flush_in_datagrams_that_fit(told: Told) -> None:
     long = EVENT._replace(name=b"x" * 900)
     for _ in range(100):

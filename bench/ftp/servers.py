@@ -127,13 +127,14 @@ ALL = (OURS, *PEERS, PLAIN)
 
 
 def start(name: str, store: Store, root: Path, scratch: Path, port: int = PORT) -> Server:
-    """Start a server of `root` on `port` and wait until it serves. Raises OSError when it does not."""
+    """Start a server of `root` on `port` and wait until it serves, and rests. Raises OSError when it does not."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o755)
     place = Place(root, HOST, port, scratch)
     server = _ours(place) if name == OURS else _stock(place) if name == PLAIN else store.start(PEERS[name], place)
     try:
         _wait(server, port)
+        server.rest()
     except OSError:
         server.stop()
         raise

@@ -81,6 +81,7 @@ def start(name: str, store: Store, root: Path, scratch: Path, form: Form) -> Ser
     server = _ours(place, form) if name == OURS else store.start(PEERS[name], place, form.cpus)
     try:
         _wait(server)
+        server.rest()
     except OSError:
         server.stop()
         raise

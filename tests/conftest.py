@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,12 @@ SLOW = (
     "custody/test_ledger", "time_of_the_first_repeat", "a_pin_ends_when_nothing", "a_lossy_path_costs", "tests/escape/",
     "expensive_commands_of_one_client", "whatever_two_custodians_and_a_kill_do", "killed_at_any_call",
 )  # fmt: skip
+
+
+def pytest_configure() -> None:
+    """A shell that begins tests with & has all that they start ignore Ctrl-C: what is ended by it would never end."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

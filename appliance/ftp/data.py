@@ -18,6 +18,7 @@ from appliance.ftp.ahead import PIECE, Ahead
 from appliance.ftp.connections import Active, Passive
 from appliance.ftp.filesystem import OpenFile
 from appliance.ftp.loop import WRITE
+from appliance.ftp.renderings import Reader
 
 if TYPE_CHECKING:
     from appliance.ftp.rates import Flow
@@ -217,7 +218,7 @@ class Transfer:
 
 
 class Stream(Transfer):
-    """Sends what an iterator yields: a listing, or a file of TYPE A. b"" from it means: nothing yet, ask next turn."""
+    """Sends what an iterator yields: a listing, or a file of TYPE A. b"": nothing yet, a `Reader` tells when."""
 
     def __init__(self, session: Session, verb: str, path: str, pieces: Iterator[bytes], file: OpenFile | None) -> None:
         super().__init__(session, verb, path)
@@ -245,6 +246,9 @@ class Stream(Transfer):
             self.complete()
         except OSError as error:  # from the disk
             self.end("451 Local error; transfer aborted.", os.strerror(error.errno or errno.EIO))
+        if not self._left and not self.over and isinstance(self._pieces, Reader):
+            self.pause()
+            self._pieces.wait(self.resume, self.handle_error)
         return not self.over and bool(self._left)
 
     def _send(self) -> bool:

@@ -62,6 +62,10 @@ class Loop(pyftpdlib.ioloop.IOLoop):  # type: ignore[misc]  # pyftpdlib has no t
             except Exception:
                 instance.handle_error()
 
+    def idle(self) -> bool:
+        """Whether the next `poll` would find nothing; nothing is taken from it."""
+        return not self._poller.poll(0, 1)
+
     def close(self) -> None:
         """Let the epoll and the timers go; what is still watched belongs to others, who close it."""
         self.socket_map.clear()

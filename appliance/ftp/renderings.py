@@ -1,8 +1,9 @@
 """Listings being made, and those just made: worked on in turns, shared by all sessions of a worker, kept for a moment.
 
-Invariants: one turn of the loop spends no more than `TURN_S` on listings and one slice; what is shared was begun after
-the folder's last change, no more than `KEEP_S` ago; what is held, also for readers that
-do not read, has a bound.
+Invariants: one turn of the loop spends no more than `TURN_S` and one slice on listings when anything else has happened,
+and looks after each such time, `TURNS` of them at most; what is shared was begun after the folder's last change, no
+more than `KEEP_S` ago; what is held, also for readers that do not read, has a bound; who waits for a piece is called
+when there is one, or the end.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 TURN_S = 0.0015  # of one turn of the loop, for all listings together
+TURNS = (
+    6  # of these in one while nobody else wants anything: what a turn and waking the client cost is 5 % of a listing
+)
 KEEP_S = 1.0  # a file that grows inside is seen with its old size for no longer than this
 HELD = (
     64 << 20
@@ -53,6 +57,9 @@ class Stamp:
 Stamps: TypeAlias = tuple[Stamp | None, ...]  # of the folders that a listing is the union of; None: not there
 
 
+Waiting: TypeAlias = tuple[Callable[[], None], Callable[[], None]]  # what is called, and its wall
+
+
 class Rendering:
     """One listing, piece by piece as it is made; any number of readers."""
 
@@ -66,6 +73,7 @@ class Rendering:
         self.done = False
         self.error: Exception | None = None
         self.readers = 0
+        self.waiting: list[Waiting] = []
         self._source = source
         self._blocks: list[bytes] = []  # the same once more in long pieces, which cost fewer turns
         self._first = self._joined = 0  # piece and byte that the next block begins with
@@ -133,6 +141,10 @@ class Reader:
             raise self._rendering.error
         raise StopIteration
 
+    def wait(self, then: Callable[[], None], wall: Callable[[], None]) -> None:
+        """After b"": have `then` called once when there is more, or nothing more to come; `wall` for what it raises."""
+        self._rendering.waiting.append((then, wall))
+
     def close(self) -> None:
         """Let it go; may be called twice."""
         if not self._closed:
@@ -149,12 +161,13 @@ class Renderings:
         self._waiting: list[Rendering] = []
         self._alive: dict[Rendering, None] = {}  # the oldest first
         self._left_s = TURN_S
+        self._more: dict[Rendering, None] = {}  # what grew, or ended, and has not told those who wait
         self.held = 0  # bytes
 
     @property
     def busy(self) -> bool:
         """True while there is work for the next turn."""
-        return bool(self._waiting)
+        return bool(self._waiting or self._more)
 
     def shared(self, key: Hashable, stamps: Stamps) -> Reader | None:
         """A reader of the listing `key` that was begun a moment ago, when the folders carried the same stamps."""
@@ -180,10 +193,24 @@ class Renderings:
         self._work()  # a short one is made at once, and leaves without another turn
         return reader
 
-    def turn(self) -> None:
-        """Go on with what is unfinished, a slice of each in turn."""
-        self._left_s = TURN_S
-        self._work()
+    def turn(self, alone: Callable[[], bool] = lambda: False) -> None:
+        """Go on with what is unfinished, a slice of each in turn; longer while `alone`: nothing else is due."""
+        for _ in range(TURNS):
+            self._left_s = TURN_S
+            self._work()
+            if not self._waiting or not alone():
+                break
+        self._wake()
+
+    def _wake(self) -> None:
+        more, self._more = self._more, {}
+        for rendering in more:
+            waiting, rendering.waiting = rendering.waiting, []
+            for then, wall in waiting:
+                try:
+                    then()
+                except Exception:
+                    wall()
 
     def sweep(self) -> None:
         """Forget what is too old to be shared."""
@@ -199,6 +226,8 @@ class Renderings:
             if not oldest.done:
                 self._waiting.remove(oldest)
             oldest.give_up()
+            if oldest.waiting:
+                self._more[oldest] = None
             del self._alive[oldest]
 
     def _forget(self, key: Hashable) -> None:
@@ -209,9 +238,12 @@ class Renderings:
         while self._waiting and self._left_s > 0:
             for rendering in self._waiting[:_AT_ONCE]:
                 started = self._clock()
-                self.held += rendering.step()
+                size = rendering.step()
+                self.held += size
                 if rendering.done:
                     self._waiting.remove(rendering)
+                if rendering.waiting and (size or rendering.done):
+                    self._more[rendering] = None
                 self._left_s -= self._clock() - started
                 if self._left_s <= 0:
                     return

@@ -110,11 +110,15 @@ class Worker:
         while house.dirty:
             session = house.dirty.pop()
             _guarded(session.flush, session.handle_error)
-        house.sites.renderings.turn()  # last, so that no reply waits for it
+        house.sites.renderings.turn(self._is_alone)  # last, so that no reply waits for it
         house.emitter.pulse(house.now)
         if house.now >= self._next_second:
             self._second()
         house.log.flush()
+
+    def _is_alone(self) -> bool:
+        house = self._house
+        return not (house.ready or house.dirty) and house.loop.idle() and time.monotonic() < self._next_second
 
     def _second(self) -> None:
         """What is done once a second: the sign of life, time-outs, summed-up complaints."""

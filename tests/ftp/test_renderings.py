@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from appliance.ftp.renderings import HELD, KEEP_S, TURN_S, BusyError, Reader, Renderings, Stamp
+from appliance.ftp.renderings import HELD, KEEP_S, TURN_S, TURNS, BusyError, Reader, Renderings, Stamp
 
 STAMP = Stamp(1, 2, 1_000_000_000_123_456_789, 1_000_000_000_123_456_789)
 
@@ -45,6 +45,47 @@ def test_a_turn_spends_its_budget_and_one_slice_at_most() -> None:
         renderings.turn()
         assert renderings.busy
         assert clock.now - before <= TURN_S + 0.0011
+
+
+def test_a_turn_is_longer_while_nobody_else_wants_anything_and_ends_soon_after_somebody_does() -> None:
+    clock = Clock()
+    renderings = Renderings(clock)
+    renderings.begin(source(clock, 1000, 0.0005))
+    before, asked = clock.now, []
+    renderings.turn(lambda: not asked.append(clock.now))
+    assert len(asked) == TURNS
+    assert TURNS * TURN_S <= clock.now - before <= TURNS * (TURN_S + 0.0005)
+    before, asked = clock.now, []
+    renderings.turn(lambda: bool(asked.append(clock.now)) or len(asked) < 2)
+    assert len(asked) == 2
+    assert clock.now - before <= 2 * (TURN_S + 0.0005)
+
+
+def test_who_waits_for_a_piece_is_called_once_when_there_is_one_and_at_the_end() -> None:
+    clock = Clock()
+    renderings = Renderings(clock)
+    reader = renderings.begin(source(clock, 6, 0.001), "key", STAMP)
+    other = renderings.begin(source(clock, 1, 0.001))
+    assert next(reader) == b"x" * 20
+    assert next(reader) == b""
+    called: list[str] = []
+
+    def broken() -> None:
+        called.append("broken")
+        raise ValueError
+
+    reader.wait(broken, lambda: called.append("wall"))
+    reader.wait(lambda: called.append("reader"), lambda: called.append("no"))
+    renderings.turn()
+    assert called == ["broken", "wall", "reader"]
+    renderings.turn()
+    assert called == ["broken", "wall", "reader"]
+    assert b"".join(iter(lambda: next(reader), b"")) == b"x" * 30
+    reader.wait(lambda: called.append("end"), lambda: called.append("no"))
+    while renderings.busy:
+        renderings.turn()
+    assert called[3:] == ["end"]
+    assert b"".join([*reader, *other]) == b"x" * 20
 
 
 def test_many_that_begin_in_one_turn_share_its_budget() -> None:

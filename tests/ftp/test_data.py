@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
+import struct
 import subprocess
 import threading
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_passive_ports_come_from_the_range_and_cannot_be_foretold(tree: Path) ->
         ports = [pasv_port(raw.ask("PASV"))[1] for _ in range(60)]
     assert all(first <= port <= last for port in ports)
     assert len(set(ports)) > 10
-    assert len({b - a for a, b in pairwise(ports)}) > 10
+    assert len({b - a for a, b in itertools.pairwise(ports)}) > 10
 
 
 def test_a_range_that_is_used_up_is_425_and_a_free_port_serves_again(tree: Path) -> None:
@@ -391,6 +392,22 @@ def test_listing_a_big_folder_makes_no_turn_longer_than_50_ms_and_others_are_ans
     print(f"{answered} answered, the longest turn took {turns.longest_s * 1e3:.1f} ms")
     assert 0 < turns.longest_s < 0.05
     assert answered > 10  # hundreds; none when it is made in one piece
+
+
+def test_a_client_that_goes_while_its_listing_is_made_is_noticed_at_once(tree: Path) -> None:
+    """The listing waits for its pieces then, and no longer for room; here the first of them never ends."""
+    from appliance.ftp.folders import Listings
+
+    def never() -> None:
+        Listings._slices = lambda *_: itertools.repeat(b"")  # type: ignore[method-assign, assignment]
+
+    with server(tree, before=never) as running, running.raw() as raw:
+        data = raw.passive()
+        assert raw.ask("LIST").startswith("150")
+        data.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        data.close()
+        assert raw.reply().startswith("426")
+        assert raw.ask("NOOP").startswith("200")
 
 
 def test_a_tree_4096_deep_delays_nobody_and_ends_where_no_path_leads(tree: Path) -> None:

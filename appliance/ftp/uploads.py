@@ -66,6 +66,7 @@ class Custodian(Client):
         self._house = house
         self._events = READ
         self.funnel = Funnel()
+        self.freed = 1  # counts up with each upload that is given up
 
     def reserve(self, upload: Upload, name: bytes, declared: int) -> int:
         """Ask for an upload; returns its id. The answer comes to the upload's `hear`."""
@@ -78,6 +79,7 @@ class Custodian(Client):
 
     def say(self, message: wire.FromWorker) -> None:
         super().say(message)
+        self.freed += isinstance(message, wire.Abort)
         self._wait_for_room()
 
     @staticmethod
@@ -137,7 +139,8 @@ class Upload(Transfer):
         self._allowed = 0
         self._low = 0  # with less than this left of what is allowed, ask for more
         self._asked = False  # an extension is under way
-        self._enough: Reason | None = None  # why there will be no further extension
+        self._enough: Reason | None = None  # why there was no further extension
+        self._hope = 0  # `freed` of the custodian when the last was asked for with nothing left; 0: never
         self._committing = False
         self._written = 0
         if kept is None:
@@ -218,7 +221,8 @@ class Upload(Transfer):
         """Take what has come, and write it; True when there may be more."""
         assert self.sock is not None
         room = self._allowed - self._written - self._held_cr
-        if room <= 0 and self._enough is None:
+        if room <= 0 and (self._enough is None or self._may_have_room()):
+            self._enough, self._hope = None, self._custodian.freed
             self._ask()
             self._watch(0)  # until the custodian has answered
             return False
@@ -248,6 +252,11 @@ class Upload(Transfer):
         if not self.over and self._enough is None and self._allowed - self._written < self._low:
             self._ask()
         return not self.over and not self._committing
+
+    def _may_have_room(self) -> bool:
+        """Whether what was refused may be granted now. Uploads that fill the box together are all refused when they
+        ask ahead; those that go leave room for the others, which had failed with them otherwise."""
+        return self._enough is not Reason.SIZE and self._hope != self._custodian.freed
 
     def _keep(self, count: int, by_hand: bool) -> None:
         """Write what came: it is in the buffer, or in the funnel."""

@@ -296,6 +296,32 @@ def test_parallel_uploads_never_exceed_the_quota(tree: Path) -> None:
             raw.close()
 
 
+def test_uploads_that_filled_the_box_together_were_all_refused_when_each_asked_ahead(tree: Path) -> None:
+    """Five are promised 4 MiB each, which is all; those that are refused leave room for others."""
+    config = settings(incoming={"enabled": True, "quota": 20 << 20, "per_client_quota": 1 << 40})
+    with server(tree, config) as running:
+        clients = [running.raw() for _ in range(5)]
+        datas = []
+        for number, raw in enumerate(clients):
+            raw.ask("TYPE I")
+            datas.append(raw.passive())
+            assert raw.ask(f"STOR incoming/{number}").startswith("150")
+        for data in datas:
+            data.sendall(b"x" * (3 << 20))
+        until(lambda: used(running) == 15 << 20)
+        replies = []
+        for raw, data in zip(clients, datas, strict=True):
+            try:
+                data.sendall(b"x" * (3 << 20))
+            except OSError:
+                pass  # it is refused already
+            data.close()
+            replies.append(raw.reply()[:3])
+            raw.close()
+        assert replies == ["552", "226", "226", "552", "226"]
+        assert used(running) == 18 << 20
+
+
 def test_the_share_of_one_client_is_its_own(tree: Path) -> None:
     config = settings(incoming={"enabled": True, "per_client_quota": 1 << 20})
     with server(tree, config) as running:

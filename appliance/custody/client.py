@@ -43,6 +43,7 @@ class Client:
         self._hearers: dict[int, Hearer] = {}
         self._queue: deque[bytes] = deque()
         self._next_id = 0
+        self.freed = 1  # counts up with each upload that is given up: there may be room for others again
 
     @property
     def here(self) -> bool:
@@ -75,6 +76,7 @@ class Client:
         """Send a message, later if the custodian is behind."""
         if self._sock is None:
             return
+        self.freed += isinstance(message, wire.Abort)
         self._queue.append(wire.pack(message))
         if len(self._queue) > _QUEUED:
             self.lose("it reads nothing")

@@ -66,7 +66,6 @@ class Custodian(Client):
         self._house = house
         self._events = READ
         self.funnel = Funnel()
-        self.freed = 1  # counts up with each upload that is given up
 
     def reserve(self, upload: Upload, name: bytes, declared: int) -> int:
         """Ask for an upload; returns its id. The answer comes to the upload's `hear`."""
@@ -79,7 +78,6 @@ class Custodian(Client):
 
     def say(self, message: wire.FromWorker) -> None:
         super().say(message)
-        self.freed += isinstance(message, wire.Abort)
         self._wait_for_room()
 
     @staticmethod

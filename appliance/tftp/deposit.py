@@ -24,7 +24,7 @@ class Deposit:
     """`enough` is why there will be no larger allowance; `written` is in bytes."""
 
     __slots__ = (
-        "_allowed", "_asked", "_custodian", "_descriptor", "_id", "declared", "enough", "name", "written",
+        "_allowed", "_asked", "_custodian", "_descriptor", "_hope", "_id", "declared", "enough", "name", "written",
     )  # fmt: skip
 
     def __init__(self, custodian: Custodian, name: bytes, declared: int) -> None:
@@ -35,6 +35,7 @@ class Deposit:
         self._allowed = 0
         self._asked = False  # for a larger allowance
         self.enough: Reason | None = None
+        self._hope = 0  # `freed` of the custodian when more was asked for with nothing left; 0: never
         self.written = 0
 
     def reserve(self, hearer: Hearer, client: str) -> bool:
@@ -88,6 +89,18 @@ class Deposit:
         if not self._asked and self.enough is None:
             self._asked = True
             self._custodian.say(wire.Extend(self._id, self.written))
+
+    def ask_now(self) -> Reason | None:
+        """For what cannot be done without; returns why it is refused for good.
+
+        What was refused when it was asked for ahead may be granted now: uploads that fill the box together are all
+        refused then, and those that go leave room.
+        """
+        if self.enough is Reason.SIZE or (self.enough and self._hope == self._custodian.freed):
+            return self.enough
+        self.enough, self._hope = None, self._custodian.freed
+        self.ask()
+        return None
 
     def commit(self) -> None:
         """The file is whole."""

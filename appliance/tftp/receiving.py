@@ -364,12 +364,11 @@ class Write:
                 data, held_cr = data + b"\r", False
         deposit = self.deposit
         if not deposit.has_room(len(data)):
-            if deposit.enough is not None:
-                self._deny(deposit.enough)
+            if reason := deposit.ask_now():
+                self._deny(reason)
                 return False
             self._stalled = True
             self.receiver.hold(now)
-            deposit.ask()
             return False
         self._held_cr = held_cr
         self._filled = self._tail = 0

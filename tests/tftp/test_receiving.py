@@ -203,6 +203,28 @@ def test_an_upload_may_fill_its_allowance_to_the_last_byte(box: Box, size: int) 
         assert os.listdir(box.custodian.folder) == []
 
 
+@pytest.mark.parametrize("granted", [True, False])
+def test_what_a_full_box_refused_when_it_was_asked_for_ahead_was_never_asked_for_again(box: Box, granted: bool) -> None:
+    asked: list[wire.FromWorker] = []
+
+    def script(message: wire.FromWorker) -> bool:
+        if not isinstance(message, wire.Extend) or (asked and granted):
+            return False
+        asked.append(message)
+        box.custodian.say(wire.Refused(message.id, Reason.QUOTA))
+        return True
+
+    box.custodian.script = script
+    content = os.urandom(5_000_000)
+    if granted:
+        put(box.server.address, "f", content, {"blksize": 1428, "windowsize": 32})
+        assert box.stored()["f"] == content
+    else:
+        with pytest.raises(RefusedError, match="3 "):
+            put(box.server.address, "f", content, {"blksize": 1428, "windowsize": 32})
+        assert len(asked) == 2, "ahead, and when it could not go on without"
+
+
 @pytest.mark.parametrize(("mode", "refused"), [("octet", True), ("netascii", False)])
 def test_an_upload_that_ends_before_its_announced_size_is_refused(box: Box, mode: str, refused: bool) -> None:
     if refused:

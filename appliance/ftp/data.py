@@ -246,9 +246,9 @@ class Stream(Transfer):
             self.complete()
         except OSError as error:  # from the disk
             self.end("451 Local error; transfer aborted.", os.strerror(error.errno or errno.EIO))
-        if not self._left and not self.over and isinstance(self._pieces, Reader):
+        made = self._pieces
+        if not self._left and not self.over and isinstance(made, Reader) and made.wait(self.resume, self.handle_error):
             self.pause()
-            self._pieces.wait(self.resume, self.handle_error)
         return not self.over and bool(self._left)
 
     def _send(self) -> bool:

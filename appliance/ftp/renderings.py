@@ -102,7 +102,8 @@ class Rendering:
     def _complete(self) -> None:
         """Those who come from now on get blocks; who reads already goes on with the list of pieces."""
         self.done = True
-        self._join()
+        if self.size > self._joined:
+            self._join()
         self.pieces, self.together = self._blocks, 1
 
     def close(self) -> None:
@@ -141,9 +142,15 @@ class Reader:
             raise self._rendering.error
         raise StopIteration
 
-    def wait(self, then: Callable[[], None], wall: Callable[[], None]) -> None:
-        """After b"": have `then` called once when there is more, or nothing more to come; `wall` for what it raises."""
+    def wait(self, then: Callable[[], None], wall: Callable[[], None]) -> bool:
+        """After b"": have `then` called once when there is more, or nothing more to come; `wall` for what it raises.
+
+        False: it has come already, and nobody is called.
+        """
+        if self._rendering.done or self._at < len(self._pieces):
+            return False
         self._rendering.waiting.append((then, wall))
+        return True
 
     def close(self) -> None:
         """Let it go; may be called twice."""

@@ -88,6 +88,16 @@ def test_who_waits_for_a_piece_is_called_once_when_there_is_one_and_at_the_end()
     assert b"".join([*reader, *other]) == b"x" * 20
 
 
+def test_an_empty_listing_that_is_shared_has_no_empty_piece_for_which_its_reader_waited_for_ever() -> None:
+    clock = Clock()
+    renderings = Renderings(clock)
+    assert list(renderings.begin(source(clock, 3, piece=b""), "key", STAMP)) == []
+    second = renderings.shared("key", STAMP)
+    assert second is not None
+    assert not second.wait(pytest.fail, pytest.fail), "it has come already"
+    assert list(second) == []
+
+
 def test_many_that_begin_in_one_turn_share_its_budget() -> None:
     clock = Clock()
     renderings = Renderings(clock)

@@ -14,6 +14,7 @@ from appliance.errors import ApplianceError
 
 app = typer.Typer(no_args_is_help=True, help="Clients that FTP does not serve for a while.", rich_markup_mode=None)
 _ASK_S = 5.0
+_NETWORKS = "a whole network is refused by ftp.deny"
 
 Client = Annotated[str, typer.Argument(metavar="ADDRESS", help="IPv4 address, or an IPv6 address: its /64 is meant.")]
 Seconds = Annotated[int, typer.Option("--for", metavar="SECONDS", min=1, max=365 * 86400, help="How long it lasts.")]
@@ -63,13 +64,24 @@ def remove(client: Client, *, config: Config = None, as_json: Json = False) -> N
 
 
 def _key(text: str) -> str:
-    """What the workers know a client by: see ftp.addresses.client_of. Raises ApplianceError for no address."""
+    """What the workers know a client by: see ftp.addresses.client_of. Raises ApplianceError for anything else."""
+    host, _slash, length = text.partition("/")
     try:
-        address = ipaddress.ip_address(text.partition("/")[0])
+        address = ipaddress.ip_address(host)
+        if length:
+            _judge_length(text, ipaddress.ip_network(f"{host}/{length}", strict=False))
     except ValueError:
-        raise ApplianceError(f"{text} is not an address (a whole network is refused by ftp.deny)") from None
+        raise ApplianceError(f"{text or 'nothing'} is not an address ({_NETWORKS})") from None
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
             return str(address.ipv4_mapped)
         return str(ipaddress.IPv6Network((address, 64), strict=False))
     return str(address)
+
+
+def _judge_length(text: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
+    """A ban of a network that banned its first address alone would be worse than none. Raises ApplianceError."""
+    mapped = network.version == 6 and network.network_address.ipv4_mapped is not None
+    longest = 32 if network.version == 4 else 128 if mapped else 64
+    if network.prefixlen < longest:
+        raise ApplianceError(f"{text} is more than one client, which is an address, or a /64 of IPv6 ({_NETWORKS})")

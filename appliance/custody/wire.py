@@ -46,6 +46,7 @@ class Reason(IntEnum):
     ABSENT = 15
     UNDER_WAY = 16
     UNREADABLE = 17
+    NAME_SPACE = 18
 
 
 @dataclass(frozen=True, slots=True)

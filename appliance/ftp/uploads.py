@@ -40,6 +40,7 @@ REPLIES = {
     Reason.NAME_TEXT: "553 The name is not UTF-8.",
     Reason.NAME_CHARACTER: "553 The name has characters that are not allowed.",
     Reason.NAME_START: "553 A name may not begin with a dot or a dash.",
+    Reason.NAME_SPACE: "553 A name may not begin or end with a space.",
     Reason.NAME_DENIED: "553 Names like this are not accepted.",
     Reason.EXISTS: "553 This name is taken.",
     Reason.SIZE: "552 The file is too large.",

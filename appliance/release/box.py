@@ -114,12 +114,21 @@ class Box:
         stamp = f"{found.st_ino}.{found.st_size}.{found.st_mtime_ns}.{found.st_ctime_ns}"
         return Opened(Upload(name, marks.read(fd), found.st_size, found.st_mtime, found.st_ino, stamp), fd)
 
-    def remove(self, upload: Upload) -> bool:
-        """Remove an upload, if its name still has the file that was seen. False when not. Raises ReleaseError."""
+    def has(self, upload: Upload) -> bool:
+        """Whether its name still has the file that was seen. Raises ReleaseError."""
         try:
             found = os.stat(upload.name, dir_fd=self._folder, follow_symlinks=False)
-            if not stat.S_ISREG(found.st_mode) or found.st_ino != upload.inode:
-                return False
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise folders.because(f"cannot look at {printable(upload.name)}", error) from None
+        return stat.S_ISREG(found.st_mode) and found.st_ino == upload.inode
+
+    def remove(self, upload: Upload) -> bool:
+        """Remove an upload, if its name still has the file that was seen. False when not. Raises ReleaseError."""
+        if not self.has(upload):
+            return False
+        try:
             os.unlink(upload.name, dir_fd=self._folder)  # the custodian's own folder: at worst another file of its own
         except FileNotFoundError:
             return False

@@ -6,12 +6,15 @@ an account of its own. It ends with the verdict or with the time, and with it ev
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import resource
 import select
 import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,26 +49,35 @@ def scan(command: Sequence[str], account: Account | None, timeout: float, fd: in
     Whatever goes wrong with the program is a verdict of kind ERROR; raises ReleaseError for the file alone.
     """
     deadline = time.monotonic() + timeout
+    pipe = _Pipe()
     try:
-        # preexec_fn is safe: the command line has one thread. /proc/self/fd would tell a path, so a pipe it is.
-        process = subprocess.Popen(  # noqa: S603 (the operator's own words, and no shell)
-            [*command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={},
-            cwd="/",
-            start_new_session=True,
-            preexec_fn=_confined(account, timeout),  # noqa: PLW1509
-        )
-    except OSError as error:
-        return verdict.error(f"the scanner cannot be started: {error.strerror}")
-    except subprocess.SubprocessError:  # all that is known of an error between fork and exec
-        return verdict.error("the scanner cannot be confined (run as root, or allow user namespaces)")
-    try:
-        return _Run(process, deadline).converse(fd, size) or verdict.error(f"no verdict within {timeout:g} s")
+        try:
+            process = _start(command, account, timeout, pipe)
+        except OSError as error:
+            return verdict.error(f"the scanner cannot be started: {error.strerror}")
+        except subprocess.SubprocessError:  # all that is known of an error between fork and exec
+            return verdict.error("the scanner cannot be confined (run as root, or allow user namespaces)")
+        try:
+            run = _Run(process, pipe, deadline)
+            return run.converse(fd, size) or verdict.error(f"no verdict within {timeout:g} s")
+        finally:
+            _end(process)
     finally:
-        _end(process)
+        pipe.close()
+
+
+def _start(command: Sequence[str], account: Account | None, timeout: float, pipe: _Pipe) -> subprocess.Popen[bytes]:
+    # preexec_fn is safe: the command line has one thread. /proc/self/fd would tell a path, so a pipe it is.
+    return subprocess.Popen(  # noqa: S603 (the operator's own words, and no shell)
+        [*command],
+        stdin=pipe.theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={},
+        cwd="/",
+        start_new_session=True,
+        preexec_fn=_confined(account, timeout),  # noqa: PLW1509
+    )
 
 
 def _confined(account: Account | None, timeout: float) -> Callable[[], None]:
@@ -108,26 +120,48 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except (ProcessLookupError, PermissionError):  # it changed its group, or is gone
         process.kill()
     process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            try:
-                pipe.close()
-            except BrokenPipeError:
-                pass  # nothing is buffered; the other side has closed
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+class _Pipe:
+    """What the program reads. Both ends stay here: what it has left in there when it has ended, it never saw.
+
+    That a pipe took the bytes says nothing: it takes a small upload whole, whether or not anybody reads.
+    """
+
+    def __init__(self) -> None:
+        self.theirs, self.ours = os.pipe()
+        os.set_blocking(self.ours, False)
+
+    @property
+    def unread(self) -> int:
+        """Bytes that nobody has read."""
+        return int(struct.unpack("i", fcntl.ioctl(self.theirs, termios.FIONREAD, bytes(4)))[0])
+
+    def finish(self) -> None:
+        """No more is to come; may be called twice."""
+        if self.ours >= 0:
+            os.close(self.ours)
+            self.ours = -1
+
+    def close(self) -> None:
+        """Let both ends go."""
+        self.finish()
+        os.close(self.theirs)
 
 
 class _Run:
     """The conversation with one process: feed it, hear it, until it has ended."""
 
-    def __init__(self, process: subprocess.Popen[bytes], deadline: float) -> None:
-        assert process.stdin is not None and process.stdout is not None
-        self._process, self._deadline = process, deadline
-        self._in, self._out = process.stdin.fileno(), process.stdout.fileno()
-        os.set_blocking(self._in, False)
+    def __init__(self, process: subprocess.Popen[bytes], pipe: _Pipe, deadline: float) -> None:
+        assert process.stdout is not None
+        self._process, self._pipe, self._deadline = process, pipe, deadline
+        self._in, self._out = pipe.ours, process.stdout.fileno()
         os.set_blocking(self._out, False)
         self._said = b""
         self._rest = memoryview(b"")
-        self._complete = False
+        self._sent = False
 
     def converse(self, fd: int, size: int) -> Verdict | None:
         """None when the time is over. Raises ReleaseError and OSError for the file."""
@@ -142,29 +176,28 @@ class _Run:
                 for ready, _event in poll.poll(math.ceil(left * 1000)):
                     if ready == ended:
                         self._hear()
-                        return verdict.of_exit(_status(self._process.pid), self._said, complete=self._complete)
+                        complete = self._sent and not self._pipe.unread
+                        return verdict.of_exit(_status(self._process.pid), self._said, complete=complete)
                     if ready == self._out and not self._hear():
                         poll.unregister(self._out)
                     if ready == self._in and not self._feed(source):
                         poll.unregister(self._in)
-                        self._process.stdin.close()  # type: ignore[union-attr]  # the end of file it waits for
+                        self._pipe.finish()  # the end of file it waits for
         finally:
             os.close(ended)
         return None
 
     def _feed(self, source: Iterator[bytes]) -> bool:
-        """Write what it takes; False when there is no more to be written, or nobody to read it."""
+        """Write what it takes; False when there is no more to be written. Who reads no more is waited for."""
         try:
             if not self._rest:
                 self._rest = memoryview(next(source, b""))
             if not self._rest:
-                self._complete = True
+                self._sent = True
                 return False
             self._rest = self._rest[os.write(self._in, self._rest) :]
         except BlockingIOError:
             pass
-        except BrokenPipeError:
-            return False
         return True
 
     def _hear(self) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from appliance.observe.text import printable
 from appliance.release.box import Box, Opened, Upload, digest
 from appliance.release.folders import ReleaseError
 from appliance.release.tree import Place
@@ -20,7 +21,7 @@ Scanner: TypeAlias = Callable[[int, int], Verdict]  # an open file and its size
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`removed`: the upload is gone from the box; not so when it was held, has changed, or cannot be removed."""
+    """`removed`: the upload is gone from the box; not so when it was held, or cannot be removed."""
 
     upload: Upload
     sha256: str
@@ -36,7 +37,8 @@ class Outcome:
 def release(box: Box, opened: Opened, place: Place, scan: Scanner, *, replace: bool) -> Outcome:
     """Release an upload, and remove the original when the copy has its name. Raises ReleaseError and OSError.
 
-    An upload that the scanner does not find clean is held: it stays in the box, and nothing of the copy is left.
+    An upload that the scanner does not find clean is held: it stays in the box, and nothing of the copy is left. One
+    that was taken out of the box until then, by a reject or a purge, is not released.
     """
     if not replace and place.taken():
         raise ReleaseError(f"{place.shown} exists (--to another name, or --replace)")
@@ -47,6 +49,8 @@ def release(box: Box, opened: Opened, place: Place, scan: Scanner, *, replace: b
         verdict = scan(copy, upload.size)
         if not verdict.passes:
             return Outcome(upload, sha256, verdict, removed=False)
+        if not box.has(upload):  # a scanner takes its time, and rejecting must be the last word
+            raise ReleaseError(f"{printable(upload.name)} was taken out of the drop box meanwhile; it is not released")
         place.give(copy, replace=replace)
     finally:
         os.close(copy)

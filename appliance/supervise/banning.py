@@ -44,7 +44,9 @@ class Banning:
         client = words[1]
         if words[0] == "unban":
             done = self.table.lift(client)
-            self._spread(client, 0, "administrator")
+            if done:
+                self._log.info("ban lifted", client=client, service="administrator")
+                self._spread(client, 0, "administrator")
             asker.end(done, f"{client} is served again" if done else f"{client} was not banned")
             return
         seconds = self.table.by_hand(client, int(words[2]), time.monotonic())

@@ -96,8 +96,7 @@ def own(path: str, uid: int, gid: int) -> None:
         parent = os.stat(os.path.dirname(path) or "/")
     except OSError as error:
         raise StartError(f"cannot use {path}: {error.strerror} ({remedy})") from error
-    if parent.st_uid not in (0, os.geteuid()) or (parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX):
-        raise StartError(f"{os.path.dirname(path)} can be written by others (chown root and chmod go-w it)")
+    _judge_parent(os.path.dirname(path), parent)
     try:
         try:
             os.mkdir(path, 0o700)
@@ -106,6 +105,8 @@ def own(path: str, uid: int, gid: int) -> None:
         # O_PATH: nothing but the parent is asked, so that root needs no right to read what belongs to others
         descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno == errno.ENOTDIR:  # `install` would fail, or give away the folder that a link leads to
+            raise StartError(f"{path} is a link or a file (rm {path}: it is made anew at the start)") from error
         raise StartError(f"cannot use {path}: {error.strerror} ({_read_only(error, path) or remedy})") from error
     try:
         found = os.fstat(descriptor)
@@ -116,6 +117,13 @@ def own(path: str, uid: int, gid: int) -> None:
         raise StartError(f"cannot take over {path}: {error.strerror} ({_read_only(error, path) or remedy})") from error
     finally:
         os.close(descriptor)
+
+
+def _judge_parent(path: str, found: os.stat_result) -> None:
+    if found.st_uid not in (0, os.geteuid()):
+        raise StartError(f"{path} belongs to uid {found.st_uid} (chown {os.geteuid()} {path})")
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        raise StartError(f"{path} can be written by everybody (chmod go-w {path})")
 
 
 def _settle(descriptor: int, found: os.stat_result, uid: int, gid: int) -> None:

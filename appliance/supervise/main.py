@@ -101,5 +101,8 @@ class _Banner:
             return
         places = {name: group.reachable() for name, group in supervisor.groups.items() if group.public}
         for name in ("tftp", "ftp"):
-            text = text.replace("{" + name + "}", places.get(name, "off"))
+            place = "{" + name + "}"
+            text = (text if name in places else text.replace(f"on {place}", "off")).replace(
+                place, places.get(name, "off")
+            )
         print(text.replace("{confinement}", CONFINED[supervisor.snapshot.level()]), flush=True)

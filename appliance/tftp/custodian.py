@@ -22,6 +22,7 @@ _TOLD: dict[Reason, tuple[ErrorCode, str]] = {
     Reason.NAME_TEXT: _NAME,
     Reason.NAME_CHARACTER: _NAME,
     Reason.NAME_START: _NAME,
+    Reason.NAME_SPACE: _NAME,
     Reason.NAME_DENIED: _NAME,
     Reason.EXISTS: (ErrorCode.EXISTS, "File already exists"),
     Reason.SIZE: (ErrorCode.DISK_FULL, "File is too large"),

@@ -15,6 +15,8 @@ ADDRESSES = [
     ("2001:db8::1:2:3:4", "2001:db8::/64"),
     ("2001:DB8::/64", "2001:db8::/64"),
     ("::ffff:192.0.2.7", "192.0.2.7"),
+    ("192.0.2.7/32", "192.0.2.7"),
+    ("2001:db8::7/128", "2001:db8::/64"),
 ]
 
 
@@ -41,6 +43,23 @@ def test_what_is_no_address_is_told_where_networks_belong(call: Call, config: Pa
     said = call("ban", "add", "example.org", "-c", config)
     assert said.code == 1
     assert "example.org is not an address (a whole network is refused by ftp.deny)" in said.err
+
+
+@pytest.mark.parametrize(
+    "network", ["10.0.0.0/8", "192.0.2.6/31", "2001:db8::/48", "2001:db8::/63", "::ffff:10.0.0.0/104"]
+)
+def test_a_network_is_refused_and_not_cut_down_to_its_first_address(call: Call, config: Path, network: str) -> None:
+    """Seen: `ban add 10.0.0.0/8` banned 10.0.0.0 alone and ended with 0."""
+    for verb in ("add", "remove"):
+        said = call("ban", verb, network, "-c", config)
+        assert said.code == 1
+        assert f"{network} is more than one client" in said.err and "ftp.deny" in said.err
+
+
+@pytest.mark.parametrize("text", ["", "192.0.2.7/33", "192.0.2.7/x", "/24"])
+def test_half_an_address_is_none(call: Call, config: Path, text: str) -> None:
+    said = call("ban", "add", text, "-c", config)
+    assert said.code == 1 and f"{text or 'nothing'} is not an address" in said.err
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -84,6 +84,13 @@ def test_clean_from_one_that_did_not_read_it_all_is_no_verdict(scan: Scan) -> No
     assert found == Verdict(Kind.ERROR, b"the scanner ended before it had read everything")
 
 
+@pytest.mark.parametrize("script", ["", "os.close(0)", "os.read(0, 10)", "sys.stdin.read(2)"])
+def test_a_small_upload_that_only_the_pipe_took_is_not_clean(scan: Scan, script: str) -> None:
+    """Seen: a scanner that ended with 0 before it read anything released whatever fits into a pipe, 64 KiB."""
+    found = scan(script, bytes(20_000))
+    assert found == Verdict(Kind.ERROR, b"the scanner ended before it had read everything")
+
+
 def test_one_that_closes_its_output_is_still_waited_for(scan: Scan) -> None:
     assert scan("os.close(1); os.close(2); sys.stdin.buffer.read(); os._exit(1)", bytes(200_000)).kind is Kind.INFECTED
 

@@ -79,21 +79,30 @@ def test_a_name_that_is_taken_is_refused_before_the_copy(home: Path, root: int, 
     assert os.listdir(home / "incoming") == ["a"]
 
 
-def test_an_upload_that_took_the_name_meanwhile_stays(home: Path, root: int, box: Box) -> None:
+@pytest.mark.parametrize("after", ["nothing", "another"])
+def test_an_upload_that_was_rejected_while_it_was_scanned_is_not_released(
+    home: Path, root: int, box: Box, after: str
+) -> None:
+    """Seen: `reject` said that it had removed the upload, and a release that was scanning it published it."""
     put(home, "a", b"first")
 
     def scan(_fd: int, _size: int) -> Verdict:
-        (home / "incoming" / "a").unlink()
-        put(home, "a", b"second")
+        with box.open(b"a") as seen:
+            assert box.remove(seen.upload)
+        if after == "another":
+            put(home, "a", b"second")
         return Verdict(Kind.CLEAN)
 
     keep = os.open(home / "incoming" / "a", os.O_RDONLY)  # so that its inode is not used again
-    with box.open(b"a") as opened, Place(root, "released", (b"a",)) as place:
-        outcome = work.release(box, opened, place, scan, replace=False)
+    with (
+        box.open(b"a") as opened,
+        Place(root, "released", (b"a",)) as place,
+        pytest.raises(ReleaseError, match="taken out of the drop box meanwhile"),
+    ):
+        work.release(box, opened, place, scan, replace=False)
     os.close(keep)
-    assert outcome.released and not outcome.removed
-    assert (home / "released" / "a").read_bytes() == b"first"
-    assert (home / "incoming" / "a").read_bytes() == b"second"
+    assert os.listdir(home / "released") == []
+    assert os.listdir(home / "incoming") == (["a"] if after == "another" else [])
 
 
 def test_a_release_counts_although_the_upload_cannot_be_removed(

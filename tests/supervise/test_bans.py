@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+from appliance.observe import events
+from appliance.supervise.banning import Banning
 from appliance.supervise.bans import LONGEST_S, MOST, Bans, Entry
 from appliance.supervise.facts import bans as shown
 
@@ -43,3 +48,20 @@ def test_status_shows_the_latest_first_and_not_all_of_very_many() -> None:
     found = shown(bans.active(0.0), 10.0)
     assert len(found) == 500
     assert found[0] == {"client": "599", "seconds": 50, "cause": "abuse"}
+
+
+def test_a_ban_that_is_lifted_is_told_once_and_one_that_never_was_is_not() -> None:
+    """Seen: `ban remove` of a client that was not banned was an event like that of one that was."""
+    told: list[events.Event] = []
+    ends: list[tuple[bool, str]] = []
+    log: Any = SimpleNamespace(warning=lambda *_a, **_k: None, info=lambda *_a, **_k: None)
+    asker: Any = SimpleNamespace(end=lambda done, text: ends.append((done, text)))
+    banning = Banning(log, list, told.append)
+    banning.by_hand(["ban", "192.0.2.7", "60"], asker)
+    banning.by_hand(["unban", "192.0.2.7"], asker)
+    banning.by_hand(["unban", "192.0.2.7"], asker)
+    assert [(event.seconds, event.client) for event in told if isinstance(event, events.Ban)] == [
+        (60, b"192.0.2.7"),
+        (0, b"192.0.2.7"),
+    ]
+    assert [done for done, _text in ends] == [True, True, False]

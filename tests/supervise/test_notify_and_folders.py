@@ -108,8 +108,8 @@ def test_a_link_or_a_file_in_the_place_of_the_folder_is_refused_with_the_remedy(
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "file").write_text("")
-    for name in ("link", "file"):
-        with pytest.raises(StartError, match="install -d -o"):
+    for name in ("link", "file"):  # `install -d` fails on the one, and gives away the folder that the other leads to
+        with pytest.raises(StartError, match=f"is a link or a file .rm {tmp_path}/{name}: it is made anew"):
             folders.own(str(tmp_path / name), *mine())
     assert (tmp_path / "elsewhere").stat().st_uid == os.geteuid()
 
@@ -126,5 +126,14 @@ def test_a_folder_of_somebody_else_is_not_taken_over(tmp_path: Path) -> None:
 def test_a_folder_in_a_place_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    with pytest.raises(StartError, match="can be written by others"):
+    with pytest.raises(StartError, match=f"can be written by everybody .chmod go-w {tmp_path}/open"):
         folders.own(str(tmp_path / "open" / "box"), *mine())
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_a_folder_inside_that_of_somebody_else_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 1234, 1234)
+    with pytest.raises(StartError, match=f"theirs belongs to uid 1234 .chown 0 {tmp_path}/theirs"):
+        folders.own(str(tmp_path / "theirs" / "box"), *mine())

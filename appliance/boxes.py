@@ -99,10 +99,25 @@ def _drop_box(key: str, box: str, machine: Machine) -> Findings:
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a folder"
         yield fault(key, f"{box} is {kind}", f"rm {box}: it is made anew at the start")
     elif not _is_keepers(found.st_uid, machine):
-        owner = "root:root" if machine.uid == 0 else str(machine.uid)
-        yield fault(key, f"{box} belongs to uid {found.st_uid}", f"chown -R {owner} {box}")
+        uid, gid = identity(machine, "appliance-custody") or (0, 0)
+        yield fault(key, f"{box} belongs to uid {found.st_uid}", f"chown -R {uid}:{gid} {box}")
+    elif key == "ftp.incoming.path" and (give := _giving(found, box, machine)):
+        what = f"{box} holds files that nobody uploaded, and would be closed and swept"
+        yield fault(key, what, f"name another folder; if it is the right one: {give}")
     else:
         yield from _parent(key, above, os.stat(above), machine)
+
+
+def _giving(found: os.stat_result, box: str, machine: Machine) -> str:
+    """As `supervise.folders.own`: what makes a folder the keeper's that is not yet, and is not empty; else nothing."""
+    uid, gid = identity(machine, "appliance-custody") or (0, 0)
+    mine = found.st_uid == uid and (machine.uid == 0 or stat.S_IMODE(found.st_mode) == 0o700)
+    try:
+        if mine or not os.listdir(box):
+            return ""
+    except OSError:
+        return ""  # not ours to look into: the start will tell
+    return f"chown -R {uid}:{gid} {box}" if found.st_uid != uid else f"chmod 700 {box}"
 
 
 def _parent(key: str, above: str, found: os.stat_result, machine: Machine) -> Findings:

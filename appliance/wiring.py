@@ -156,7 +156,13 @@ def _ftp(settings: Settings, host: Host) -> Service:
         requests=(*(("active",) if ftp.active.enabled else ()), "ban", *(("address",) if public_names(ftp) else ())),
         files=tuple(path for _where, has in certificates(ftp) for path in (has.certificate, has.key) if path),
         published=settings.boot.enabled,
-        settings={"ftp": encode(ftp), **_observed(settings), "workers": workers, **_pinning(settings)},
+        settings={
+            "ftp": encode(ftp),
+            **_observed(settings),
+            "workers": workers,
+            "one_uid": host.uid != 0,  # then no mode of a folder keeps the workers out of the custodian's
+            **_pinning(settings),
+        },
         record=record,
     )
 

@@ -268,11 +268,27 @@ def test_a_drop_box_of_a_third_account_is_an_error(tree: Path) -> None:
         assert found(world.drop_boxes, boxed(tree)) == []
     os.chown(box, 777, 0)
     assert found(world.drop_boxes, boxed(tree)) == [
-        f"ftp.incoming.path: {box} belongs to uid 777 (chown -R root:root {box})"
+        f"ftp.incoming.path: {box} belongs to uid 777 (chown -R 64612:64612 {box})"
     ]
     assert found(world.drop_boxes, boxed(tree), ORDINARY) == [
-        f"ftp.incoming.path: {box} belongs to uid 777 (chown -R 1000 {box})"
+        f"ftp.incoming.path: {box} belongs to uid 777 (chown -R 1000:{ORDINARY.gid} {box})"
     ]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_folder_full_of_published_files_is_no_drop_box(tree: Path) -> None:
+    """Seen: `path: pub` closed the folder to the public and gave it to the sweep, without a word."""
+    box = tree / "pub"
+    box.mkdir(mode=0o755)
+    assert found(world.drop_boxes, boxed(tree, "pub")) == []
+    (box / "a.iso").touch()
+    assert found(world.drop_boxes, boxed(tree, "pub")) == [
+        f"ftp.incoming.path: {box} holds files that nobody uploaded, and would be closed and swept "
+        f"(name another folder; if it is the right one: chown -R 64612:64612 {box})"
+    ]
+    os.chown(box, 64612, 64612)
+    assert found(world.drop_boxes, boxed(tree, "pub")) == []
 
 
 def test_a_drop_box_below_a_folder_that_others_write_is_an_error(tree: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from appliance.ftp.session import Session
     from appliance.ftp.tls import Shaking, TlsSocket
 
+CUT = "cut without close_notify"  # how a data connection under TLS ends that its client did not end
 _TEXT_PIECE = PIECE // 4
 _PIECES = 3  # of a stream in one turn, so that a short listing needs no second one
 _CONNECT_S = 30.0  # for the data connection to come about
@@ -212,9 +213,9 @@ class Transfer:
     def handle_error(self) -> None:
         self.session.handle_error()
 
-    def broken(self, number: int) -> None:
-        """The data connection failed."""
-        self.end("426 Data connection closed; transfer aborted.", os.strerror(number))
+    def broken(self, number: int, cause: str = "") -> None:
+        """The data connection failed; `cause`, where more is known than the number says."""
+        self.end(f"426 Data connection {way(cause)}; transfer aborted.", cause or os.strerror(number))
 
 
 class Stream(Transfer):
@@ -284,6 +285,11 @@ def text_of(file: OpenFile) -> Iterator[bytes]:
         offset += len(piece)
         yield ascii.to_wire(piece, after_cr)
         after_cr = piece.endswith(b"\r")
+
+
+def way(cause: str) -> str:
+    """What the client is told of how its data connection ended: it can mend the one thing that is its own fault."""
+    return cause if cause == CUT else "closed"
 
 
 def failed(transfer: Transfer, error: OSError) -> None:

@@ -30,13 +30,16 @@ def real(path: str) -> bytes:
 
 
 class _KeptOut:
-    """The folder of the drop box, where this process could read it: without root all processes have one uid.
+    """What this process could read and must not: without root all processes have one uid.
 
-    `path` is resolved, None where the kernel keeps us out by itself. Links in the tree are the operator's, so what they
-    lead to does not change between this look and the next.
+    `path`, resolved, is the folder of the drop box; None where the kernel keeps us out by itself. `root`, resolved: in
+    it, folders that are closed to everybody but their owner are no more served than they are where we run as root; one
+    of them was a drop box yesterday, and what lies in it was never released. Links in the tree are the operator's, so
+    what they lead to does not change between this look and the next.
     """
 
     path: bytes | None = None
+    root: bytes | None = None
 
 
 def keep_out(box: str) -> None:
@@ -44,14 +47,35 @@ def keep_out(box: str) -> None:
     _KeptOut.path = os.path.realpath(real(box)) if os.access(real(box), os.R_OK | os.X_OK) else None
 
 
+def keep_out_of_closed() -> None:
+    """From now on nothing is opened in folders of mode 0700. For the start of a worker that has its owner's uid."""
+    _KeptOut.root = os.path.realpath(b".")
+
+
 def outside(path: str, *, itself: bool = False) -> bytes:
     """`real`, of what may be opened. `itself`: also the drop box, to be looked at. Raises FileNotFoundError."""
     name = real(path)
-    if _KeptOut.path is not None:
+    if _KeptOut.path is not None or _KeptOut.root is not None:
         found = os.path.realpath(name)
-        if found.startswith(_KeptOut.path + b"/") or (found == _KeptOut.path and not itself):
+        box = _KeptOut.path
+        if box is not None and (found.startswith(box + b"/") or (found == box and not itself)):
             raise FileNotFoundError(errno.ENOENT, "in the drop box")
+        if _KeptOut.root is not None and _closed(os.path.dirname(found) if itself else found, _KeptOut.root):
+            raise FileNotFoundError(errno.ENOENT, "in a folder that is closed to others")
     return name
+
+
+def _closed(place: bytes, root: bytes) -> bool:
+    """Whether it is, or lies in, a folder below `root` that is closed to everybody but its owner."""
+    while len(place) > len(root):
+        try:
+            mode = os.lstat(place).st_mode
+        except OSError:
+            mode = 0  # what is not there is told by who opens it
+        if stat.S_ISDIR(mode) and not mode & 0o077:
+            return True
+        place = os.path.dirname(place)
+    return False
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from appliance.ftp.data import CUT
 from appliance.ftp.downloads import Download
 from appliance.ftp.loop import READ, WRITE
 
@@ -86,7 +87,7 @@ def _plain(error: ssl.SSLError) -> OSError:
     if isinstance(error, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
         return BlockingIOError(errno.EAGAIN, "not now")
     if isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING":
-        return ConnectionResetError(errno.ECONNRESET, "cut without close_notify")
+        return ConnectionResetError(errno.ECONNRESET, CUT)
     return OSError(errno.EPROTO, (error.reason or "TLS failed").lower().replace("_", " "))
 
 

@@ -20,7 +20,7 @@ from appliance.custody.client import Client
 from appliance.custody.wire import Reason
 from appliance.errors import WireError
 from appliance.ftp import ascii, funnel
-from appliance.ftp.data import Transfer
+from appliance.ftp.data import Transfer, way
 from appliance.ftp.funnel import Funnel
 from appliance.ftp.kept import Kept
 from appliance.ftp.loop import READ, WRITE
@@ -238,7 +238,7 @@ class Upload(Transfer):
         except BlockingIOError:
             return False
         except OSError as error:
-            self.broken(error.errno or errno.EIO)
+            self.broken(error.errno or errno.EIO, error.strerror or "")
             return False
         self.progress = self.house.now
         if not count:
@@ -322,16 +322,16 @@ class Upload(Transfer):
         except OSError:
             pass
 
-    def broken(self, number: int) -> None:
+    def broken(self, number: int, cause: str = "") -> None:
         if self.over or not self._worth_keeping():
-            super().broken(number)
+            super().broken(number, cause)
             return
         kept = Kept(self.session, self._custodian, self._id, self.path, self._fd)
         kept.written, kept.allowed, kept.asked, kept.enough = self._written, self._allowed, self._asked, self._enough
         self._fd, self._id = -1, 0
         self.session.kept = kept
-        text = f"426 Data connection closed; {kept.written} bytes are kept for REST in this session."
-        self.end(text, os.strerror(number))
+        text = f"426 Data connection {way(cause)}; {kept.written} bytes are kept for REST in this session."
+        self.end(text, cause or os.strerror(number))
 
     def _worth_keeping(self) -> bool:
         """In TYPE A the place in the file is not the place in what was sent."""

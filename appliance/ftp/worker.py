@@ -61,6 +61,8 @@ class Worker:
         house = self._house
         if house.settings.incoming.enabled:
             filesystem.keep_out(f"/{house.settings.incoming.path}")
+        if self._context.settings.get("one_uid"):
+            filesystem.keep_out_of_closed()
         self.start_threads()  # where no birth has done it: there is none without confinement
         house.loop.register(self._channel.fileno(), self, READ)
         for pool in house.pools:

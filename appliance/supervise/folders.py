@@ -85,11 +85,12 @@ def clear(run_dir: str) -> None:
             pass
 
 
-def own(path: str, uid: int, gid: int) -> None:
+def own(path: str, uid: int, gid: int, *, strangers: bool = True) -> None:
     """Make `path` the private folder of an account: 0700, nobody else looks in. Raises StartError with the remedy.
 
     Only a folder of root or of that account is taken over; its parent must belong to root or us, and not be writable by
-    others, so that nobody can put a link in its place meanwhile.
+    others, so that nobody can put a link in its place meanwhile. Without `strangers` it is taken over only while it is
+    empty: a folder full of files that were to be served is a slip of the pen, and would be closed and swept.
     """
     remedy = f"install -d -o {uid} -g {gid} -m 0700 {path}"
     try:
@@ -112,6 +113,9 @@ def own(path: str, uid: int, gid: int) -> None:
         found = os.fstat(descriptor)
         if found.st_uid not in (0, uid, os.geteuid()):
             raise StartError(f"{path} belongs to uid {found.st_uid} ({remedy})")
+        if not strangers and (give := _giving(found, uid, gid, path)) and os.listdir(f"/proc/self/fd/{descriptor}"):
+            what = f"{path} holds files that nobody uploaded"
+            raise StartError(f"{what} (name another folder; if it is the right one: {give})")
         _settle(descriptor, found, uid, gid)
     except OSError as error:
         raise StartError(f"cannot take over {path}: {error.strerror} ({_read_only(error, path) or remedy})") from error
@@ -124,6 +128,14 @@ def _judge_parent(path: str, found: os.stat_result) -> None:
         raise StartError(f"{path} belongs to uid {found.st_uid} (chown {os.geteuid()} {path})")
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         raise StartError(f"{path} can be written by everybody (chmod go-w {path})")
+
+
+def _giving(found: os.stat_result, uid: int, gid: int, path: str) -> str:
+    """The command that makes a folder that of an account; "" where it is already."""
+    if found.st_uid != uid:
+        return f"chown -R {uid}:{gid} {path}"
+    closed = os.geteuid() == 0 or stat.S_IMODE(found.st_mode) == 0o700
+    return "" if closed else f"chmod 700 {path}"
 
 
 def _settle(descriptor: int, found: os.stat_result, uid: int, gid: int) -> None:

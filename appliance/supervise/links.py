@@ -25,7 +25,11 @@ class _Link:
 
 
 class Links:
-    """`groups` gives all generations, the newest first: a worker is linked to the newest peer that serves."""
+    """`groups` gives all generations, the newest first: a worker is linked to the newest peer that serves.
+
+    A worker of the newest generation waits for the newest peer, though an older one still serves: that one is about to
+    be told to finish, and would refuse whatever the worker asks for until its last upload is over.
+    """
 
     def __init__(self, groups: Groups) -> None:
         self._groups = groups
@@ -47,12 +51,20 @@ class Links:
 
     def _deliver(self, serial: int, name: str) -> None:
         link = self._links[serial, name]
-        peer = next((g.slots[0] for g in self._groups() if g.service.name == name and g.serving), None)
+        peer = self._peer(link.worker, name)
         if peer is None or link.end is None:
             return
         if peer.send(wire.Link(serial, _label(link.worker)), [link.end.fileno()]):
             link.end.close()
             link.end, link.peer, link.peer_pid = None, peer, peer.pid
+
+    def _peer(self, worker: WorkerSlot, name: str) -> WorkerSlot | None:
+        groups = list(self._groups())
+        peers = [group for group in groups if group.service.name == name]
+        newest = next((group for group in groups if group.service.name == worker.service.name), None)
+        if newest is not None and worker in newest.slots:
+            peers = peers[:1]
+        return next((group.slots[0] for group in peers if group.serving), None)
 
     def repair(self) -> None:
         """Deliver what waits, and replace what a dead peer held."""

@@ -125,7 +125,7 @@ class Supervisor:
     def generation(self, service: Service, bound: Bound, *, trial: bool = False) -> Group:
         """A new group of slots, not started yet. `trial`: it may refuse new files, and another serves on."""
         if service.owns:
-            folders.own(service.jail, service.uid, service.gid)
+            folders.own(service.jail, service.uid, service.gid, strangers=service.name != "custody")
         group = Group(self, service, bound, self._serial, self.wiring.drain_s, trial=trial)
         self._serial += service.workers
         self._privileged.configure(service)

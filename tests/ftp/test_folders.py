@@ -200,6 +200,32 @@ def test_no_link_leads_into_the_drop_box_where_all_processes_have_one_uid(
     filesystem.open_file("/free").close()
 
 
+def test_a_drop_box_that_was_switched_off_gives_nothing_away_where_all_processes_have_one_uid(
+    inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: with `incoming.enabled: false`, or another `path`, all that waited in quarantine was listed and served."""
+    monkeypatch.setattr(filesystem._KeptOut, "path", None)
+    monkeypatch.setattr(filesystem._KeptOut, "root", None)
+    (inside / "old" / "deep").mkdir(parents=True)
+    (inside / "old").chmod(0o700)
+    (inside / "old" / "up").write_bytes(b"secret")
+    (inside / "old" / "deep" / "up").write_bytes(b"secret")
+    (inside / "to-file").symlink_to("old/up")
+    (inside / "to-folder").symlink_to("old/deep")
+    listings = folders.Listings(Rules((), None))
+    filesystem.keep_out_of_closed()
+    for path in ("/old/up", "/old/deep/up", "/to-file", "/to-folder/up"):
+        with pytest.raises(FileNotFoundError, match="closed to others"):
+            filesystem.open_file(path)
+    for path in ("/old", "/old/deep", "/to-folder"):
+        for attempt in (filesystem.enter, lambda path: all_of(listings, listings.long(path, NOW, ""))):
+            with pytest.raises(FileNotFoundError, match="closed to others"):
+                attempt(path)  # type: ignore[operator]
+    assert filesystem.exists("/old")  # as where the kernel keeps us out
+    (inside / "old").chmod(0o710)
+    filesystem.open_file("/old/up").close()
+
+
 def kinds(inside: Path) -> set[bytes]:
     """A folder with 250 files between which lie all other kinds; returns the names that clients see."""
     folder = inside / "kinds"

@@ -97,6 +97,24 @@ def test_a_missing_folder_is_made_for_its_service_alone(tmp_path: Path) -> None:
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (uid, gid, 0o700)
 
 
+def test_a_folder_of_files_that_were_to_be_served_is_not_taken_over(tmp_path: Path) -> None:
+    """Seen: `ftp.incoming.path: pub` closed it to the public, and its first sweep removed what was old."""
+    box = tmp_path / "pub"
+    box.mkdir(mode=0o755)
+    (box / "a.iso").touch()
+    uid, gid = mine()
+    give = f"chown -R {uid}:{gid}" if ROOT else "chmod 700"
+    with pytest.raises(StartError, match=f"holds files that nobody uploaded .*{give} {box}"):
+        folders.own(str(box), uid, gid, strangers=False)
+    assert stat.S_IMODE(box.stat().st_mode) == 0o755 and box.stat().st_uid == os.geteuid()
+    folders.own(str(box), uid, gid)
+    folders.own(str(box), uid, gid, strangers=False)  # it is the service's own by now
+    (box / "a.iso").unlink()
+    box.chmod(0o755)
+    folders.own(str(box), uid, gid, strangers=False)
+    assert stat.S_IMODE(box.stat().st_mode) == 0o700
+
+
 def test_an_open_folder_is_closed(tmp_path: Path) -> None:
     (tmp_path / "box").mkdir()
     (tmp_path / "box").chmod(0o777)

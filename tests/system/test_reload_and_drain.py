@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ftplib
+import io
 import os
 import signal
 import socket
@@ -133,6 +134,9 @@ def test_an_upload_under_way_finishes_on_the_old_workers_and_the_old_custodian(r
     running.write(running.config.read_text().replace("quota: 128MiB", "quota: 100MiB"))
     assert running.verb("reload").returncode == 0
     assert not running.pids("custody") & old
+    fresh = running.ftp()  # seen: the new workers were linked to the old custodian, and refused every upload with 450
+    assert fresh.storbinary("STOR incoming/new.bin", io.BytesIO(b"new")).startswith("226")
+    fresh.close()
     data.sendall(BIG[100_000:200_000])
     data.close()
     assert client.voidresp().startswith("226")

@@ -40,21 +40,27 @@ class Log:
         *,
         native: bool = True,
     ) -> None:
+        self.room = room
+        self._descriptor, self._native = descriptor, native
+        self._lost = lost or (lambda: None)
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._journal: int | None = None
+        self.take(form)
+
+    def take(self, form: str) -> None:
+        """Write in this form from now on: another one came with a reload."""
         form, _colon, least = form.partition(":")
         self._least = LEVELS.get(least, LEVELS["debug"])
-        self._journal = journal.connect(descriptor) if form == "journal" and native else None
+        self._journal = journal.connect(self._descriptor) if form == "journal" and self._native else None
         # marks are for the journal, which takes them off; a person gets the same lines without them
-        self.room, self.form = room, "text" if form == "journal" and not journal.stream(descriptor) else form
-        self._descriptor = descriptor
-        self._lost = lost or (lambda: None)
+        self.form = "text" if form == "journal" and not journal.stream(self._descriptor) else form
         pid = os.getpid()  # of the process that builds the log: nobody hands one over a fork
         self._openings = {
             level: ("" if self._journal else f"<{number}>" if self.form == "journal" else f"{level.upper():7} ")
-            + f"{room}[{pid}]: "
+            + f"{self.room}[{pid}]: "
             for level, number in LEVELS.items()
         }
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
         self._room = select.poll()
         if self._journal is not None:
             self._room.register(self._journal, select.POLLOUT)

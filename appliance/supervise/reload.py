@@ -155,6 +155,8 @@ class Reload:
         leaving = [supervisor.groups[name] for name in (*new, *self._change.removed) if name in supervisor.groups]
         current = {**supervisor.groups, **new}
         supervisor.groups = {s.name: current[s.name] for s in self._wiring.services}
+        if self._wiring.log != supervisor.wiring.log:
+            supervisor.log.take(self._wiring.log)
         supervisor.wiring = self._wiring
         supervisor.admit()
         supervisor.old += leaving

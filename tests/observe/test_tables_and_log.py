@@ -160,3 +160,18 @@ def test_a_value_that_takes_the_short_way_looks_as_on_the_long_one(value: bytes 
     expected = f'"{text}"' if " " in text or not text else text
     line = Log("tftp")._format("info", "event", {"key": value})
     assert line.partition("]: ")[2] == f"event key={expected}"
+
+
+def test_a_log_goes_on_in_another_form_and_from_another_level_on() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        log = Log("x", "text", write_end)
+        log.info("one")
+        log.take("json:warning")
+        log.info("two")
+        log.warning("three")
+        first, second = os.read(read_end, 4096).splitlines()
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert first.endswith(b": one") and json.loads(second)["event"] == "three"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ftplib
 import io
+import json
 import os
 import signal
 import socket
@@ -88,6 +89,17 @@ def test_the_same_configuration_is_no_change(running: Appliance) -> None:
     assert done.returncode == 0
     assert "nothing changed" in done.stdout
     assert running.pids("tftp") | running.pids("ftp") == before
+
+
+def test_the_supervisor_writes_its_own_lines_in_the_form_of_a_reload_too(running: Appliance) -> None:
+    """Seen: with `log: json` by a reload `worker died` was still a line of text among the objects."""
+    running.write(running.config.read_text().replace("log: text", "log: json"))
+    assert running.verb("reload").returncode == 0
+    (pid,) = running.pids("custody")
+    os.kill(pid, signal.SIGKILL)
+    text = running.said("worker died")
+    (line,) = [line for line in text.splitlines() if "worker died" in line]
+    assert json.loads(line)["service"] == "custody"
 
 
 def test_only_what_changed_is_replaced_and_its_port_stays(running: Appliance) -> None:

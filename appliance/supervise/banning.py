@@ -57,5 +57,5 @@ class Banning:
     def _spread(self, client: str, seconds: int, by: str) -> None:
         self._tell(events.Ban(seconds, client.encode(), by.encode()))
         for slot in self._slots():
-            if RIGHT in slot.service.requests and slot.state is Slot.SERVING:
+            if RIGHT in slot.service.requests and slot.state in (Slot.SERVING, Slot.RETIRING):  # it has sessions too
                 slot.send(wire.Ban(seconds, client))

@@ -9,6 +9,7 @@ from appliance.observe import events
 from appliance.supervise.banning import Banning
 from appliance.supervise.bans import LONGEST_S, MOST, Bans, Entry
 from appliance.supervise.facts import bans as shown
+from appliance.supervise.states import Slot
 
 
 def test_a_ban_is_in_force_until_it_has_passed() -> None:
@@ -65,3 +66,19 @@ def test_a_ban_that_is_lifted_is_told_once_and_one_that_never_was_is_not() -> No
         (0, b"192.0.2.7"),
     ]
     assert [done for done, _text in ends] == [True, True, False]
+
+
+def test_a_ban_reaches_the_sessions_that_a_reload_has_left_on_old_workers() -> None:
+    """Seen: a client that was banned went on with its transfer until the old worker had drained."""
+    told: list[Slot] = []
+
+    def slot(state: Slot, *requests: str) -> Any:
+        return SimpleNamespace(
+            state=state, service=SimpleNamespace(requests=requests), send=lambda _message: told.append(state)
+        )
+
+    slots = [slot(Slot.SERVING, "ban"), slot(Slot.RETIRING, "ban"), slot(Slot.STARTING, "ban"), slot(Slot.SERVING)]
+    log: Any = SimpleNamespace(warning=lambda *_a, **_k: None)
+    asker: Any = SimpleNamespace(end=lambda *_a: None)
+    Banning(log, lambda: slots, lambda _event: None).by_hand(["ban", "192.0.2.7", "60"], asker)
+    assert told == [Slot.SERVING, Slot.RETIRING]

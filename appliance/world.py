@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ from appliance.settings.units import format_size
 GIB, MIB = 1 << 30, 1 << 20
 LEAST_SHARE = 4 * MIB  # bytes of cache below which one worker reads every file again and again
 EXPIRES_SOON = 14  # days
+_SOME = 3  # names that a remedy has
 _ETHERNET = 1468  # blksize that fits a frame: 1500 bytes less the headers of IPv4, UDP and TFTP
 
 
@@ -110,21 +112,32 @@ def _root(key: str, root: str, who: tuple[int, int] | None, machine: Machine, bo
 def _first_level(key: str, root: str, who: tuple[int, int], machine: Machine, boxes: tuple[str, ...]) -> Findings:
     unreadable: list[str] = []
     writable: list[str] = []
+    keeper = identity(machine, "appliance-custody")
     with os.scandir(root) as entries:
         for entry in itertools.islice(entries, MOST):
             private = any(f"{box}/".startswith(f"{entry.path}/") for box in boxes)
             if entry.name.startswith(".") or entry.is_symlink() or private:
                 continue
             found = entry.stat(follow_symlinks=False)
+            if machine.uid == 0 and keeper is not None and found.st_uid == keeper[0]:
+                continue  # yesterday's box: to open it would publish what was never released
             if not _may_read(found, who):
                 unreadable.append(entry.name)
             if _may_write(found, who, machine):
                 writable.append(entry.name)
     if unreadable:
-        yield caution(key, f"uid {who[0]} cannot read {listed(unreadable)}", f"chmod -R a+rX {root}")
+        remedy = f"chmod -R a+rX {_some(root, unreadable)}"
+        yield caution(key, f"uid {who[0]} cannot read {listed(unreadable)}", remedy)
     if writable:
         what = f"uid {who[0]} can write {listed(writable)}"
-        yield caution(key, what, f"chown -R root:root {root}; chmod -R go-w {root}")
+        some = _some(root, writable)
+        yield caution(key, what, f"chown -R root:root {some}; chmod -R go-w {some}")
+
+
+def _some(root: str, names: list[str]) -> str:
+    """Names for a remedy. Never all of the root: a drop box may lie in it, and must stay closed and its keeper's."""
+    more = " ..." if len(names) > _SOME else ""
+    return " ".join(shlex.quote(f"{root}/{name}") for name in sorted(names)[:_SOME]) + more
 
 
 def _may_read(found: os.stat_result, who: tuple[int, int]) -> bool:

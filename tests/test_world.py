@@ -192,8 +192,23 @@ def test_entries_that_are_unreadable_or_writable_are_warned_of(tree: Path) -> No
         (tree / name).chmod(mode)
     (tree / "link").symlink_to("b")
     assert found(world.roots, tftp_only(root=str(tree))) == [
-        f"warning: tftp.root: uid {WORKER} cannot read a and 1 more in it (chmod -R a+rX {tree})",
-        f"warning: tftp.root: uid {WORKER} can write w (chown -R root:root {tree}; chmod -R go-w {tree})",
+        f"warning: tftp.root: uid {WORKER} cannot read a and 1 more in it (chmod -R a+rX {tree}/a {tree}/b)",
+        f"warning: tftp.root: uid {WORKER} can write w (chown -R root:root {tree}/w; chmod -R go-w {tree}/w)",
+    ]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_no_remedy_opens_a_drop_box_or_what_was_one(tree: Path) -> None:
+    """Seen: with the drop box moved, `check` advised `chmod -R a+rX` for all of the root, and so for every upload."""
+    (tree / "old").mkdir(mode=0o700)
+    os.chown(tree / "old", 64612, 64612)
+    assert found(world.roots, ftp_only(root=str(tree))) == []
+    for name in ("d", "c", "b", "a b"):
+        (tree / name).touch(mode=0o600)
+    assert found(world.roots, ftp_only(root=str(tree))) == [
+        "warning: ftp.root: uid 64611 cannot read a b and 3 more in it "
+        f"(chmod -R a+rX '{tree}/a b' {tree}/b {tree}/c ...)"
     ]
 
 

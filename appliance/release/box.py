@@ -6,6 +6,7 @@ later. An upload is opened once; removing takes only the file that was seen, and
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -110,6 +111,8 @@ class Box:
         except FileNotFoundError:
             raise ReleaseError(f"there is no upload {printable(name)} (appliance incoming list)") from None
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise ReleaseError(f"{printable(name)} is a link, and no upload") from None
             raise folders.because(f"cannot open {printable(name)}", error) from None
         stamp = f"{found.st_ino}.{found.st_size}.{found.st_mtime_ns}.{found.st_ctime_ns}"
         return Opened(Upload(name, marks.read(fd), found.st_size, found.st_mtime, found.st_ino, stamp), fd)

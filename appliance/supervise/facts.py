@@ -92,6 +92,9 @@ def _group_problems(group: Group) -> list[dict[str, str]]:
     moved = group.jail_moved()
     if moved == "missing":
         found.append(problem("error", f"{name}: {group.service.jail} is gone", f"mkdir -p {group.service.jail}"))
+    elif moved == "replaced" and group.stuck:
+        what = f"{name}: {group.service.jail} is another folder now, and the one before is still in use"
+        found.append(problem("error", what, "its reason is in the log: look for `nothing was changed`"))
     for slot in group.slots:
         fault = slot.counters()["fault"]
         if fault and name == "hooks":

@@ -24,6 +24,7 @@ class Group:
         self._files = _stamps(service.files)  # before the workers read them: a change in between is found, not lost
         self.names = [_name(listen, sockets[0]) for listen, sockets in bound.items()]
         self.jail_identity = _identity(service.jail)
+        self.stuck = False  # its folder is another one now, and its workers could not follow
         self.lent: dict[int, WorkerSlot] = {}  # slot index -> sibling that serves its listeners
         self.slots = [
             WorkerSlot(

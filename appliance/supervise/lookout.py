@@ -16,10 +16,12 @@ from appliance.supervise.states import Event, Run
 from appliance.supervise.troubles import Clock, Troubles, Unwritten
 
 if TYPE_CHECKING:
+    from appliance.supervise.group import Group
     from appliance.supervise.loop import Supervisor
 
 _AGAIN_S = 1.0  # a sign of life that was withheld
 _LOOK_S = 2.0
+_RETRY_S = 10.0  # until workers that could not follow their folder try again
 
 
 class Lookout:
@@ -29,6 +31,7 @@ class Lookout:
         self._supervisor = supervisor
         self._look_at = self._watchdog_at = 0.0
         self._troubles, self._clock, self._unwritten = Troubles(), Clock(), Unwritten()
+        self._tried: dict[str, tuple[Group, float]] = {}  # whom to follow was tried with, and when it may be again
         self._made = os.stat(__file__).st_mtime - 86400  # of a build elsewhere, in whatever time zone
 
     @property
@@ -42,7 +45,7 @@ class Lookout:
         if around:
             self._look_at = now + _LOOK_S
             self._replace_what_hangs(now)
-            self._follow()
+            self._follow(now)
         if now >= self.due:
             self._feed(now)
         if around:
@@ -84,13 +87,21 @@ class Lookout:
                 slot.tell_of("hangs")
                 slot.event(Event.FAULT, now)
 
-    def _follow(self) -> None:
-        """Workers whose folder is another one now are replaced, and so is a resolver that has read what is old."""
+    def _follow(self, now: float) -> None:
+        """Workers whose folder is another one now are replaced, and so is a resolver that has read what is old.
+
+        Where that was refused it is tried again, less often, and the workers' group is `stuck` until then.
+        """
         log = self._supervisor.log
         if self._supervisor.state is not Run.SERVING:
             return
         for name, group in list(self._supervisor.groups.items()):
             if group.serving and group.jail_moved() == "replaced":
+                tried, again = self._tried.get(name, (None, 0.0))
+                group.stuck = tried is group
+                if group.stuck and now < again:
+                    continue
+                self._tried[name] = group, now + _RETRY_S
                 log.warning("the folder was replaced; its workers follow", service=name, folder=group.service.jail)
             elif name == RESOLVER and group.renewed:
                 log.info("name servers or hosts have changed; the resolver follows")

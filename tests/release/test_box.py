@@ -45,7 +45,7 @@ def test_what_is_not_there_or_not_a_file_is_told(home: Path, box: Box) -> None:
     os.mkfifo(home / "incoming" / "fifo")
     with pytest.raises(ReleaseError, match=r"there is no upload none \(appliance incoming list\)"):
         box.open(b"none")
-    with pytest.raises(ReleaseError, match="cannot open link: Too many levels of symbolic links"):
+    with pytest.raises(ReleaseError, match="link is a link, and no upload"):
         box.open(b"link")
     with pytest.raises(ReleaseError, match="fifo is no regular file"):
         box.open(b"fifo")

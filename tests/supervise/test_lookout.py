@@ -40,6 +40,7 @@ class Group:
     def __init__(self, moved: str = "", *, serving: bool = True, renewed: bool = False) -> None:
         self.serving, self.renewed, self.service = serving, renewed, SimpleNamespace(jail="/srv")
         self.jail_moved = lambda: moved
+        self.stuck = False
 
 
 def supervisor(*slots: Slot, watchdog_s: float = 0.0, **groups: Group) -> Any:
@@ -119,6 +120,25 @@ def test_one_at_a_time_is_replaced_when_what_it_was_born_with_is_old(
     Lookout(made).timer(100.0)
     assert rolled == [groups[name].service for name in followed]
     assert made.state is (Run.RELOADING if followed else Run.SERVING)
+
+
+def test_a_folder_that_cannot_be_followed_is_a_problem_and_is_tried_again_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen: every two seconds three lines of log, for ever, while `status` told of no problem."""
+    rolled: list[Any] = []
+    monkeypatch.setattr(lookout, "Reload", SimpleNamespace(roll=lambda _supervisor, service: rolled.append(service)))
+    made = supervisor(ftp=Group("replaced"))
+    looks = Lookout(made)
+    seen = []
+    for step in range(8):
+        looks.timer(100.0 + 2 * step)
+        seen.append((len(rolled), made.groups["ftp"].stuck))
+        made.state = Run.SERVING  # it was refused
+    assert seen == [(1, False), *[(1, True)] * 4, *[(2, True)] * 3]
+    made.groups["ftp"] = Group("replaced")  # one that could follow, and has to again
+    looks.timer(116.0)
+    assert len(rolled) == 3 and not made.groups["ftp"].stuck
 
 
 @pytest.mark.parametrize("state", [Run.STARTING, Run.RELOADING, Run.DRAINING])

@@ -399,7 +399,7 @@ def test_a_client_that_goes_while_its_listing_is_made_is_noticed_at_once(tree: P
     from appliance.ftp.folders import Listings
 
     def never() -> None:
-        Listings._slices = lambda *_: itertools.repeat(b"")  # type: ignore[method-assign, assignment]
+        Listings._slices = lambda *_: (b"" for _ in itertools.count())  # type: ignore[method-assign, assignment]
 
     with server(tree, before=never) as running, running.raw() as raw:
         data = raw.passive()

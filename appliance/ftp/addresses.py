@@ -12,6 +12,10 @@ class AddressError(ValueError):
     """An argument of PORT, EPRT or EPSV that has not the form of its RFC."""
 
 
+class FamilyError(AddressError):
+    """EPRT of a network protocol that is neither IPv4 nor IPv6 (RFC 2428 section 2: 522)."""
+
+
 def plain(address: str) -> str:
     """An address as the client knows it: an IPv4-mapped one (dual-stack listener) becomes IPv4, a scope is dropped."""
     address = address.partition("%")[0]
@@ -80,15 +84,17 @@ def _small(field: str) -> bool:
 
 
 def parse_eprt(argument: str) -> tuple[int, str, int]:
-    """Protocol (1 IPv4, 2 IPv6), address and port of EPRT `|2|::1|5282|` (RFC 2428). Raises AddressError."""
+    """Protocol (1 IPv4, 2 IPv6), address, port of EPRT `|2|::1|5282|`, RFC 2428. Raises AddressError, FamilyError."""
     fields = argument.split(argument[0])
     if len(fields) != 5 or fields[0] or fields[4]:
         raise AddressError("|protocol|address|port| expected")
     protocol, address, port = fields[1:4]
     if not (protocol + port).isascii() or not protocol.isdigit() or not port.isdigit() or len(port) > 5:
         raise AddressError("|protocol|address|port| expected")
-    if protocol not in ("1", "2") or int(port) > 65535:
-        raise AddressError("unknown protocol or port")
+    if int(port) > 65535:
+        raise AddressError("no such port")
+    if protocol not in ("1", "2"):
+        raise FamilyError("unknown protocol")
     try:
         known = str(ipaddress.IPv4Address(address)) if protocol == "1" else _six(address)
     except ValueError as error:
@@ -97,7 +103,7 @@ def parse_eprt(argument: str) -> tuple[int, str, int]:
 
 
 def _six(address: str) -> str:
-    known = ipaddress.IPv6Address(address)
+    known = ipaddress.IPv6Address(address.partition("%")[0])  # a scope means something only on the client's machine
     return str(known.ipv4_mapped or known)
 
 

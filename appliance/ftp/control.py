@@ -39,6 +39,7 @@ class Control(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     claim: Claim | None
     _input: bytes
     _skipping: bool  # the rest of a line that was too long
+    _said_all: bool  # the client has closed its side
     _waiting: bool
     _output: bytearray
     _source: Iterator[bytes] | None  # a listing that leaves over the control connection
@@ -69,12 +70,27 @@ class Control(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             self.finish(os.strerror(error.errno or errno.EIO))
             return
         if not data:
-            self.finish("closed by the client")
+            self._no_more_comes()
             return
         self._input += data
         if (self.transfer is not None or self.claim is not None) and self._abort_waits():
             self.abort()
         self.advance()
+
+    def _no_more_comes(self) -> None:
+        """The client has closed its side (RFC 1122 section 4.2.2.13), as a script does that sends all it has to say at
+        once: what has come is answered first. What takes longer than an answer ends now: most who close have gone."""
+        self._said_all = True
+        if self._is_over():
+            self.finish("closed by the client")
+        else:
+            self.house.dirty.add(self)
+
+    def _is_over(self) -> bool:
+        """True when a client that has said all is owed no answer, or one that would take long."""
+        if self.transfer is not None or self.claim is not None or self._waiting:
+            return True
+        return not self._output and self._source is None and b"\n" not in self._input
 
     def advance(self) -> None:
         """Run the commands that have arrived, in order, until one has to wait or others should have a turn."""
@@ -113,7 +129,7 @@ class Control(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
                 self._input, self._skipping = b"", True
             return None
         line = self._input[:end]
-        if self.transfer is not None and policy.parse(line.rstrip(b"\r")).verb not in policy.AT_ONCE:
+        if self.transfer is not None and not policy.at_once(policy.parse(line.rstrip(b"\r"))):
             return None
         self._input = self._input[end + 1 :]
         if self._skipping or end > LONGEST_LINE:
@@ -158,6 +174,9 @@ class Control(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         if self._ending and not self._output:
             self.close()
             return
+        if self._said_all and self._is_over():
+            self.finish("closed by the client")
+            return
         self._watch()
         if self.transfer is None and b"\n" in self._input and not self._held():
             self.house.ready.add(self)
@@ -181,7 +200,7 @@ class Control(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         self._source = None
 
     def _watch(self) -> None:
-        wants = 0 if self._ending or len(self._input) > LONGEST_LINE else READ
+        wants = 0 if self._ending or self._said_all or len(self._input) > LONGEST_LINE else READ
         if self._output or self._source is not None:
             wants |= WRITE
         if wants != self._events:

@@ -97,7 +97,7 @@ class Listings:
 
     def fact(self, path: str, lines: listing.FactLines, layers: Layers = PLAIN) -> bytes:
         """The one line of MLST, with the full path (RFC 3659 section 7.3)."""
-        return listing.sent((lines.line(path[self._skip :], look(path, layers), path == self._box),))
+        return listing.sent((lines.line(path[self._skip :] or "/", look(path, layers), path == self._box),))
 
     def names(self, path: str, now: float, pattern: str = "", typed: str = "", layers: Layers = PLAIN) -> Reader:
         """Lines of NLST: names that serve as arguments of the next command (RFC 1123 section 4.1.2.7), so what was

@@ -1,4 +1,4 @@
-"""What each verb does, after the policy let it through. PWD, FEAT, HELP, MODE, OPTS, STRU and SYST are pyftpdlib's."""
+"""What each verb does, after the policy let it through. PWD, FEAT, HELP, MODE, STRU and SYST are pyftpdlib's."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ _LOGINS = 3  # wrong ones until the connection is closed
 _GLOB = re.compile(r"[*?\[]")
 _TYPES = {"A": "A", "A N": "A", "L7": "A", "L 7": "A", "I": "I", "L8": "I", "L 8": "I"}
 _MOST = (1 << 63) - 1
+_HELP = {  # of verbs that pyftpdlib does not know, in its form
+    "AUTH": "AUTH <SP> TLS (begin TLS)",
+    "PBSZ": "PBSZ <SP> 0 (before PROT)",
+    "PROT": "PROT <SP> C or P (data connections in the clear, or under TLS)",
+    "HOST": "HOST <SP> name (choose a site, before USER)",
+    "CLNT": "CLNT <SP> name (tell what the client is)",
+    "HASH": "HASH <SP> file-name (tell the checksum that OPTS HASH chose)",
+    **{verb: f"{verb} <SP> file-name [start end] (tell a checksum)" for verb in ("XCRC", "XMD5", "XSHA256")},
+}
 _METHODS = {verb: (row.use, f"ftp_{verb}") for verb, row in policy.VERBS.items()}
 
 
@@ -36,7 +45,7 @@ class Handler(Summing, Secured):
     """Methods named `ftp_*` run the verb of that name; an OSError of one is a refusal about its path."""
 
     proto_cmds = {  # noqa: RUF012  what FEAT and HELP tell
-        verb: proto_cmds.get(verb, {"help": f"Syntax: {verb}"})
+        verb: proto_cmds.get(verb, {"help": f"Syntax: {_HELP.get(verb, verb)}."})
         for verb, row in policy.VERBS.items()
         if row.use is not Use.WRITE
     }
@@ -191,6 +200,9 @@ class Handler(Summing, Secured):
         ours = 2 if ":" in self.client_ip else 1
         try:
             _protocol, address, port = addresses.parse_eprt(argument)
+        except addresses.FamilyError:
+            self.respond(f"522 Network protocol not supported, use ({ours}).")
+            return
         except addresses.AddressError:
             self.respond("501 Not an address: |protocol|address|port| expected.")
             return
@@ -326,6 +338,18 @@ class Handler(Summing, Secured):
         line = self.site.listings.fact(path, listing.FactLines(self._current_facts), self.layers)
         self.push("250-Facts follow:\r\n " + line.decode("utf-8", "surrogateescape"))
         self.respond("250 End.")
+
+    def ftp_OPTS(self, line: str) -> None:
+        name, _space, wanted = line.partition(" ")
+        if name.upper() in ("UTF8", "UTF-8"):
+            self.respond("200 Always in UTF8 mode.")
+        elif name.upper() != "MLST":
+            super().ftp_OPTS(line)
+        elif " " in wanted or (wanted and ";" not in wanted):
+            self.respond("501 Facts are expected, each with a semicolon behind it.")
+        else:  # each once: named 500 times in one line a fact would stand 500 times in each line of MLSD
+            self._current_facts = [fact for fact in dict.fromkeys(wanted.lower().split(";")) if fact in listing.FACTS]
+            self.respond(("200 MLST OPTS " + "".join(f"{fact};" for fact in self._current_facts)).rstrip())
 
     def ftp_REST(self, line: str) -> None:
         if not (line.isascii() and line.isdigit()) or len(line) > 19 or int(line) > _MOST:

@@ -69,6 +69,7 @@ class Session(Control):
         self._nonsense = 0
         self._input = b""
         self._skipping = False  # the rest of a line that was too long
+        self._said_all = False  # the client has closed its side
         self._waiting = False
         self.claim: Claim | None = None  # on a checksum; no command runs before it is there
         self._output = bytearray()

@@ -127,7 +127,7 @@ class Summing(Session):
     def ftp_OPTS(self, line: str) -> None:
         name, _space, wanted = line.partition(" ")
         if name.upper() != "HASH" or not self.house.settings.checksums.enabled:
-            super().ftp_OPTS(line)
+            self.respond("501 There are no options of such a command.")
         elif wanted and wanted.upper() not in ALGORITHMS:
             self.respond("501 Unknown algorithm, current selection not changed.")
         else:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from appliance.ftp.addresses import (
     AddressError,
+    FamilyError,
     Networks,
     client_of,
     parse_eprt,
@@ -68,6 +69,19 @@ def test_eprt_of_rfc_2428() -> None:
     assert parse_eprt("|1|132.235.1.2|6275|") == (1, "132.235.1.2", 6275)
     assert parse_eprt("|2|1080::8:800:200C:417A|5282|") == (2, "1080::8:800:200c:417a", 5282)
     assert parse_eprt("!2!::ffff:192.0.2.1!99!") == (2, "192.0.2.1", 99)
+
+
+def test_the_scope_that_a_client_puts_behind_its_own_address_is_no_part_of_it() -> None:
+    assert parse_eprt("|2|fe80::1%eth0|5282|") == (2, "fe80::1", 5282)
+
+
+@pytest.mark.parametrize("protocol", ["0", "3", "12"])
+def test_an_unknown_protocol_is_told_from_a_bad_form(protocol: str) -> None:
+    with pytest.raises(FamilyError):
+        parse_eprt(f"|{protocol}|x|5282|")
+    with pytest.raises(AddressError) as bad:
+        parse_eprt(f"|{protocol}|x|65536|")
+    assert not isinstance(bad.value, FamilyError)
 
 
 @pytest.mark.parametrize(

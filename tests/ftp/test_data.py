@@ -192,7 +192,7 @@ def test_a_bounce_to_another_host_or_a_privileged_port_is_refused_and_told(serve
 
 
 @pytest.mark.parametrize(
-    "line", ["PORT 1,2,3", "PORT 999,1,1,1,1,1", "EPRT x", "EPRT |1|127.0.0.1|", "EPRT |9|::1|5000|"]
+    "line", ["PORT 1,2,3", "PORT 999,1,1,1,1,1", "EPRT x", "EPRT |1|127.0.0.1|", "EPRT |2|::1|65536|"]
 )
 def test_an_address_that_is_none_is_501(served: Server, line: str) -> None:
     with served.raw() as raw:
@@ -203,6 +203,12 @@ def test_eprt_of_the_other_family_is_522_with_the_right_one(served: Server) -> N
     with served.raw() as raw:
         assert "use (1)" in raw.ask("EPRT |2|::1|50000|")
         assert raw.ask("EPRT |2|::1|50000|").startswith("522")
+
+
+def test_eprt_of_a_protocol_that_is_none_of_both_is_522_and_not_501(served: Server) -> None:
+    with served.raw() as raw:
+        for protocol in ("3", "0", "99"):
+            assert raw.ask(f"EPRT |{protocol}|127.0.0.1|50000|").startswith("522") and not served.worker.offences
 
 
 def test_active_mode_can_be_switched_off(tree: Path) -> None:

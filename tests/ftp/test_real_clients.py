@@ -84,6 +84,14 @@ def test_lftp_mirrors_a_tree(served: Server, here: Path, setting: str) -> None:
 
 
 @need("lftp")
+def test_lftp_fetches_a_name_with_a_byte_255_which_it_doubles(served: Server, here: Path) -> None:
+    with open(bytes(served.root) + b"/y\xff.txt", "wb") as file:
+        file.write(b"latin\n")
+    run("lftp", "--norc", "-c", f"set net:max-retries 1; open {url(served, '')}; mget y*; bye", cwd=here)
+    assert (bytes(here) + b"/y\xff.txt") in [bytes(here) + b"/" + name for name in os.listdir(bytes(here))]
+
+
+@need("lftp")
 def test_lftp_mirrors_into_the_drop_box(boxed: Server, here: Path) -> None:
     source = here / "source"
     source.mkdir()

@@ -191,6 +191,33 @@ def test_features_are_those_that_work(served: Server) -> None:
         assert raw.ask("OPTS HASH x").startswith("501")
 
 
+def test_opts_mlst_takes_each_fact_once_so_that_lines_do_not_grow_with_the_command(served: Server) -> None:
+    with served.raw() as raw:
+        assert raw.ask("OPTS MLST " + "size;Type;SIZE;" * 200) == "200 MLST OPTS size;type;\r\n"
+        assert raw.ask("MLST a.txt").splitlines()[1] == " size=15;type=file; /a.txt"
+
+
+def test_opts_mlst_of_no_facts_is_answered_without_a_space_at_the_end(served: Server) -> None:
+    with served.raw() as raw:
+        for line in ("OPTS MLST", "OPTS MLST nonsense;"):  # RFC 3659 section 7.9: a space comes only before facts
+            assert raw.ask(line) == "200 MLST OPTS\r\n"
+            assert raw.ask("MLST a.txt").splitlines()[1] == "  /a.txt"
+
+
+@pytest.mark.parametrize("line", ["OPTS MLST type", "OPTS MLST type; size;", "OPTS <b>x</b>", "OPTS HASH"])
+def test_opts_that_are_not_understood_are_501_and_no_word_of_them_comes_back(tree: Path, line: str) -> None:
+    with server(tree, settings(checksums={"enabled": False})) as running, running.raw() as raw:
+        answer = raw.ask(line)
+        assert answer.startswith("501") and "<b>" not in answer
+        assert " type=" in raw.ask("MLST a.txt")
+
+
+def test_help_tells_how_verbs_are_written_that_pyftpdlib_does_not_know(served: Server) -> None:
+    with served.raw(log_in=False) as raw:
+        for verb in ("HASH", "XCRC", "HOST", "AUTH", "PROT"):
+            assert raw.ask(f"HELP {verb}").startswith(f"214 Syntax: {verb} <SP> ")
+
+
 def test_listings_tell_names_sizes_and_constant_owners(served: Server) -> None:
     with served.raw() as raw:
         lines = raw.get("LIST").splitlines()
@@ -254,6 +281,15 @@ def test_names_that_are_not_utf8_survive_the_round_trip(served: Server) -> None:
         assert raw.ask(b"SIZE caf\xe9") == "213 6\r\n"
         assert raw.get(b"NLST caf*") == b"caf\xe9\r\n"
         assert "caf\xe9" in raw.ask(b"MLST caf\xe9")
+
+
+def test_a_name_with_a_byte_255_is_found_doubled_as_lftp_sends_it_and_as_it_is(served: Server) -> None:
+    with open(bytes(served.root) + b"/\xff\xfe.txt", "wb") as file:
+        file.write(b"both\n")
+    with served.raw() as raw:
+        raw.ask("TYPE I")
+        assert raw.get(b"RETR \xff\xfe.txt") == raw.get(b"RETR \xff\xff\xfe.txt") == b"both\n"
+        assert raw.ask(b"XCRC \xff\xff\xfe.txt") == raw.ask(b"XCRC \xff\xfe.txt")
 
 
 def test_a_name_that_would_forge_a_line_is_not_listed(served: Server) -> None:
@@ -326,6 +362,21 @@ def test_noop_and_stat_are_answered_during_a_transfer(served: Server) -> None:
         assert "RETR: " in raw.ask("STAT")
         data.close()
         assert raw.reply().startswith("426")
+
+
+def test_stat_of_a_path_waits_for_the_transfer_whose_226_would_stand_among_its_lines(served: Server) -> None:
+    with open(served.root / "huge", "wb") as huge:
+        huge.truncate(1 << 30)
+    with served.raw() as raw:
+        raw.ask("TYPE I")
+        data = raw.passive()
+        assert raw.ask("RETR huge").startswith("150")
+        raw.say(b"STAT pub\r\nSTAT")
+        data.close()
+        assert raw.reply().startswith("426")
+        listed = raw.reply()
+        assert listed.startswith("213-") and "b.txt" in listed and "426" not in listed
+        assert raw.reply().startswith("211-")
 
 
 def test_abor_ends_a_transfer_with_426_and_226(served: Server) -> None:
@@ -484,6 +535,28 @@ def test_the_control_connection_works_over_ipv6(tree: Path) -> None:
         assert raw.ask("EPSV 2").startswith("229")
         assert raw.ask("PASV").startswith("522")
         assert raw.ask("EPRT |1|127.0.0.1|2000|").startswith("522")
+
+
+def test_commands_that_came_before_the_client_closed_its_side_are_all_answered(served: Server) -> None:
+    with served.raw() as raw:
+        raw.sock.sendall(b"NOOP\r\n" * 2000 + b"STAT pub\r\nPWD")  # what is no whole line is no command
+        raw.sock.shutdown(socket.SHUT_WR)
+        assert [raw.reply() for _ in range(2000)] == ["200 Ok.\r\n"] * 2000
+        assert raw.reply().endswith("213 End of status.\r\n")
+        assert raw.closed()
+    until(lambda: served.worker.counters()["active"] == 0)
+
+
+def test_a_client_that_closed_its_side_waits_for_no_transfer_and_no_checksum(served: Server) -> None:
+    with open(served.root / "huge", "wb") as huge:
+        huge.truncate(1 << 30)
+    for line in (b"RETR huge", b"HASH huge"):
+        with served.raw() as raw:
+            raw.passive()
+            raw.sock.sendall(line + b"\r\nPWD\r\n")
+            raw.sock.shutdown(socket.SHUT_WR)
+            assert "257" not in raw.reply() + raw.reply()
+        until(lambda: served.worker.counters()["active"] == served.worker.counters()["under_way"] == 0)
 
 
 def test_a_session_ends_when_the_client_goes_away(served: Server) -> None:

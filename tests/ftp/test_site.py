@@ -44,6 +44,8 @@ def test_a_site_has_its_own_folder_and_greeting(sited: tuple[Server, int]) -> No
         assert raw.ask("RETR /pub/b.txt").startswith("425")
         assert raw.ask("SIZE a.txt").startswith("550")
         assert b" /c.iso\r\n" in raw.ask("MLST c.iso").encode()
+        for line in ("MLST", "MLST /", "MLST ."):  # its name was "", for want of the folder that clients do not see
+            assert raw.ask(line).splitlines()[1].endswith("; /")
         for verb in ("LIST", "NLST", "MLSD"):
             listed = raw.get(verb)
             assert b"b.txt\r\n" in listed and b"empty" not in listed

@@ -70,7 +70,7 @@ def doctor(
     findings = [*_world(settings, [str(one) for one in warnings]), *_certificates(settings), *_clock()]
     findings += _firewall(settings)
     facts = _facts(settings.run_dir)
-    findings += [*_running(facts), *_versions(settings), *reach.ask(reach.targets(facts))]
+    findings += [*_running(facts), *_versions(settings), *reach.ask(reach.targets(facts, _implicit(settings)))]
     if source is not None:
         findings += _from(_address(source), settings, facts)
     if dhcp is not None:
@@ -86,6 +86,15 @@ def doctor(
     raise typer.Exit(ExitCode.FAILED if bad else ExitCode.DONE)
 
 
+def _implicit(settings: Settings) -> set[int]:
+    """Ports at which FTP begins with TLS."""
+    ftp = settings.ftp
+    if ftp.tls.mode == "off":
+        return set()
+    texts = (*ftp.tls.implicit_listen, *(text for site in ftp.sites for text in site.implicit_listen))
+    return {int(text.rpartition(":")[2]) for text in texts}
+
+
 def _address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
@@ -99,7 +108,8 @@ def _from(source: str, settings: Settings, facts: dict[str, Any]) -> Iterator[Fi
     from appliance.settings.forms import port_range_parts
 
     try:
-        yield from outpost.findings(source, reach.targets(facts), port_range_parts(settings.ftp.passive_ports))
+        wanted = reach.targets(facts, _implicit(settings))
+        yield from outpost.findings(source, wanted, port_range_parts(settings.ftp.passive_ports))
     except ApplianceError as error:
         what, _, remedy = str(error).rpartition(" (")
         yield Finding("network", "error", what or str(error), remedy.rstrip(")"))

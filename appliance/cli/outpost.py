@@ -32,7 +32,7 @@ def findings(source: str, wanted: list[Target], passive: range) -> list[Finding]
         what = f"nothing is served to clients like {source}: no listener on the network has IPv{version}"
         return [Finding("network", "warning", what, "tftp.listen, ftp.listen")]
     with ExitStack() as stack:
-        doors = [one for one in own if one.name == "ftp"][:1]
+        doors = [one for one in own if one.name in ("ftp", "ftps")][:1]
         for door in doors:
             own += [Target("passive", door.address, port) for port in _listening(stack, door.address, passive)]
         space = stack.enter_context(outpost(source, sorted({one.address for one in own})))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from appliance.cli.ftpclient import Session
 
 _PATIENCE_S = 5.0
 _ELSEWHERE = (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6))  # RFC 5737, RFC 3849: nothing is sent
@@ -26,21 +29,22 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A port of ours on an address of this machine: of a service, or `passive` for one of FTP's data connections."""
+    """A port of ours on an address of this machine: of a service, `ftps` where FTP begins with TLS, or `passive` for
+    one of FTP's data connections."""
 
     name: str
     address: str
     port: int
 
 
-def targets(facts: Mapping[str, Any]) -> list[Target]:
-    """Each address on the network at which a service of `status --json` listens."""
+def targets(facts: Mapping[str, Any], implicit: Collection[int] = ()) -> list[Target]:
+    """Each address on the network at which a service of `status --json` listens. `implicit`: ports of `ftps`."""
     found: list[Target] = []
     for name in ("tftp", "ftp"):
         for text in facts.get("services", {}).get(name, {}).get("listen", ()):
             host, _, port = text.rpartition(":")
             if (address := outward(host.strip("[]"))) is not None:
-                found.append(Target(name, address, int(port)))
+                found.append(Target("ftps" if name == "ftp" and int(port) in implicit else name, address, int(port)))
     return found
 
 
@@ -76,7 +80,7 @@ def ask(found: list[Target]) -> Iterator[Finding]:
             if one.name == "passive":
                 silent.append(str(one.port))
             else:
-                remedy = f"{_RULES}, {one.name}.allow, ss -{'lnup' if one.name == 'tftp' else 'lntp'}"
+                remedy = f"{_RULES}, " + ("tftp.allow, ss -lnup" if one.name == "tftp" else "ftp.allow, ss -lntp")
                 yield Finding(one.name, "error", f"no answer at {where}: {error or 'closed'}", remedy)
     if silent:
         what = f"data connections do not come through to port {', '.join(silent)} of {passive[0].address}"
@@ -113,14 +117,40 @@ def _ask_tftp(address: str, port: int) -> str:
 def _ask_ftp(address: str, port: int) -> str:
     import ftplib
 
-    with ftplib.FTP(timeout=_PATIENCE_S) as client:  # noqa: S321 (it is what this server speaks)
-        client.connect(address, port)
-        client.login()
+    from appliance.cli.ftpclient import Session
+
+    try:
+        # latin-1: names in a folder may have any bytes
+        return _listed(Session(timeout=_PATIENCE_S, encoding="latin-1"), address, port)
+    except ftplib.error_perm as error:
+        if "TLS" not in str(error):
+            raise
+        return _ask_under_tls(address, port, implicit=False)  # `ftp.tls.mode: required`
+
+
+def _ask_ftps(address: str, port: int) -> str:
+    return _ask_under_tls(address, port, implicit=True)
+
+
+def _ask_under_tls(address: str, port: int, *, implicit: bool) -> str:
+    import ssl
+
+    from appliance.cli.ftpsclient import TlsSession
+
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE  # whether it is reached is asked, not by which name
+    return _listed(TlsSession(trust, implicit=implicit, timeout=_PATIENCE_S, encoding="latin-1"), address, port)
+
+
+def _listed(client: Session, address: str, port: int) -> str:
+    with client:
+        client.reach(address, port)
+        client.begin()
         count = len(client.nlst())
     return f", and a passive connection came through ({count} entries)"
 
 
-_PROBES = {"tftp": _ask_tftp, "ftp": _ask_ftp}
+_PROBES = {"tftp": _ask_tftp, "ftp": _ask_ftp, "ftps": _ask_ftps}
 
 
 def main(argv: list[str]) -> int:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.cli import doctor, reach
+from appliance.settings.ftp import FtpSite
 from appliance.settings.main import Settings
 from appliance.settings.tftp import TftpSettings
 from tests.cli.conftest import Call
-from tests.ftp.tlskit import certificate
+from tests.ftp.serving import listener, server
+from tests.ftp.serving import settings as ftp_settings
+from tests.ftp.tlskit import certificate, secured
 
 
 def chain(policy: str) -> dict[str, Any]:
@@ -87,6 +91,36 @@ def test_a_running_appliance_is_well_and_answers(tmp_path: Path) -> None:
     states = {one["check"]: one["state"] for one in said["findings"]}
     assert (states["running"], states["tftp"], states["ftp"], states["clock"]) == ("ok",) * 4
     assert any("a passive connection came through" in one["what"] for one in said["findings"]), os.environ
+
+
+@pytest.mark.parametrize("mode", ["off", "optional", "required"])
+def test_ftp_that_is_well_answers_whatever_the_names_and_however_much_is_under_tls(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "root").mkdir()
+    with open(bytes(tmp_path / "root") + b"/caf\xe9", "wb"):  # no UTF-8
+        pass
+    config = ftp_settings() if mode == "off" else secured(certificate(tmp_path), mode=mode)
+    with closing(listener()) as second, server(tmp_path / "root", config, more=(second,)) as running:
+        port = second.getsockname()[1]
+        facts = {"services": {"ftp": {"listen": [f"127.0.0.1:{running.port}", f"127.0.0.1:{port}"]}}}
+        found = list(reach.ask(reach.targets(facts, () if mode == "off" else (port,))))
+    assert [(one.check, one.state) for one in found] == [("ftp", "ok"), ("ftp" if mode == "off" else "ftps", "ok")]
+    assert all("came through (1 entries)" in one.what for one in found)
+
+
+def test_a_server_that_refuses_the_log_in_for_another_reason_than_tls_is_told_so(tmp_path: Path) -> None:
+    with server(tmp_path / "root", ftp_settings(deny=("127.0.0.1/32",))) as running:
+        (one,) = reach.ask([reach.Target("ftp", "127.0.0.1", running.port)])
+    assert one.state == "error" and "421 This service is not for your address." in one.what
+
+
+def test_ports_where_ftp_begins_with_tls_are_those_of_the_configuration() -> None:
+    ftp = dataclasses.replace(
+        Settings().ftp,
+        tls=dataclasses.replace(Settings().ftp.tls, mode="optional", implicit_listen=("0.0.0.0:990",)),
+        sites=(FtpSite(implicit_listen=("[::1]:9990",)),),
+    )
+    assert doctor._implicit(dataclasses.replace(Settings(), ftp=ftp)) == {990, 9990}
+    assert doctor._implicit(Settings()) == set()
 
 
 def with_tls(pair: tuple[Path, Path]) -> Settings:

@@ -81,22 +81,24 @@ class Listings:
         box = name if name and path == (above or "/") else None
 
         def line(name: str, folder: int) -> str:
+            target = ""
             try:
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if stat.S_ISLNK(found.st_mode):
-                    if _hidden_target(os.readlink(name, dir_fd=folder)):
+                    target = os.readlink(name, dir_fd=folder)
+                    if _hidden_target(target):
                         return ""
                     found = os.stat(name, dir_fd=folder)
             except OSError:
                 return ""
             told = text(name)
-            return lines.line(told, found, told == box) if served(found.st_mode) else ""
+            return lines.line(told, found, told == box, target) if served(found.st_mode) else ""
 
         some = _together(line, lines.lines)
         return self._folder(("facts", path, lines.facts, box), path, some, now, layers=layers)
 
     def fact(self, path: str, lines: listing.FactLines, layers: Layers = PLAIN) -> bytes:
-        """The one line of MLST, with the full path (RFC 3659 section 7.3)."""
+        """The one line of MLST, with the full path (RFC 3659 section 7.3). Of a symbolic link what it leads to."""
         return listing.sent((lines.line(path[self._skip :] or "/", look(path, layers), path == self._box),))
 
     def names(self, path: str, now: float, pattern: str = "", typed: str = "", layers: Layers = PLAIN) -> Reader:

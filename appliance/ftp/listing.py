@@ -7,6 +7,7 @@ out by the caller: see `tellable`.
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 FACTS = ("type", "perm", "size", "modify", "unix.mode", "unique")  # RFC 3659 section 7.5; the first four are on
 DEFAULT_FACTS = FACTS[:4]
 _MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_VALUE = re.compile(r"[A-Za-z0-9,.:!@#$%^&()\-_+?/\\'\"=]+")  # of a fact (RFC 3659 section 7.2): no space, no semicolon
 _HALF_A_YEAR = 180 * 86400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_897  # the years 1 to 9999
@@ -143,12 +145,18 @@ class FactLines:
         self._usual = self.facts == DEFAULT_FACTS
         self._heads: dict[tuple[int, bool], str] = {}
 
-    def line(self, name: str, found: Status, box: bool = False) -> str:
-        """One line with its CRLF. `box`: the folder of the drop box, in which files can be created and none be seen."""
+    def line(self, name: str, found: Status, box: bool = False, target: str = "") -> str:
+        """One line with its CRLF. `box`: the folder of the drop box, in which files can be created and none be seen.
+
+        `target`: where a symbolic link points. It is told as one, or mirrors would follow it, in circles too; what is
+        `found` behind it gives the other facts (docs/decisions/0080).
+        """
         kind = (found.st_mode, box)
-        if not self._usual:
+        if target or not self._usual:
             values = {"size": f"{found.st_size}", "modify": timestamp(found.st_mtime), **_kind_facts(kind)}
             values["unique"] = f"{found.st_dev:x}g{found.st_ino:x}"
+            if target:
+                values["type"] = f"OS.unix=slink:{target}" if _VALUE.fullmatch(target) else "OS.unix=symlink"
             return "".join([f"{fact}={values[fact]};" for fact in self.facts]) + f" {name}\r\n"
         head = self._heads.get(kind) or self._head(kind)
         number, second = divmod(int(found.st_mtime), 86400)

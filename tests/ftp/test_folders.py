@@ -55,7 +55,10 @@ def test_a_link_inside_the_tree_works_and_a_broken_one_does_not_exist(inside: Pa
         all_of(listings, listings.facts("/", listing.FactLines(), NOW)),
     )
     assert b" latest -> pub\r\n" in long
-    assert b"latest\r\n" in names and b"type=dir;" in facts.split(b" latest")[0].split(b"\r\n")[-1]
+    assert b"latest\r\n" in names
+    # not type=dir: who mirrors by MLSD would follow it, and a link to a folder above has no end
+    assert b"type=OS.unix=slink:pub;" in facts.split(b" latest")[0].split(b"\r\n")[-1]
+    assert listings.fact("/latest", listing.FactLines()).startswith(b"type=dir;")
     for text in (long, names, facts):
         assert b"broken" not in text and b"loop" not in text
 
@@ -261,7 +264,9 @@ def test_a_listing_made_of_many_entries_at_once_shows_each_of_them_as_one_alone(
         alone = listings.fact(
             f"/kinds/{line.split(b'; ', 1)[1].decode('utf-8', 'surrogateescape')}", listing.FactLines()
         )
-        assert line.split(b"; ")[0] == alone.split(b"; ")[0]
+        of_target = line.replace(b"OS.unix=slink:f011", b"file")
+        assert of_target.split(b"; ")[0] == alone.split(b"; ")[0]
+    assert sum(b"slink" in line for line in facts) == 1
 
 
 def test_an_entry_that_goes_while_its_folder_is_listed_takes_no_other_with_it(

@@ -54,6 +54,21 @@ def test_the_facts_of_rfc_3659() -> None:
     assert FactLines(()).line("a", Found()) == " a\r\n"
 
 
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("../pub/x-1.2_3", "OS.unix=slink:../pub/x-1.2_3"),
+        ("a b", "OS.unix=symlink"),  # the name would begin behind the space
+        ("a;size=1", "OS.unix=symlink"),
+        ("caf\udce9", "OS.unix=symlink"),
+        ("a\r\nb", "OS.unix=symlink"),
+    ],
+)
+def test_the_target_of_a_link_is_told_where_a_fact_may_have_its_characters(target: str, told: str) -> None:
+    assert FactLines().line("a", Found(), target=target) == f"type={told};perm=r;size=1234;modify=20231114211320; a\r\n"
+    assert FactLines(("size",)).line("a", Found(), target=target) == "size=1234; a\r\n"
+
+
 def test_the_drop_box_says_that_files_can_be_created_and_none_listed() -> None:
     assert "perm=ec;" in FactLines().line("incoming", Found(st_mode=stat.S_IFDIR | 0o700), box=True)
 

@@ -84,6 +84,20 @@ def test_lftp_mirrors_a_tree(served: Server, here: Path, setting: str) -> None:
 
 
 @need("lftp")
+def test_lftp_mirrors_a_tree_that_links_to_itself_and_comes_to_an_end(served: Server, here: Path) -> None:
+    top = served.root / "mirror"
+    (top / "dists").mkdir(parents=True)
+    (top / "file").write_bytes(b"x")
+    (top / "debian").symlink_to(".")
+    (top / "dists" / "up").symlink_to("..")
+    (top / "latest").symlink_to("file")
+    run("lftp", "--norc", "-c", f"set net:max-retries 1; open {url(served, '')}; mirror mirror copy; bye", cwd=here)
+    found = {str(path.relative_to(here / "copy")) for path in (here / "copy").rglob("*")}
+    assert {"dists", "file"} <= found <= {"dists", "file", "debian", "dists/up", "latest"}
+    assert os.readlink(here / "copy" / "debian") == "." and os.readlink(here / "copy" / "latest") == "file"
+
+
+@need("lftp")
 def test_lftp_fetches_a_name_with_a_byte_255_which_it_doubles(served: Server, here: Path) -> None:
     with open(bytes(served.root) + b"/y\xff.txt", "wb") as file:
         file.write(b"latin\n")

@@ -129,6 +129,7 @@ class Worker:
         self._counters.tick()
         house.second()
         house.sites.renderings.sweep()
+        house.bans.sweep(house.now)
         house.present.look(house.now)
         at_work = ((one.client_ip, one.layers.number) for one in house.sessions if one.transfer is not None)
         house.published.renew(at_work, house.now)
@@ -310,7 +311,7 @@ def _house(context: Context) -> House:
         memory=memory_devices(),
         networks=Networks(settings.allow, settings.deny),
         passive_ports=Ports(int(first), int(last)),
-        bans=Bans(settings.bans.after, settings.bans.within, settings.bans.exempt),
+        bans=Bans(settings.bans.after, settings.bans.within, settings.bans.exempt, context.tally),
         ask_ban=lambda client: _ask_ban(context, client, int(settings.bans.duration)),
         rates=_rates(settings, workers),
         request_active=lambda port, fd: context.channel.request(ACTIVE, port, fd),

@@ -99,30 +99,40 @@ class Tally:
     def take(self, *names: str) -> None:
         """One more, for each of these names; one in all."""
         self.taken += 1
-        table = self._table
         for name in names:
-            entry = self._mine.get(name)
-            if entry is None:
-                entry = self._mine[name] = _Entry(*self._place(name))
-            entry.count += 1
-            if table is not None:
-                entry.publish(table)
-        if table is not None:
-            table[1] = self.taken
+            self.note(name)
+        if self._table is not None:
+            self._table[1] = self.taken
 
     def give(self, *names: str) -> None:
         """One less. Raises KeyError for a name that has none."""
-        table = self._table
         for name in names:
-            entry = self._mine[name]
-            entry.count -= 1
-            if not entry.count:
-                del self._mine[name]
-            if table is not None:
-                entry.publish(table)
+            self.drop(name, 1)
         self.taken -= 1
-        if table is not None:
-            table[1] = self.taken
+        if self._table is not None:
+            self._table[1] = self.taken
+
+    def note(self, name: str) -> None:
+        """One more of something that is not counted in all."""
+        entry = self._mine.get(name)
+        if entry is None:
+            entry = self._mine[name] = _Entry(*self._place(name))
+        entry.count += 1
+        if self._table is not None:
+            entry.publish(self._table)
+
+    def drop(self, name: str, count: int) -> None:
+        """So many less. Raises KeyError for a name that has none."""
+        entry = self._mine[name]
+        entry.count -= count
+        if not entry.count:
+            del self._mine[name]
+        if self._table is not None:
+            entry.publish(self._table)
+
+    def beside(self, name: str) -> int:
+        """How many the siblings have of something that is not counted in all."""
+        return sum(self._counts(name))
 
     def _reaches(self, mine: int, cap: int) -> bool:
         """Whether `mine` is beyond what siblings can take away, so that their counts matter; alone, all is."""

@@ -227,7 +227,7 @@ class FtpBans:
         Le(10_000),
         Help(
             "strikes that ban a client: log-ins that are not anonymous, data connections to others, other protocols, "
-            "ten unknown commands; in each worker; 0 never bans"
+            "ten unknown commands; 0 never bans"
         ),
     ] = 20
     within: Annotated[float, Unit("duration", 1, 86400), Help("time in which the strikes count")] = 600.0

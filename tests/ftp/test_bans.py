@@ -10,6 +10,7 @@ from appliance import wire
 from appliance.ftp.bans import REFUSAL, Bans
 from appliance.settings.ftp import FtpBans
 from tests.ftp.serving import Server, server, settings, until
+from tests.observe.test_tally import family
 
 
 def test_strikes_count_only_within_their_time() -> None:
@@ -17,6 +18,17 @@ def test_strikes_count_only_within_their_time() -> None:
     assert [bans.strike("a", "192.0.2.1", now) for now in (0.0, 1.0, 2.0)] == [False, False, True]
     assert [bans.strike("a", "192.0.2.1", now) for now in (3.0, 4.0, 14.0, 15.0, 16.0)] == [False] * 4 + [True]
     assert not bans.strike("b", "192.0.2.2", 0.0)
+
+
+def test_strikes_count_wherever_the_sessions_of_a_client_land() -> None:
+    one, two = (Bans(3, 10.0, (), tally) for tally in family(2))
+    assert [bans.strike("a", "192.0.2.1", 0.0) for bans in (one, two, one)] == [False, False, True]
+    two.told("a", 60, 1.0)  # the supervisor tells both, and nothing of before counts after a ban
+    one.told("a", 60, 1.0)
+    assert [bans.strike("a", "192.0.2.1", 2.0) for bans in (two, one, two)] == [False, False, True]
+    assert not two.strike("b", "192.0.2.2", 20.0) and not two.strike("b", "192.0.2.2", 21.0)
+    two.sweep(30.0)
+    assert [one.strike("b", "192.0.2.2", now) for now in (30.0, 30.1, 30.2)] == [False, False, True]
 
 
 def test_without_a_number_and_in_exempt_networks_nobody_is_banned() -> None:
@@ -40,8 +52,8 @@ def test_both_tables_are_bounded() -> None:
     bans = Bans(2, 10.0, ())
     for number in range(5000):
         bans.strike(f"{number}", "192.0.2.1", 0.0)
-        bans.told(f"{number}", 60, 0.0)
-    assert not bans.banned("0", 1.0) and bans.banned("4999", 1.0)
+        bans.told(f"banned {number}", 60, 0.0)
+    assert not bans.banned("banned 0", 1.0) and bans.banned("banned 4999", 1.0)
     assert not bans.strike("0", "192.0.2.1", 1.0) and bans.strike("4999", "192.0.2.1", 1.0)
 
 

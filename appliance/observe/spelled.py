@@ -47,7 +47,7 @@ def line(record: events.Record) -> bytes:
         numbers = (*numbers[:flag], "true" if numbers[flag] else "false", *numbers[flag + 1 :])
     room, _dot, worker = record.source.partition(".")
     parts = [f'{{"n":{record.number},"time":{record.at_ms / 1000!r},"v":{events.VERSION},"room":{quoted(room)}{head}']
-    if worker.isdecimal():
+    if worker.isdecimal() and not isinstance(record.event, events.Worker):  # that one names the worker it is about
         parts.append(f',"worker":{int(worker)}')
     parts.append(body % numbers)
     for before, text in zip(texts, event[count:], strict=True):

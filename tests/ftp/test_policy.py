@@ -366,6 +366,11 @@ def test_a_span_is_cut_as_by_hand(argument: str) -> None:
     assert name == argument[: len(argument.rstrip("1").rstrip(" ").rstrip("1").rstrip(" "))]
 
 
+def test_a_byte_255_of_a_name_may_be_doubled_or_not() -> None:
+    assert parse(b"RETR \xff\xffa\xff") == parse(b"RETR \xffa\xff")
+    assert parse(b"RETR \xffa").argument == "\udcffa"
+
+
 def test_telnet_sequences_without_end_are_cut_off_after_some() -> None:
     assert parse(b"\xff\xf2" * 40 + b"ABOR").verb == "ABOR"
     assert parse(b"\xff\xf2" * 2000 + b"ABOR").verb != "ABOR"

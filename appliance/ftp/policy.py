@@ -113,7 +113,7 @@ MOVES = frozenset(verb for verb, row in VERBS.items() if row.use in (Use.FETCH, 
 SYNONYMS = {"XCWD": "CWD", "XCUP": "CDUP", "XPWD": "PWD", "XMKD": "MKD", "XRMD": "RMD"}  # RFC 1123 section 4.1.3.1
 # Verbs of HTTP: a browser was made to send a request here; what follows is not the client's own (cross-protocol attack)
 FOREIGN = frozenset(("GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "TRACE", "PATCH", "DELETE", "PRI"))
-AT_ONCE = frozenset(("ABOR", "NOOP", "STAT"))  # answered while a transfer runs; see `at_once`
+AT_ONCE = frozenset(("ABOR", "NOOP", "STAT"))
 
 
 class Command(NamedTuple):
@@ -225,21 +225,19 @@ class Rules:
 def parse(line: bytes) -> Command:
     """Split a command line, its line end already gone; never fails (an unusable verb is one that nobody knows).
 
-    Telnet sequences before the verb (RFC 959 section 4.1.3: IAC IP IAC DM before ABOR) are dropped. In the argument a
-    byte 255 may be doubled (RFC 854: it is IAC), as lftp does; most clients send it as it is.
+    Telnet sequences before the verb are dropped (RFC 959 section 4.1.3: IAC IP IAC DM before ABOR); in the argument a
+    byte 255 may be doubled (RFC 854: it is IAC), as lftp does.
     """
     if line[:1] in (b"\xff", b"\xf2"):
         line = _TELNET.sub(b"", line)
     verb, _space, argument = line.partition(b" ")
-    if b"\xff\xff" in argument:
-        argument = argument.replace(b"\xff\xff", b"\xff")
+    argument = argument.replace(b"\xff\xff", b"\xff")
     name = verb.decode("latin-1").upper()
     return Command(SYNONYMS.get(name, name), argument.decode("utf-8", "surrogateescape"))
 
 
 def at_once(command: Command) -> bool:
-    """Whether it is answered while a transfer runs; everything else waits for its end, as STAT of a path does (RFC 959
-    section 4.1.3): the reply of the transfer would come in the middle of the lines of that one, and pass for one."""
+    """Whether it is answered while a transfer runs; also STAT of a path waits for the reply, which else stood in it."""
     return command.verb in AT_ONCE and not (command.verb == "STAT" and command.argument)
 
 

@@ -25,7 +25,7 @@ from appliance.tftp.actions import ABORTED, NO_ANSWER, TIMED_OUT, Done, Failed, 
 from appliance.tftp.blocks import wire_number
 from appliance.tftp.options import Agreed
 from appliance.tftp.packet import ErrorCode, Opcode
-from appliance.tftp.session import FIRST_REPEATS, INTERVAL_MAX_S, LAST_REPEATS, MAX_REPEATS
+from appliance.tftp.repeats import FIRST_REPEATS, INTERVAL_MAX_S, LAST_REPEATS, MAX_REPEATS
 
 ECHOES_MAX = 3
 ANSWER_S = 60.0  # for the custodian, who may wait for the disk

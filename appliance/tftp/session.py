@@ -42,13 +42,10 @@ from appliance.tftp.actions import (
 from appliance.tftp.blocks import wire_number
 from appliance.tftp.options import Agreed
 from appliance.tftp.packet import ErrorCode
+from appliance.tftp.repeats import FIRST_REPEATS, INTERVAL_MAX_S, LAST_REPEATS, MAX_REPEATS, first_wait_s
 from appliance.tftp.roundtrip import RoundTrip
 
-FIRST_REPEATS = 2
-MAX_REPEATS = 20
-LAST_REPEATS = 5  # a client that has everything may be gone (its final ACK lost): do not hold the slot for long
 MAX_RESTARTS = 8
-INTERVAL_MAX_S = 8.0  # growth of the retransmission interval stops here, or at the agreed timeout if that is longer
 EARLY_REPEATS = 4  # then the client's own timer, usually 1 s, gets its turn: each packet of ours would wind it up again
 DOUBTS_MAX = 3
 GUARD_MAX_S = 0.01
@@ -245,7 +242,7 @@ class Session:
         least_s = timeout_s if self.heard else timeout_s / 2
         self._interval_s = min(2 * max(self._interval_s, least_s), max(INTERVAL_MAX_S, timeout_s))
         if self.budget_spent:
-            self._interval_s = max(self._interval_s, self._heard_at + self._first_wait_s() - now)
+            self._interval_s = max(self._interval_s, self._heard_at + first_wait_s(timeout_s) - now)
         if self._offering:
             self.retransmits += 1
             return self._offer(now)
@@ -267,16 +264,6 @@ class Session:
         if self.awaiting_last and self._repeats > LAST_REPEATS:
             return UNCONFIRMED
         return TIMED_OUT if self._repeats > MAX_REPEATS or now - self._heard_at >= self._give_up_s else ""
-
-    def _first_wait_s(self) -> float:
-        """How long a client that was never heard is waited for: the configured interval and its doublings.
-
-        Earlier, when a path was remembered, the end came with the repeats, after 3 s instead of 7: a client whose first
-        ACK was held up for longer got nothing, and had been served before.
-        """
-        timeout_s = self._agreed.timeout_s
-        longest_s = max(INTERVAL_MAX_S, timeout_s)
-        return sum(min(timeout_s * 2.0**number, longest_s) for number in range(1 + FIRST_REPEATS))
 
     def _accepted(self, now: float) -> Actions:
         """ACK 0 after the OACK."""

@@ -304,12 +304,8 @@ def test_a_stale_connector_unregisters_nobody_else_in_2000_active_transfers(tree
 
 
 def test_a_file_that_is_cut_while_it_is_sent_is_no_success(served: Server) -> None:
-    with open(served.root / "huge", "wb") as huge:
-        huge.truncate(1 << 30)
     with served.raw() as raw:
-        raw.ask("TYPE I")
-        data = raw.passive()
-        assert raw.ask("RETR huge").startswith("150")
+        data = raw.fetch_huge(served.root)
         data.recv(1000)
         os.truncate(served.root / "huge", 10 << 20)
         assert len(read_all(data)) < 1 << 30
@@ -329,12 +325,8 @@ def test_a_file_that_grows_while_it_is_sent_is_sent_as_it_was(served: Server) ->
 
 
 def test_a_client_that_resets_the_data_connection_gets_426(served: Server) -> None:
-    with open(served.root / "huge", "wb") as huge:
-        huge.truncate(1 << 30)
     with served.raw() as raw:
-        raw.ask("TYPE I")
-        data = raw.passive()
-        assert raw.ask("RETR huge").startswith("150")
+        data = raw.fetch_huge(served.root)
         data.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         data.close()
         assert raw.reply().startswith("426")

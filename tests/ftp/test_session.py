@@ -365,12 +365,8 @@ def test_noop_and_stat_are_answered_during_a_transfer(served: Server) -> None:
 
 
 def test_stat_of_a_path_waits_for_the_transfer_whose_226_would_stand_among_its_lines(served: Server) -> None:
-    with open(served.root / "huge", "wb") as huge:
-        huge.truncate(1 << 30)
     with served.raw() as raw:
-        raw.ask("TYPE I")
-        data = raw.passive()
-        assert raw.ask("RETR huge").startswith("150")
+        data = raw.fetch_huge(served.root)
         raw.say(b"STAT pub\r\nSTAT")
         data.close()
         assert raw.reply().startswith("426")
@@ -380,12 +376,8 @@ def test_stat_of_a_path_waits_for_the_transfer_whose_226_would_stand_among_its_l
 
 
 def test_abor_ends_a_transfer_with_426_and_226(served: Server) -> None:
-    with open(served.root / "huge", "wb") as huge:
-        huge.truncate(1 << 30)
     with served.raw() as raw:
-        raw.ask("TYPE I")
-        data = raw.passive()
-        assert raw.ask("RETR huge").startswith("150")
+        data = raw.fetch_huge(served.root)
         raw.sock.sendall(b"\xff\xf4")
         raw.sock.send(b"\xff", socket.MSG_OOB)
         raw.sock.sendall(b"\xf2ABOR\r\n")
@@ -396,12 +388,8 @@ def test_abor_ends_a_transfer_with_426_and_226(served: Server) -> None:
 
 
 def test_abor_overtakes_commands_that_wait(served: Server) -> None:
-    with open(served.root / "huge", "wb") as huge:
-        huge.truncate(1 << 30)
     with served.raw() as raw:
-        raw.ask("TYPE I")
-        data = raw.passive()
-        assert raw.ask("RETR huge").startswith("150")
+        data = raw.fetch_huge(served.root)
         raw.sock.sendall(b"PWD\r\nABOR\r\n")
         assert [raw.reply()[:3] for _ in range(3)] == ["426", "257", "226"]
         data.close()

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from appliance.tftp.actions import Done, Failed, Send, SendOack
 from appliance.tftp.options import BLOCK_MIN, IN_FLIGHT_MAX, Policy, negotiate
 from appliance.tftp.packet import BLOCK_MAX, HEADER, PacketError, Request, parse
-from appliance.tftp.session import FIRST_REPEATS, Session
+from appliance.tftp.repeats import FIRST_REPEATS
+from appliance.tftp.session import Session
 from tests.fuzz.seeds import SEEDS
 from tests.tftp.test_packet import mutated
 

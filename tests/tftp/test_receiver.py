@@ -21,7 +21,7 @@ from appliance.tftp.receiver import (
     Receiver,
     SendAck,
 )
-from appliance.tftp.session import FIRST_REPEATS, INTERVAL_MAX_S, LAST_REPEATS, MAX_REPEATS
+from appliance.tftp.repeats import FIRST_REPEATS, INTERVAL_MAX_S, LAST_REPEATS, MAX_REPEATS
 
 OACK = ((b"windowsize", b"4"),)
 

@@ -20,13 +20,10 @@ from appliance.tftp.actions import (
 )
 from appliance.tftp.options import Agreed
 from appliance.tftp.packet import ErrorCode
+from appliance.tftp.repeats import FIRST_REPEATS, INTERVAL_MAX_S, LAST_REPEATS, MAX_REPEATS
 from appliance.tftp.roundtrip import EARLIEST_S, RoundTrip
 from appliance.tftp.session import (
     EARLY_REPEATS,
-    FIRST_REPEATS,
-    INTERVAL_MAX_S,
-    LAST_REPEATS,
-    MAX_REPEATS,
     MAX_RESTARTS,
     PACE_MAX_S,
     PACE_S,

@@ -18,6 +18,7 @@ from typing import TypeAlias
 from appliance.errors import Problem
 from appliance.machine import MOST, Machine, nearest
 from appliance.settings.main import Settings
+from appliance.supervise.folders import holds
 from appliance.wiring import FIXED_UIDS
 
 Findings: TypeAlias = Iterator[Problem]
@@ -113,7 +114,7 @@ def _giving(found: os.stat_result, box: str, machine: Machine) -> str:
     uid, gid = identity(machine, "appliance-custody") or (0, 0)
     mine = found.st_uid == uid and (machine.uid == 0 or stat.S_IMODE(found.st_mode) == 0o700)
     try:
-        if mine or not os.listdir(box):
+        if mine or not holds(box):
             return ""
     except OSError:
         return ""  # not ours to look into: the start will tell

@@ -101,7 +101,7 @@ ALLOWED: dict[str, set[str]] = {
     "install": {"install", "settings"},
     "migrate": {"migrate"},
     "board.worker": {"board", "child", "wire", "observe"},
-    "boxes": {"machine", "wiring", "settings"},
+    "boxes": {"machine", "wiring", "settings", "supervise.folders"},
     "programs": {"boxes", "machine", "settings", "confine.landlock"},
     "reach": {"boxes", "machine", "settings"},
     "world": {"reach", "boxes", "machine", "programs", "wiring", "settings", "confine.landlock", "ftp.tlsfiles"},

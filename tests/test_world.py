@@ -297,6 +297,8 @@ def test_a_folder_full_of_published_files_is_no_drop_box(tree: Path) -> None:
     box = tree / "pub"
     box.mkdir(mode=0o755)
     assert found(world.drop_boxes, boxed(tree, "pub")) == []
+    (box / "lost+found").mkdir()  # the root of a file system of its own, as mkfs leaves it
+    assert found(world.drop_boxes, boxed(tree, "pub")) == []
     (box / "a.iso").touch()
     assert found(world.drop_boxes, boxed(tree, "pub")) == [
         f"ftp.incoming.path: {box} holds files that nobody uploaded, and would be closed and swept "

@@ -90,7 +90,8 @@ def own(path: str, uid: int, gid: int, *, strangers: bool = True) -> None:
 
     Only a folder of root or of that account is taken over; its parent must belong to root or us, and not be writable by
     others, so that nobody can put a link in its place meanwhile. Without `strangers` it is taken over only while it is
-    empty: a folder full of files that were to be served is a slip of the pen, and would be closed and swept.
+    empty: a folder full of files that were to be served is a slip of the pen, and would be closed and swept. A fresh
+    file system counts as empty.
     """
     remedy = f"install -d -o {uid} -g {gid} -m 0700 {path}"
     try:
@@ -113,7 +114,7 @@ def own(path: str, uid: int, gid: int, *, strangers: bool = True) -> None:
         found = os.fstat(descriptor)
         if found.st_uid not in (0, uid, os.geteuid()):
             raise StartError(f"{path} belongs to uid {found.st_uid} ({remedy})")
-        if not strangers and (give := _giving(found, uid, gid, path)) and os.listdir(f"/proc/self/fd/{descriptor}"):
+        if not strangers and (give := _giving(found, uid, gid, path)) and holds(f"/proc/self/fd/{descriptor}"):
             what = f"{path} holds files that nobody uploaded"
             raise StartError(f"{what} (name another folder; if it is the right one: {give})")
         _settle(descriptor, found, uid, gid)
@@ -136,6 +137,11 @@ def _giving(found: os.stat_result, uid: int, gid: int, path: str) -> str:
         return f"chown -R {uid}:{gid} {path}"
     closed = os.geteuid() == 0 or stat.S_IMODE(found.st_mode) == 0o700
     return "" if closed else f"chmod 700 {path}"
+
+
+def holds(path: str) -> bool:
+    """Whether a folder holds anything; the root of a fresh file system, as mkfs leaves it, is empty. Raises OSError."""
+    return any(name != "lost+found" for name in os.listdir(path))
 
 
 def _settle(descriptor: int, found: os.stat_result, uid: int, gid: int) -> None:

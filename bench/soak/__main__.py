@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import results
-from bench.soak import crowd, report
+from bench.soak import crowd, judge, report
 from bench.soak.faults import Faults
-from bench.soak.house import House
+from bench.soak.house import STAYING_PORTS, House
 from bench.soak.schedule import schedule
 from bench.soak.watch import Watch
 
@@ -88,6 +88,7 @@ def soak(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     exit_code, clients, bad = -1, [], None
     try:
         house.publish()
+        fresh = watch.fresh()
         begun = time.monotonic()
         clients, bad = crowd.start(house, options.seed, 2, options.clients // 2)
         faults = Faults(house, lambda: bad.say("burst"), options.seed, full_s=min(6.0, seconds / 30))
@@ -95,6 +96,7 @@ def soak(home: Path, options: argparse.Namespace) -> dict[str, Any]:
         used = _during(begun, seconds, options, house, clients, bad, faults)
         ended = [one.stop() for one in (*clients, bad)]
         at_rest = _rest(house)
+        kept_at_rest = _let_go(watch, fresh) if seconds >= _LONG_S else []
     except SystemExit:
         for one in (*clients, *([bad] if bad else [])):
             one.kill()
@@ -103,7 +105,13 @@ def soak(home: Path, options: argparse.Namespace) -> dict[str, Any]:
         watch.stop()
         watch.look()
         exit_code = house.stop()
-    facts = {"exit_code": exit_code, "at_rest": at_rest, "used": used, "clients_ended": ended}
+    facts = {
+        "exit_code": exit_code,
+        "at_rest": at_rest,
+        "kept_at_rest": kept_at_rest,
+        "used": used,
+        "clients_ended": ended,
+    }
     return report.facts(facts, seconds, options, house, watch, faults, [r for c in clients for r in c.records])
 
 
@@ -146,6 +154,7 @@ def _used(house: House, clients: list[crowd.Process], bad: crowd.Process) -> flo
 
 
 _REST_S = 45.0
+_LONG_S, _LETS_GO_S = 600.0, 200.0  # a worker looks once a minute at what it has not needed since
 
 
 def _rest(house: House) -> list[str]:
@@ -161,6 +170,14 @@ def _rest(house: House) -> list[str]:
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.5)
+
+
+def _let_go(watch: Watch, fresh: dict[str, int]) -> list[str]:
+    """Who still has more descriptors than when nobody had come yet, when there was time to close what was kept."""
+    deadline = time.monotonic() + _LETS_GO_S
+    while (found := judge.above(watch.levels(), fresh, {"tftp": STAYING_PORTS})) and time.monotonic() < deadline:
+        time.sleep(5)
+    return found
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ DISK_MIB = 96
 CACHE_KIB = 2560  # what a TFTP worker keeps of files: its part of tftp.limits.memory, an eighth and half of the rest
 SPARE_PORTS = 64  # sockets that it keeps when many transfers at once are over, as when the bad clients came ...
 KEPT_S = 240.0  # ... and that are gone by then, between two bursts of them
+STAYING_PORTS = 64  # sockets that it never lets go: 16 ports of each family, each with its watch
 DRAIN_S = 20.0
 _READY_S = 60.0
 _ROOT = Path(__file__).parents[2]

@@ -53,6 +53,7 @@ def facts(
         "zombies": watch.zombies,
         "leftovers": house.leftovers(),
         "at_rest": seen["at_rest"],
+        "kept_at_rest": seen["kept_at_rest"],
         "not_overcome": faults.not_overcome,
         "too_few": [f"no {kind}" for kind in judge.KINDS if not found.good[kind]]
         + [f"clients ended with {code}" for code in seen["clients_ended"] if code],

@@ -13,6 +13,7 @@ from bench.soak.house import House
 from bench.soak.judge import Sample
 
 _LINGERS_S = 15.0
+_PROCESSES = 64  # more than there are at once
 _METRICS = "http://127.0.0.1:9069/metrics"
 
 
@@ -58,6 +59,18 @@ class Watch:
                     self.samples.append(sample)
             self._strangers(set(known), now)
         self._scrape()
+
+    def levels(self) -> dict[tuple[str, int, int], int]:
+        """Descriptors of each process that lived when we looked last."""
+        last = self.samples[-1].t if self.samples else 0.0
+        return {sample.who: sample.fds for sample in self.samples[-_PROCESSES:] if sample.t == last}
+
+    def fresh(self) -> dict[str, int]:
+        """Service -> the most descriptors of a process of it, before anybody has come. Not kept among the samples."""
+        self.look()
+        levels = self.levels()
+        self.samples.clear()
+        return {service: max(fds for who, fds in levels.items() if who[0] == service) for service, _i, _p in levels}
 
     def _strangers(self, known: set[int], now: float) -> None:
         """Processes that nobody knows, and children that nobody has reaped, for longer than a start or an end takes."""

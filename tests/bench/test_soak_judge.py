@@ -117,8 +117,23 @@ def test_sockets_kept_for_a_while_are_no_leak_where_no_third_is_longer_than_that
     assert short.fds <= short.may_fds
     (worse,) = judge.growth(samples(0.0, 0.0, fds=0.5), 120, 180, {}, kept)
     assert worse.fds > worse.may_fds
-    (long,) = judge.growth(samples(0.0, 0.0, fds=0.03, seconds=1200), 120, 180, {}, kept)
+    (long,) = judge.growth(samples(0.0, 0.0, fds=0.06, seconds=1200), 120, 180, {}, kept)
     assert long.fds > long.may_fds
+
+
+def test_a_leak_smaller_than_the_ebb_and_flow_of_one_life_is_found_in_many_lives_together() -> None:
+    lives = judge.growth(samples(0.0, 0.0, fds=0.02), 120, 180) * 6
+    assert all(one.fds <= one.may_fds for one in lives)
+    assert len(missed({}, found(), lives)) == 1
+    assert missed({}, found(), lives[:5]) == [], "too few to tell a leak from chance"
+    assert missed({}, found(), judge.growth(samples(0.0, 0.0), 120, 180) * 6) == []
+
+
+def test_a_descriptor_that_stays_when_all_have_left_is_found() -> None:
+    fresh, staying = {"tftp": 24, "ftp": 20}, {"tftp": 64}
+    assert judge.above({("tftp", 0, 7): 96, ("ftp", 1, 8): 28, ("gone", 0, 9): 99}, fresh, staying) == []
+    assert judge.above({("tftp", 0, 7): 97}, fresh, staying) == ["tftp.0 (7): 97 descriptors, 24 when fresh"]
+    assert judge.above({("ftp", 1, 8): 29}, fresh, staying) == ["ftp.1 (8): 29 descriptors, 20 when fresh"]
 
 
 def test_who_did_not_live_long_enough_is_not_judged() -> None:
@@ -127,6 +142,7 @@ def test_who_did_not_live_long_enough_is_not_judged() -> None:
 
 GOOD_FACTS: dict[str, Any] = {
     "exceptions": [], "unexpected": [], "zombies": [], "leftovers": [], "at_rest": [], "not_overcome": [],
+    "kept_at_rest": [],
     "too_few": [], "exit_code": 0,
 }  # fmt: skip
 

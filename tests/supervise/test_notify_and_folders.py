@@ -115,6 +115,14 @@ def test_a_folder_of_files_that_were_to_be_served_is_not_taken_over(tmp_path: Pa
     assert stat.S_IMODE(box.stat().st_mode) == 0o700
 
 
+def test_a_fresh_file_system_of_its_own_is_taken_over_with_its_lost_and_found(tmp_path: Path) -> None:
+    """Seen: a drop box on a partition of its own, as mkfs leaves it, kept the appliance from starting."""
+    box = tmp_path / "incoming"
+    (box / "lost+found").mkdir(parents=True, mode=0o700)
+    folders.own(str(box), *mine(), strangers=False)
+    assert stat.S_IMODE(box.stat().st_mode) == 0o700 and os.listdir(box) == ["lost+found"]
+
+
 def test_an_open_folder_is_closed(tmp_path: Path) -> None:
     (tmp_path / "box").mkdir()
     (tmp_path / "box").chmod(0o777)

@@ -3,6 +3,7 @@
 Invariant: bytes of finished files plus bytes promised to uploads under way never exceed the quota; so parallel uploads
 of any number of workers cannot exceed it together. A file is charged at least 4 KiB, so that empty files are not free.
 An upload is promised its bytes in growing steps, ahead of what it has received, and always keeps what it was promised.
+Steps are long where there is much room: each costs a question, and a client that is faster than its answer waits.
 A file that is to be replaced stays charged until the other has its name: both are on the disk until then.
 """
 
@@ -17,7 +18,8 @@ from appliance.custody.wire import Reason
 
 SMALLEST_CHARGE = 4096
 STEP, LARGEST_STEP = 4 << 20, 32 << 20  # bytes promised at a time
-_SHARE = 4  # a step is this part of what has come already: a long file asks seldom, and never holds a quarter too much
+_SHARE = 4  # a step is this part of what has come already, so a long file asks seldom; ...
+_SPARE = 64  # ... or this part of all the room there is, which holds nobody up
 _NOBODY = (0, "")
 
 Mode: TypeAlias = Literal["existing", "create", "replace"]
@@ -105,9 +107,10 @@ class Ledger:
         if upload.allowed >= self.limits.max_size:
             return Reason.SIZE
         room = self._room(upload.client, free)
-        step = max(STEP, min(upload.received // _SHARE, LARGEST_STEP))
+        spare = min(room.values())
+        step = max(STEP, min(max(upload.received // _SHARE, spare // _SPARE), LARGEST_STEP))
         wanted = min(upload.received + step, self.limits.max_size)
-        granted = min(wanted, upload.charge + min(room.values()))
+        granted = min(wanted, upload.charge + spare)
         if granted <= upload.allowed:
             return min(room, key=lambda reason: room[reason])
         self._promise(upload, granted)

@@ -117,7 +117,9 @@ def _preface(store: Store, options: argparse.Namespace) -> str:
     return (
         f"`python -m bench.ftp {rounds}` on {results.machine()}; {versions}. Loopback, no transfer log but ours, which "
         'is on. "vs best C" is the median over the rounds of the ratio to the C server with the best median: above 1 '
-        "is better than it, for CPU below 1. vsftpd-noiso runs without its name spaces per session.\n\n"
+        "is better than it, for CPU below 1. CPU is that of the server; where one CPU hands packets to the other it is "
+        'chance whom the kernel charges for them, so "with the client" is the ratio of what both used together. '
+        "vsftpd-noiso runs without its name spaces per session.\n\n"
     )
 
 

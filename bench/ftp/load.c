@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -416,7 +417,11 @@ int main(int argc, char **argv)
         for (int j = 0; j < all[i].done; j++)
             took[at++] = all[i].took[j] * 1e3;
     qsort(took, done, sizeof *took, compare);
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
     printf("{\"finished\": %d, \"failed\": %d, \"bytes\": %lld, \"seconds\": %.6f", done, failed, bytes, seconds);
+    printf(", \"client_cpu_s\": %.6f", used.ru_utime.tv_sec + used.ru_stime.tv_sec
+           + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6);
     if (done)
         printf(", \"p50_ms\": %.6f, \"p99_ms\": %.6f, \"worst_ms\": %.6f", took[done / 2], took[done * 99 / 100],
                took[done - 1]);

@@ -12,6 +12,7 @@ from bench.tftp.load import Figures
 
 Rounds = dict[str, list[Figures]]  # by server; one entry for each round
 _CPU = {"MB/s": "CPU s/GB", "KiB/session": "sessions open"}
+_BOTH = "with the client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,10 @@ class Table:
             return figures["cpu_s"] * 1e9 / (figures["bytes"] or 1e9)
         return figures["cpu_s"] * 1e3 / (figures["finished"] or 1)
 
+    def both(self, figures: Figures) -> float:
+        """CPU of server and clients together, for each byte or operation."""
+        return (figures["cpu_s"] + figures["client_cpu_s"]) / (figures["bytes"] or figures["finished"] or 1)
+
     def ratio(self, server: str, of: Callable[[Figures], float], against: str) -> float:
         """Median over the rounds of the ratio within a round."""
         pairs = zip(self.rounds[server], self.rounds[against], strict=True)
@@ -60,8 +65,9 @@ class Table:
 def render(table: Table) -> str:
     """One workload as Markdown."""
     workload = table.workload
+    together = workload.unit == "MB/s"
     head = ("server", f"{workload.unit} median (min..max)", "vs best C", _CPU.get(workload.unit, "CPU ms each"),
-            "vs best C", "p99 ms", "failed")  # fmt: skip
+            "vs best C", *([_BOTH] if together else []), "p99 ms", "failed")  # fmt: skip
     lines = [f"**{workload.key}. {workload.title}**", "", _line(head), "|---" * len(head) + "|"]
     best, thrifty = table.best(C_SERVERS, table.value), table.best(C_SERVERS, table.cpu, min)
     for name, rounds in table.rounds.items():
@@ -72,6 +78,7 @@ def render(table: Table) -> str:
             f"{table.ratio(name, table.value, best):.2f}" if best else "-",
             f"{statistics.median(map(table.cpu, rounds)):.3g}",
             f"{table.ratio(name, table.cpu, thrifty):.2f}" if thrifty else "-",
+            *([f"{table.ratio(name, table.both, thrifty):.2f}" if thrifty else "-"] if together else []),
             _short(statistics.median(figures.get("p99_ms", 0.0) for figures in rounds)),
             f"{sum(figures['failed'] for figures in rounds):.0f}",
         )

@@ -13,6 +13,7 @@ from appliance.custody.ledger import LARGEST_STEP, SMALLEST_CHARGE, STEP, Ledger
 from appliance.custody.wire import Reason
 
 LOTS = 1 << 50
+TIGHT = 64 * STEP  # so little room that steps are the shortest
 
 
 def ledger(**limits: Any) -> Ledger:
@@ -76,7 +77,7 @@ def test_an_empty_file_is_charged_four_kib() -> None:
 
 
 def test_an_extension_grants_a_step_beyond_what_came() -> None:
-    book = ledger()
+    book = ledger(quota=TIGHT)
     upload = begun(book)
     assert book.extend(upload, STEP // 2, LOTS) is None
     assert upload.allowed == STEP // 2 + STEP
@@ -88,11 +89,36 @@ def test_an_extension_grants_a_step_beyond_what_came() -> None:
     [(4 * STEP, STEP), (4 * STEP + 4, STEP + 1), (4 * LARGEST_STEP, LARGEST_STEP), (1 << 40, LARGEST_STEP)],
 )
 def test_steps_grow_with_what_came_so_a_long_file_asks_seldom_and_holds_little(received: int, step: int) -> None:
-    book = ledger(max_size=1 << 60, quota=1 << 60, per_client=1 << 60)
+    book = ledger()
     upload = begun(book)
     upload.allowed = received
-    assert book.extend(upload, received, 1 << 60) is None
+    assert book.extend(upload, received, TIGHT) is None
     assert upload.allowed - received == step
+
+
+@pytest.mark.parametrize(
+    ("room", "step"),
+    [
+        (TIGHT, STEP),
+        (64 * STEP + 64, STEP + 1),
+        (64 * LARGEST_STEP, LARGEST_STEP),
+        (64 * LARGEST_STEP + 64, LARGEST_STEP),
+    ],
+)
+def test_steps_are_long_from_the_beginning_where_there_is_much_room(room: int, step: int) -> None:
+    book = ledger()
+    upload = begun(book)
+    assert book.extend(upload, STEP // 2, book.promised() - STEP // 2 + room) is None
+    assert upload.allowed - STEP // 2 == step
+
+
+def test_long_steps_of_many_uploads_leave_room_for_the_next() -> None:
+    book = ledger(quota=10 << 30)
+    for number in range(60):
+        upload = begun(book, b"%d" % number)
+        assert book.extend(upload, STEP // 2, LOTS) is None
+    assert book.total < (10 << 30) * 2 // 3
+    assert begun(book, b"one more").allowed == STEP
 
 
 def test_an_extension_stops_at_the_largest_size() -> None:
@@ -123,7 +149,7 @@ def test_an_extension_is_refused_by_the_disk_and_by_the_share_of_one_client() ->
 
 
 def test_a_worker_that_lies_about_what_came_gains_nothing() -> None:
-    book = ledger()
+    book = ledger(quota=TIGHT)
     upload = begun(book)
     book.extend(upload, LOTS, LOTS)
     assert upload.received == STEP and upload.allowed == 2 * STEP

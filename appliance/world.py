@@ -253,9 +253,8 @@ def _certificate(where: str, tls: TlsSettings | FtpSite) -> Findings:
         yield fault(key, f"{path}: {outdated}", renew if left < 0 else "set the clock, or wait")
     elif left < EXPIRES_SOON:
         yield caution(key, f"{path}: the certificate expires on {tlsfiles.day(loaded.valid.ends)}", renew)
-    if readable := tlsfiles.key_is_open(tls):
-        what = f"{readable} holds the private key, and every user of this machine can read or write it"
-        yield fault(f"{where}.key" if tls.key else key, what, f"chmod o-rwx {readable}")
+    if told := tlsfiles.open_key(tls, where):
+        yield fault(*told)
 
 
 def validity(settings: Settings) -> Iterator[tuple[str, int]]:

@@ -83,6 +83,15 @@ def key_is_open(tls: TlsSettings | FtpSite) -> str:
     return path if os.stat(path).st_mode & (stat.S_IROTH | stat.S_IWOTH) else ""
 
 
+def open_key(tls: TlsSettings | FtpSite, where: str) -> tuple[str, str, str] | None:
+    """Which setting, what is wrong and what mends it, where everybody can have the private key. Raises OSError."""
+    readable = key_is_open(tls)
+    if not readable:
+        return None
+    what = f"{readable} holds the private key, and every user of this machine can read or write it"
+    return f"{where}.key" if tls.key else f"{where}.certificate", what, f"chmod o-rwx {readable}"
+
+
 def _context(holder: str, certificate: str, key: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

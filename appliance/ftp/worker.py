@@ -263,22 +263,24 @@ def _tls(context: Context, settings: FtpSettings, log: Log) -> dict[str, Tls]:
 
     None when TLS is off. Raises StartError.
 
-    A certificate that has expired is refused only when it is put in the place of another, which then serves on: after a
-    restart of the machine it is better than no service, and no TFTP beside it.
+    A certificate that has expired, and a key that everybody can read, are refused only when they are put in the place
+    of others, which then serve on: after a restart of the machine they are better than no service, and no TFTP beside.
     """
     found: dict[str, Tls] = {}
     for where, files in certificates(settings):
         from appliance.ftp import tls, tlsfiles  # OpenSSL is 4 MiB in every worker: only where it is used
 
         try:
-            loaded = tlsfiles.load(files, where)
+            loaded, open_to_all = tlsfiles.load(files, where), tlsfiles.open_key(files, where)
         except tlsfiles.Unusable as error:
             raise StartError(str(error)) from error
-        outdated = loaded.outdated()
-        if outdated and context.settings.get("trial"):
-            raise StartError(f"{where}.certificate: {outdated} (renew it, then reload)")
-        if outdated:
-            log.warning("certificate", key=where, reason=outdated)
+        except OSError as error:
+            raise StartError(f"{where}: {error.filename}: {error.strerror} (try again)") from error
+        doubts = [(f"{where}.certificate", why, "renew it, then reload")] if (why := loaded.outdated()) else []
+        for key, doubt, remedy in [*doubts, *([open_to_all] if open_to_all else [])]:
+            if context.settings.get("trial"):
+                raise StartError(f"{key}: {doubt} ({remedy})")
+            log.warning("certificate", key=key, reason=doubt, remedy=remedy)
         found[where] = tls.Tls(loaded.context, reuse=settings.tls.session_reuse == "required")
     return found
 

@@ -103,7 +103,7 @@ def test_by_signal_too(running: Appliance, pair: Pair, tmp_path: Path) -> None:
     until(lambda: speaks_with(running, new), 20)
 
 
-@pytest.mark.parametrize("wrong", ["pair", "expired", "gone", "garbage"])
+@pytest.mark.parametrize("wrong", ["pair", "expired", "gone", "garbage", "open"])
 def test_a_certificate_that_cannot_serve_is_refused_and_the_old_one_stays(
     running: Appliance, pair: Pair, tmp_path: Path, wrong: str
 ) -> None:
@@ -116,6 +116,10 @@ def test_a_certificate_that_cannot_serve_is_refused_and_the_old_one_stays(
     elif wrong == "expired":
         renew(pair, tmp_path / "tls", "other", expired)
         why = "the certificate expired on 2020-12-31"
+    elif wrong == "open":
+        renew(pair, tmp_path / "tls", "other")
+        pair[1].chmod(0o644)
+        why = f"{pair[1]} holds the private key, and every user of this machine can read or write it"
     elif wrong == "gone":
         pair[1].unlink()
         why = f"there is no file {pair[1]}"
@@ -150,6 +154,22 @@ def test_an_expired_certificate_does_not_keep_a_machine_from_starting(tmp_path: 
         client = made.ftp()
         assert "Changed." in (client.welcome or "")
         client.quit()
+    finally:
+        made.stop()
+
+
+def test_a_key_that_everybody_can_read_is_told_at_the_start(tmp_path: Path) -> None:
+    """Seen: `check` called it an error, and `run` did not say a word."""
+    (tmp_path / "tls").mkdir()
+    pair = certificate(tmp_path / "tls")
+    pair[1].chmod(0o644)
+    made = Appliance(tmp_path)
+    tls = f"{{mode: optional, certificate: {pair[0]}, key: {pair[1]}}}"
+    made.write(made.config.read_text().replace("  active:", f"  tls: {tls}\n  active:", 1))
+    try:
+        made.start()
+        assert f"chmod o-rwx {pair[1]}" in made.said("holds the private key")
+        made.ftp().quit()
     finally:
         made.stop()
 

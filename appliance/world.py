@@ -12,7 +12,7 @@ import shlex
 import stat
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from appliance.boxes import (
     Findings,
@@ -32,9 +32,12 @@ from appliance.errors import Problem
 from appliance.machine import MOST, Machine, free_bytes, held_bytes, nearest
 from appliance.programs import hooks
 from appliance.reach import addresses, passive_ports, ports, receive_buffers, rounded, services, source_port
-from appliance.settings.ftp import FtpSite, TlsSettings, certificates
+from appliance.settings.ftp import certificates
 from appliance.settings.main import Settings
 from appliance.settings.units import format_size
+
+if TYPE_CHECKING:
+    from appliance.ftp import tlsfiles
 
 GIB, MIB = 1 << 30, 1 << 20
 LEAST_SHARE = 4 * MIB  # bytes of cache below which one worker reads every file again and again
@@ -234,12 +237,19 @@ def disk(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (the
 
 
 def certificate(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (judgements share one signature)
-    """A certificate and key that the FTP workers could not use, that clients would refuse, or that others can read."""
-    for where, tls in certificates(settings.ftp) if settings.ftp.enabled else ():
-        yield from _certificate(where, tls)
+    """A certificate and key that nobody could use, that clients would refuse, or that others can read."""
+    for where, pair in _pairs(settings):
+        yield from _certificate(where, pair)
 
 
-def _certificate(where: str, tls: TlsSettings | FtpSite) -> Findings:
+def _pairs(settings: Settings) -> Iterator[tuple[str, tlsfiles.Pair]]:
+    """Certificates and keys that are in use: of FTP, its sites, and the board."""
+    yield from certificates(settings.ftp) if settings.ftp.enabled else ()
+    if settings.observe.board_listen and settings.observe.board.certificate:
+        yield "observe.board", settings.observe.board
+
+
+def _certificate(where: str, tls: tlsfiles.Pair) -> Findings:
     from appliance.ftp import tlsfiles  # OpenSSL is only needed for this
 
     try:
@@ -261,7 +271,7 @@ def validity(settings: Settings) -> Iterator[tuple[str, int]]:
     """Path, and days left, of every certificate that can be used and does not end soon."""
     from appliance.ftp import tlsfiles
 
-    for where, tls in certificates(settings.ftp) if settings.ftp.enabled else ():
+    for where, tls in _pairs(settings):
         try:
             loaded = tlsfiles.load(tls, where)
         except tlsfiles.Unusable:

@@ -15,8 +15,9 @@ import pytest
 
 from appliance import world
 from appliance.machine import Machine
+from appliance.settings.board import BoardSettings
 from appliance.settings.ftp import FtpSite, IncomingScan
-from appliance.settings.main import Settings
+from appliance.settings.main import ObserveSettings, Settings
 from appliance.settings.tftp import TftpNetwork, TftpSite
 from tests.ftp.tlskit import certificate, expired
 from tests.judged import ORDINARY, OURSELVES, ROOT_USER, WORKER, changed, found, ftp_only, made, tftp_only, tls
@@ -677,6 +678,20 @@ def test_a_key_that_others_can_read(tmp_path: Path) -> None:
     pair[1].chmod(0o644)
     what = f"{pair[1]} holds the private key, and every user of this machine can read or write it"
     assert found(world.certificate, tls(pair)) == [f"ftp.tls.key: {what} (chmod o-rwx {pair[1]})"]
+
+
+def test_the_certificate_of_the_board_is_judged_as_well(tmp_path: Path) -> None:
+    """Seen: `check` found nothing, and the board did not come up."""
+    pair = certificate(tmp_path)
+    board = BoardSettings(certificate=str(pair[0]), key=str(pair[1]))
+    settings = Settings(observe=ObserveSettings(board_listen="127.0.0.1:8069", board=board))
+    assert found(world.certificate, settings) == []
+    assert [path for path, _days in world.validity(settings)] == [str(pair[0])]
+    pair[1].write_text("no key\n")
+    (told,) = found(world.certificate, settings)
+    assert told.startswith(f"observe.board.key: {pair[1]}: there is no private key in it")
+    unused = Settings(observe=ObserveSettings(board=board))
+    assert found(world.certificate, unused) == []
 
 
 def test_a_wrong_pair_and_a_missing_file(tmp_path: Path) -> None:

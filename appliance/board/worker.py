@@ -232,10 +232,15 @@ def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
+        context.load_cert_chain(certificate, key, password=_nobody)
+    except (OSError, ValueError) as error:  # of SSL too
         raise StartError(f"observe.board: certificate or key cannot be used: {error}") from error
     return context
+
+
+def _nobody() -> str:
+    """OpenSSL would ask the terminal for a passphrase, and wait."""
+    raise ValueError("the key needs a passphrase, and nobody is there to type it")
 
 
 def _spelled(address: tuple[Any, ...]) -> str:

@@ -10,14 +10,23 @@ import ssl
 import stat
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 from appliance.ftp import validity
-from appliance.settings.ftp import FtpSite, TlsSettings
 
 # Of TLS 1.2 only what keeps its secrets when the key is lost later, and no CBC; TLS 1.3 has nothing else.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _LARGEST = 1 << 20
 _DAY = 86400
+
+
+class Pair(Protocol):
+    """Settings that name a certificate, and a key where that is not in the same file."""
+
+    @property
+    def certificate(self) -> str | None: ...
+    @property
+    def key(self) -> str | None: ...
 
 
 class Unusable(Exception):
@@ -53,7 +62,7 @@ def days_left(valid: validity.Validity) -> int:
     return int((valid.ends - time.time()) // _DAY)
 
 
-def load(tls: TlsSettings | FtpSite, where: str = "ftp.tls") -> Loaded:
+def load(tls: Pair, where: str = "ftp.tls") -> Loaded:
     """Read both files, whose settings are at `where`. Raises Unusable."""
     certificate = tls.certificate or ""
     pem = _read(f"{where}.certificate", certificate)
@@ -77,13 +86,13 @@ def load(tls: TlsSettings | FtpSite, where: str = "ftp.tls") -> Loaded:
     return Loaded(context, valid)
 
 
-def key_is_open(tls: TlsSettings | FtpSite) -> str:
+def key_is_open(tls: Pair) -> str:
     """The file of the private key when every user of the machine can read or write it, "" otherwise. Raises OSError."""
     path = tls.key or tls.certificate or ""
     return path if os.stat(path).st_mode & (stat.S_IROTH | stat.S_IWOTH) else ""
 
 
-def open_key(tls: TlsSettings | FtpSite, where: str) -> tuple[str, str, str] | None:
+def open_key(tls: Pair, where: str) -> tuple[str, str, str] | None:
     """Which setting, what is wrong and what mends it, where everybody can have the private key. Raises OSError."""
     readable = key_is_open(tls)
     if not readable:

@@ -130,7 +130,7 @@ PURE = (
     "confine.syscalls", "supervise.states",
     "supervise.service", "supervise.change", "tftp.admission", "tftp.blocks", "tftp.lessons", "tftp.packet",
     "tftp.options", "tftp.netascii", "tftp.repeats", "tftp.session", "tftp.terms", "ftp.addresses", "ftp.ascii",
-    "ftp.policy",
+    "ftp.policy", "ftp.rulings",
     "supervise.bans", "supervise.troubles", "ftp.bans", "ftp.rates", "ftp.seats", "ftp.listing", "custody.wire",
     "custody.ledger", "observe.spelled",
     "custody.rules", "settings.types", "settings.tftp", "settings.ftp", "settings.box", "settings.main",

@@ -17,8 +17,9 @@ from appliance.ftp import addresses, filesystem, listing, policy, uploads
 from appliance.ftp.connections import Passive
 from appliance.ftp.data import Stream, text_of
 from appliance.ftp.downloads import Download
-from appliance.ftp.policy import Place, Run, Use
+from appliance.ftp.policy import Use
 from appliance.ftp.renderings import BusyError
+from appliance.ftp.rulings import Place, Run
 from appliance.ftp.secured import Secured
 from appliance.ftp.session import Cwd
 from appliance.ftp.sums import DEFAULT, Summing

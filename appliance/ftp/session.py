@@ -19,7 +19,7 @@ from appliance.ftp.data import Transfer
 from appliance.ftp.house import House
 from appliance.ftp.kept import Kept
 from appliance.ftp.loop import READ
-from appliance.ftp.policy import Refuse, Run
+from appliance.ftp.rulings import UNKNOWN, Refuse, Run
 from appliance.ftp.site import Site
 from appliance.published.layers import is_loader_config
 
@@ -139,7 +139,7 @@ class Session(Control):
                 self._restart_position = (
                     0  # REST is for the very next transfer (RFC 959 section 4.1.3), not a later one
                 )
-            if verdict is policy.UNKNOWN:
+            if verdict is UNKNOWN:
                 self._nonsense += 1
                 if self._nonsense % _NONSENSE == 0:
                     self.strike()

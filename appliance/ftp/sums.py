@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from appliance.ftp import ascii, checksums, filesystem, policy
 from appliance.ftp.checksums import ALGORITHMS, Claim
 from appliance.ftp.data import Stream
-from appliance.ftp.policy import Place
+from appliance.ftp.rulings import Place
 from appliance.ftp.session import Session
 
 DEFAULT = next(iter(ALGORITHMS))

@@ -99,12 +99,12 @@ def _drop_box(key: str, box: str, machine: Machine) -> Findings:
     if not stat.S_ISDIR(found.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a folder"
         yield fault(key, f"{box} is {kind}", f"rm {box}: it is made anew at the start")
-    elif not _is_keepers(found.st_uid, machine):
-        uid, gid = identity(machine, "appliance-custody") or (0, 0)
-        yield fault(key, f"{box} belongs to uid {found.st_uid}", f"chown -R {uid}:{gid} {box}")
     elif key == "ftp.incoming.path" and (give := _giving(found, box, machine)):
         what = f"{box} holds files that nobody uploaded, and would be closed and swept"
         yield fault(key, what, f"name another folder; if it is the right one: {give}")
+    elif not _is_keepers(found.st_uid, machine):
+        uid, gid = identity(machine, "appliance-custody") or (0, 0)
+        yield fault(key, f"{box} belongs to uid {found.st_uid}", f"chown -R {uid}:{gid} {box}")
     else:
         yield from _parent(key, above, os.stat(above), machine)
 

@@ -43,6 +43,7 @@ GIB, MIB = 1 << 30, 1 << 20
 LEAST_SHARE = 4 * MIB  # bytes of cache below which one worker reads every file again and again
 EXPIRES_SOON = 14  # days
 _SOME = 3  # names that a remedy has
+_LOST = "lost+found"  # in the root of a file system: what fsck finds, for root alone
 _ETHERNET = 1468  # blksize that fits a frame: 1500 bytes less the headers of IPv4, UDP and TFTP
 
 
@@ -115,19 +116,25 @@ def _root(key: str, root: str, who: tuple[int, int] | None, machine: Machine, bo
 def _first_level(key: str, root: str, who: tuple[int, int], machine: Machine, boxes: tuple[str, ...]) -> Findings:
     unreadable: list[str] = []
     writable: list[str] = []
+    closed: list[str] = []
     keeper = identity(machine, "appliance-custody")
     with os.scandir(root) as entries:
         for entry in itertools.islice(entries, MOST):
             private = any(f"{box}/".startswith(f"{entry.path}/") for box in boxes)
-            if entry.name.startswith(".") or entry.is_symlink() or private:
+            if entry.name.startswith(".") or entry.is_symlink() or private or entry.name == _LOST:
                 continue
             found = entry.stat(follow_symlinks=False)
             if machine.uid == 0 and keeper is not None and found.st_uid == keeper[0]:
                 continue  # yesterday's box: to open it would publish what was never released
             if not _may_read(found, who):
                 unreadable.append(entry.name)
+            elif key == "ftp.root" and machine.uid and stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077:
+                closed.append(entry.name)
             if _may_write(found, who, machine):
                 writable.append(entry.name)
+    if closed:  # ftp.filesystem.keep_out_of_closed
+        what = f"nothing is served from {listed(closed)}, which nobody but uid {who[0]} may enter"
+        yield caution(key, what, f"chmod go+rx {_some(root, closed)}, unless it was a drop box once")
     if unreadable:
         remedy = f"chmod -R a+rX {_some(root, unreadable)}"
         yield caution(key, f"uid {who[0]} cannot read {listed(unreadable)}", remedy)

@@ -213,6 +213,31 @@ def test_no_remedy_opens_a_drop_box_or_what_was_one(tree: Path) -> None:
     ]
 
 
+def test_lost_and_found_of_a_root_on_a_partition_of_its_own_is_no_finding(tree: Path) -> None:
+    """Seen: `check` advised `chmod -R a+rX lost+found`, and so to publish what fsck had found of anybody's files."""
+    (tree / "lost+found").mkdir(mode=0o700)
+    for settings in (tftp_only(root=str(tree)), ftp_only(root=str(tree))):
+        assert found(world.roots, settings) == []
+
+
+def test_folders_that_ftp_does_not_serve_without_root_are_told(tree: Path) -> None:
+    """Seen: with umask 077, `check` found nothing, and FTP answered 550 to everything."""
+    (tree / "pub").mkdir(mode=0o700)
+    (tree / "open").mkdir(mode=0o710)
+    (tree / "box").mkdir(mode=0o700)
+    owner = (tree / "pub").stat()
+    ours = Machine(uid=owner.st_uid or 1000, gid=1000)
+    os.chown(tree / "pub", ours.uid, -1)
+    incoming = {"enabled": True, "path": "box"}
+    closed, *others = found(world.roots, ftp_only(root=str(tree), incoming=incoming), ours)
+    assert closed == (
+        f"warning: ftp.root: nothing is served from pub, which nobody but uid {ours.uid} may enter "
+        f"(chmod go+rx {tree}/pub, unless it was a drop box once)"
+    )
+    assert not any("pub" in other for other in others)
+    assert not any("nothing is served" in one for one in found(world.roots, tftp_only(root=str(tree)), ours))
+
+
 def test_the_drop_box_is_private_and_no_finding(tree: Path) -> None:
     (tree / "in").mkdir(mode=0o700)
     box = {"enabled": True, "path": "in"}
@@ -305,6 +330,8 @@ def test_a_folder_full_of_published_files_is_no_drop_box(tree: Path) -> None:
         f"ftp.incoming.path: {box} holds files that nobody uploaded, and would be closed and swept "
         f"(name another folder; if it is the right one: chown -R 64612:64612 {box})"
     ]
+    os.chown(box, 777, 777)  # of an operator: a remedy that only gives it away would end there, too
+    assert found(world.drop_boxes, boxed(tree, "pub"))[0].endswith(f"right one: chown -R 64612:64612 {box})")
     os.chown(box, 64612, 64612)
     assert found(world.drop_boxes, boxed(tree, "pub")) == []
 

@@ -112,11 +112,14 @@ def own(path: str, uid: int, gid: int, *, strangers: bool = True) -> None:
         raise StartError(f"cannot use {path}: {error.strerror} ({_read_only(error, path) or remedy})") from error
     try:
         found = os.fstat(descriptor)
-        if found.st_uid not in (0, uid, os.geteuid()):
-            raise StartError(f"{path} belongs to uid {found.st_uid} ({remedy})")
-        if not strangers and (give := _giving(found, uid, gid, path)) and holds(f"/proc/self/fd/{descriptor}"):
-            what = f"{path} holds files that nobody uploaded"
-            raise StartError(f"{what} (name another folder; if it is the right one: {give})")
+        foreign = found.st_uid not in (0, uid, os.geteuid())
+        careful = remedy
+        if not strangers and (give := _giving(found, uid, gid, path)):
+            careful = f"name another folder; if it is the right one: {give}"
+            if _holds(descriptor, foreign=foreign):
+                raise StartError(f"{path} holds files that nobody uploaded ({careful})")
+        if foreign:
+            raise StartError(f"{path} belongs to uid {found.st_uid} ({careful})")
         _settle(descriptor, found, uid, gid)
     except OSError as error:
         raise StartError(f"cannot take over {path}: {error.strerror} ({_read_only(error, path) or remedy})") from error
@@ -142,6 +145,16 @@ def _giving(found: os.stat_result, uid: int, gid: int, path: str) -> str:
 def holds(path: str) -> bool:
     """Whether a folder holds anything; the root of a fresh file system, as mkfs leaves it, is empty. Raises OSError."""
     return any(name != "lost+found" for name in os.listdir(path))
+
+
+def _holds(descriptor: int, *, foreign: bool) -> bool:
+    """As `holds`; where somebody else lets nobody look, his name is reason enough to refuse. Raises OSError."""
+    try:
+        return holds(f"/proc/self/fd/{descriptor}")
+    except PermissionError:
+        if not foreign:
+            raise
+        return False
 
 
 def _settle(descriptor: int, found: os.stat_result, uid: int, gid: int) -> None:

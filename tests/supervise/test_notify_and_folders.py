@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -113,6 +114,42 @@ def test_a_folder_of_files_that_were_to_be_served_is_not_taken_over(tmp_path: Pa
     box.chmod(0o755)
     folders.own(str(box), uid, gid, strangers=False)
     assert stat.S_IMODE(box.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+@pytest.mark.root
+def test_no_remedy_gives_a_folder_of_somebody_elses_files_to_the_sweep(tmp_path: Path) -> None:
+    """Seen: `ftp.incoming.path: pub`, with the files of an operator: `install -d`, as was advised, closed it to the
+    public, and its first sweep removed what was old."""
+    box = tmp_path / "pub"
+    box.mkdir(mode=0o755)
+    (box / "a.iso").touch()
+    os.chown(box, 777, 777)
+    with pytest.raises(StartError, match=r"pub holds files that nobody uploaded \(name another folder"):
+        folders.own(str(box), *mine(), strangers=False)
+    (box / "a.iso").unlink()
+    with pytest.raises(StartError, match=r"pub belongs to uid 777 \(name another folder; if it is the right one: chown"):
+        folders.own(str(box), *mine(), strangers=False)
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+@pytest.mark.root
+def test_a_folder_of_somebody_else_that_nobody_may_look_into_is_told_as_his(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the unit of systemd, where root has no right to read what belongs to others."""
+
+    def closed(path: str) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    box = tmp_path / "in"
+    box.mkdir(mode=0o700)
+    monkeypatch.setattr(os, "listdir", closed)
+    with pytest.raises(StartError, match="cannot take over .*Permission denied"):
+        folders.own(str(box), *mine(), strangers=False)
+    os.chown(box, 777, 777)
+    with pytest.raises(StartError, match=r"in belongs to uid 777 \(name another folder; if it is the right one: chown"):
+        folders.own(str(box), *mine(), strangers=False)
 
 
 def test_a_fresh_file_system_of_its_own_is_taken_over_with_its_lost_and_found(tmp_path: Path) -> None:

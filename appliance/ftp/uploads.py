@@ -139,7 +139,7 @@ class Upload(Transfer):
         self._low = 0  # with less than this left of what is allowed, ask for more
         self._asked = False  # an extension is under way
         self._enough: Reason | None = None  # why there was no further extension
-        self._hope = 0  # `freed` of the custodian when the last was asked for with nothing left; 0: never
+        self._hope = 0  # `freed` of the custodian when more was last asked for with nothing left, and not got; 0: never
         self._committing = False
         self._written = 0
         if kept is None:
@@ -165,7 +165,7 @@ class Upload(Transfer):
             self._granted(message.allowed, fds)
         elif isinstance(message, wire.More):
             self._allow(message.allowed)
-            self._asked = False
+            self._asked, self._hope = False, 0
             self._resume()
         elif isinstance(message, wire.Done):
             self._settled()

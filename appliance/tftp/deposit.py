@@ -35,7 +35,7 @@ class Deposit:
         self._allowed = 0
         self._asked = False  # for a larger allowance
         self.enough: Reason | None = None
-        self._hope = 0  # `freed` of the custodian when more was asked for with nothing left; 0: never
+        self._hope = 0  # `freed` of the custodian when more was asked for with nothing left, and not got; 0: never
         self.written = 0
 
     def reserve(self, hearer: Hearer, client: str) -> bool:
@@ -53,7 +53,7 @@ class Deposit:
                 raise WireError("no regular file: writing into a pipe could stop the whole worker")
             self._descriptor, self._allowed = descriptors.pop(), message.allowed
         elif isinstance(message, wire.More) and self._asked:
-            self._allowed, self._asked = message.allowed, False
+            self._allowed, self._asked, self._hope = message.allowed, False, 0
         elif isinstance(message, wire.Refused) and self._asked:
             # answers come in order: an extension's stands before that of the commit
             self.enough, self._asked = message.reason, False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ftplib
 import io
+import itertools
 import os
 import resource
 import select
@@ -19,6 +20,7 @@ import pytest
 from appliance import wire as control
 from appliance.custody import wire as custody
 from tests.ftp.serving import SECONDS, Raw, Server, link, pour, server, settings, store, until
+from tests.tftp.custodian import Custodian
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -320,6 +322,42 @@ def test_uploads_that_filled_the_box_together_were_all_refused_when_each_asked_a
             raw.close()
         assert replies == ["552", "226", "226", "552", "226"]
         assert used(running) == 18 << 20
+
+
+def test_what_is_refused_ahead_is_asked_for_again_each_time_and_not_only_once(tree: Path) -> None:
+    """Seen: after a first grant the second refusal was for good, whatever uploads of other workers had left since."""
+    asked: list[custody.FromWorker] = []
+
+    def script(message: custody.FromWorker) -> bool:
+        if isinstance(message, custody.Extend):
+            asked.append(message)
+            if len(asked) % 2:
+                scripted.say(custody.Refused(message.id, custody.Reason.QUOTA))
+                return True
+        return False
+
+    with server(tree, settings(incoming={"enabled": True})) as running:
+        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        scripted = Custodian(ours, tree.parent / "scripted")
+        scripted.script = script
+        try:
+            with theirs:
+                running.worker.tell(control.Link(0), (theirs.fileno(),))
+            client = running.ftp()
+            number = itertools.count()
+
+            def attached() -> bool:
+                try:
+                    store(client, f"incoming/{next(number)}", b"")
+                except ftplib.error_temp:
+                    pass  # the other custodian was just taken from it
+                return "Reserve" in scripted.kinds()
+
+            until(attached)
+            assert store(client, "incoming/f", bytes(11_000_000)).startswith("226")
+            assert len(asked) >= 4
+        finally:
+            scripted.stop()
 
 
 def test_the_share_of_one_client_is_its_own(tree: Path) -> None:

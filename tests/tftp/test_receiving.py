@@ -225,6 +225,24 @@ def test_what_a_full_box_refused_when_it_was_asked_for_ahead_was_never_asked_for
         assert len(asked) == 2, "ahead, and when it could not go on without"
 
 
+def test_what_is_refused_ahead_is_asked_for_again_each_time_and_not_only_once(box: Box) -> None:
+    """Seen: after a first grant the second refusal was for good, whatever uploads of other workers had left since."""
+    asked: list[wire.FromWorker] = []
+
+    def script(message: wire.FromWorker) -> bool:
+        if isinstance(message, wire.Extend):
+            asked.append(message)
+            if len(asked) % 2:
+                box.custodian.say(wire.Refused(message.id, Reason.QUOTA))
+                return True
+        return False
+
+    box.custodian.script = script
+    content = os.urandom(11_000_000)
+    put(box.server.address, "f", content, {"blksize": 1428, "windowsize": 32})
+    assert box.stored()["f"] == content and len(asked) >= 4
+
+
 @pytest.mark.parametrize(("mode", "refused"), [("octet", True), ("netascii", False)])
 def test_an_upload_that_ends_before_its_announced_size_is_refused(box: Box, mode: str, refused: bool) -> None:
     if refused:

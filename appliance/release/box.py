@@ -6,7 +6,9 @@ later. An upload is opened once; removing takes only the file that was seen, and
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import stat
@@ -127,8 +129,27 @@ class Box:
             raise folders.because(f"cannot look at {printable(upload.name)}", error) from None
         return stat.S_ISREG(found.st_mode) and found.st_ino == upload.inode
 
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Nobody else at this command releases or removes meanwhile: of two that do so at once, one is told the truth.
+
+        Where the file system has no locks (NFS) they have to agree by themselves.
+        """
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._folder, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._folder, fcntl.LOCK_UN)
+
     def remove(self, upload: Upload) -> bool:
         """Remove an upload, if its name still has the file that was seen. False when not. Raises ReleaseError."""
+        with self.undisturbed():
+            return self.take(upload)
+
+    def take(self, upload: Upload) -> bool:
+        """As `remove`, for who is `undisturbed` already."""
         if not self.has(upload):
             return False
         try:

@@ -49,16 +49,19 @@ def release(box: Box, opened: Opened, place: Place, scan: Scanner, *, replace: b
         verdict = scan(copy, upload.size)
         if not verdict.passes:
             return Outcome(upload, sha256, verdict, removed=False)
-        if not box.has(upload):  # a scanner takes its time, and rejecting must be the last word
-            raise ReleaseError(f"{printable(upload.name)} was taken out of the drop box meanwhile; it is not released")
-        place.give(copy, replace=replace)
+        with box.undisturbed():
+            if not box.has(upload):  # a scanner takes its time, and rejecting must be the last word
+                what = f"{printable(upload.name)} was taken out of the drop box meanwhile; it is not released"
+                raise ReleaseError(what)
+            place.give(copy, replace=replace)
+            removed = _removed(box, upload)
     finally:
         os.close(copy)
-    return Outcome(upload, sha256, verdict, removed=_removed(box, upload))
+    return Outcome(upload, sha256, verdict, removed=removed)
 
 
 def _removed(box: Box, upload: Upload) -> bool:
     try:
-        return box.remove(upload)
+        return box.take(upload)
     except ReleaseError:
         return False  # it is released all the same, and has to be told and logged as that

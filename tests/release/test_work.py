@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,47 @@ def test_an_upload_that_was_rejected_while_it_was_scanned_is_not_released(
     os.close(keep)
     assert os.listdir(home / "released") == []
     assert os.listdir(home / "incoming") == (["a"] if after == "another" else [])
+
+
+def test_a_reject_in_the_moment_of_a_release_says_that_it_came_too_late(
+    home: Path, root: int, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: while the copy was synced and got its name, `reject` removed the upload and said so; it was public."""
+    put(home, "a", b"content")
+    said: list[bool] = []
+
+    def reject() -> None:
+        with Box(root, "incoming", {os.geteuid()}) as other, other.open(b"a") as seen:
+            begun.set()
+            said.append(other.remove(seen.upload))
+
+    begun, rejecting = threading.Event(), threading.Thread(target=reject)
+    with box.open(b"a") as opened, Place(root, "released", (b"a",)) as place:
+        give = place.give
+
+        def slow(fd: int, *, replace: bool) -> None:  # as where the disk is busy
+            rejecting.start()
+            begun.wait(60)
+            rejecting.join(0.3)  # without the lock it is over by now
+            give(fd, replace=replace)
+
+        monkeypatch.setattr(place, "give", slow)
+        assert work.release(box, opened, place, clean, replace=False).removed
+    rejecting.join(60)
+    assert said == [False]
+    assert os.listdir(home / "incoming") == [] and os.listdir(home / "released") == ["a"]
+
+
+def test_where_a_folder_cannot_be_locked_releases_go_on(
+    home: Path, root: int, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # of NFS, for a folder
+
+    put(home, "a", b"content")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with box.open(b"a") as opened, Place(root, "released", (b"a",)) as place:
+        assert work.release(box, opened, place, clean, replace=False).removed
 
 
 def test_a_release_counts_although_the_upload_cannot_be_removed(

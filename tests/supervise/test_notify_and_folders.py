@@ -128,7 +128,9 @@ def test_no_remedy_gives_a_folder_of_somebody_elses_files_to_the_sweep(tmp_path:
     with pytest.raises(StartError, match=r"pub holds files that nobody uploaded \(name another folder"):
         folders.own(str(box), *mine(), strangers=False)
     (box / "a.iso").unlink()
-    with pytest.raises(StartError, match=r"pub belongs to uid 777 \(name another folder; if it is the right one: chown"):
+    with pytest.raises(
+        StartError, match=r"pub belongs to uid 777 \(name another folder; if it is the right one: chown"
+    ):
         folders.own(str(box), *mine(), strangers=False)
 
 
@@ -145,7 +147,7 @@ def test_a_folder_of_somebody_else_that_nobody_may_look_into_is_told_as_his(
     box = tmp_path / "in"
     box.mkdir(mode=0o700)
     monkeypatch.setattr(os, "listdir", closed)
-    with pytest.raises(StartError, match="cannot take over .*Permission denied"):
+    with pytest.raises(StartError, match=r"cannot take over .*Permission denied"):
         folders.own(str(box), *mine(), strangers=False)
     os.chown(box, 777, 777)
     with pytest.raises(StartError, match=r"in belongs to uid 777 \(name another folder; if it is the right one: chown"):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from appliance.errors import Problem
-from appliance.machine import MOST, Machine, nearest
+from appliance.machine import MOST, Machine, nearest, remounting
 from appliance.settings.main import Settings
 from appliance.supervise.folders import holds
 from appliance.wiring import FIXED_UIDS
@@ -94,7 +94,8 @@ def _drop_box(key: str, box: str, machine: Machine) -> Findings:
         found = os.lstat(box)
     except FileNotFoundError:
         if not os.access(above, os.W_OK | os.X_OK, effective_ids=True):
-            yield fault(key, f"{box} cannot be made", f"install -d -o {machine.uid} -m 0700 {box}")
+            remedy = f"install -d -o {machine.uid} -m 0700 {box}"
+            yield fault(key, f"{box} cannot be made", remounting(above) or remedy)
         return
     if not stat.S_ISDIR(found.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a folder"
@@ -107,6 +108,8 @@ def _drop_box(key: str, box: str, machine: Machine) -> Findings:
         yield fault(key, f"{box} belongs to uid {found.st_uid}", f"chown -R {uid}:{gid} {box}")
     else:
         yield from _parent(key, above, os.stat(above), machine)
+        if remedy := remounting(box):
+            yield caution(key, f"{box} is read-only, so nothing can be uploaded", remedy)
 
 
 def _giving(found: os.stat_result, box: str, machine: Machine) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 MOST = 10_000  # entries of a folder, processes, and descriptors of one that are looked at
 
+_UNTOLD = 1 << 62
 _NET_BIND_SERVICE = 10  # capabilities(7)
 _SO_RCVBUFFORCE, _IP_FREEBIND, _IPV6_FREEBIND = 33, 15, 78
 _WILDCARDS = ("0.0.0.0", "::")
@@ -142,6 +143,16 @@ def receive_buffer(wanted: int) -> int:
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the kernel doubles it (socket(7))
 
 
+def remounting(path: str) -> str:
+    """The command for a folder, there or not, whose file system is read-only; "" where it is not. Raises OSError."""
+    place = os.path.realpath(nearest(path))
+    if not os.statvfs(place).f_flag & os.ST_RDONLY:
+        return ""
+    while not os.path.ismount(place):
+        place = os.path.dirname(place)
+    return f"mount -o remount,rw {place}"
+
+
 def nearest(path: str) -> str:
     """An absolute path, or the nearest above it that exists."""
     while not os.path.lexists(path):
@@ -150,8 +161,12 @@ def nearest(path: str) -> str:
 
 
 def free_bytes(path: str) -> int:
-    """What an ordinary user can still store at a path, there or not. Raises OSError."""
+    """What an ordinary user can still store at a path, there or not; any number of bytes on a file system that does not
+    tell (ramfs, some FUSE). Raises OSError.
+    """
     found = os.statvfs(nearest(path))
+    if not found.f_blocks:
+        return _UNTOLD
     return found.f_bavail * found.f_frsize
 
 

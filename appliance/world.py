@@ -29,7 +29,7 @@ from appliance.boxes import (
 )
 from appliance.confine import landlock
 from appliance.errors import Problem
-from appliance.machine import MOST, Machine, free_bytes, held_bytes, nearest
+from appliance.machine import MOST, Machine, free_bytes, held_bytes, nearest, remounting
 from appliance.programs import hooks
 from appliance.reach import addresses, passive_ports, ports, receive_buffers, rounded, services, source_port
 from appliance.settings.ftp import certificates
@@ -67,7 +67,8 @@ def judged(settings: Settings, machine: Machine, judgements: tuple[Judgement, ..
             found += judgement(settings, machine)
         except (OSError, ValueError) as error:
             what = f"{judgement.__name__.replace('_', ' ')}: cannot be judged: {error}"
-            found.append(caution("", what, "run the check as root"))
+            broken = machine.uid == 0 and isinstance(error, OSError)
+            found.append(caution("", what, "findmnt; dmesg | tail" if broken else "run the check as root"))
     return found
 
 
@@ -93,7 +94,10 @@ def _root(key: str, root: str, who: tuple[int, int] | None, machine: Machine, bo
     try:
         found = os.stat(root)
     except FileNotFoundError:
-        yield fault(key, f"there is no folder {root}", f"install -d -m 0755 {root}")
+        if os.path.islink(root):
+            yield fault(key, f"{root} is a link that leads nowhere", f"ln -sfn FOLDER {root}")
+        else:
+            yield fault(key, f"there is no folder {root}", f"install -d -m 0755 {root}")
         return
     except OSError as error:
         yield fault(key, f"{root} cannot be looked at: {error.strerror}", f"namei -l {root}")
@@ -196,7 +200,7 @@ def folders(settings: Settings, machine: Machine) -> Findings:
             yield fault(key, f"{path} can be written by everybody", f"chmod go-w {path}")
         elif not os.access(above, os.W_OK | os.X_OK, effective_ids=True):
             what = f"{path} cannot be written" if above == path else f"{path} cannot be made in {above}"
-            yield fault(key, f"{what} by uid {machine.uid}", f"as root: {mine}")
+            yield fault(key, f"{what} by uid {machine.uid}", f"as root: {remounting(above) or mine}")
 
 
 def xferlog(settings: Settings, machine: Machine) -> Findings:
@@ -235,7 +239,9 @@ def disk(settings: Settings, machine: Machine) -> Findings:  # noqa: ARG001 (the
         what = f"{rounded(free)} are free for {settings.state_dir}"
         yield caution("state_dir", what, f"df -h {nearest(settings.state_dir)}; free 1GiB, or name another folder")
     for box in boxes(settings):
-        needed = max(GIB, box.quota - held_bytes(box.folder))
+        if not os.path.isdir(box.root):  # told by itself
+            continue
+        needed = box.quota - held_bytes(box.folder)
         free = free_bytes(box.folder)
         if free < needed:
             what = f"{rounded(free)} are free for {box.name}, which may take {rounded(needed)} more"

@@ -7,6 +7,7 @@ import errno
 import os
 import pwd
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,12 @@ def test_a_judgement_that_cannot_be_made_is_a_warning(error: Exception) -> None:
         raise error
         yield
 
-    problems = world.judged(Settings(), ROOT_USER, (odd_judgement,))
-    assert [str(problem) for problem in problems] == [
-        f"warning: odd judgement: cannot be judged: {error} (run the check as root)"
-    ]
+    for machine, helps in ((ROOT_USER, type(error) is OSError), (ORDINARY, False)):
+        problems = world.judged(Settings(), machine, (odd_judgement,))
+        remedy = "findmnt; dmesg | tail" if helps else "run the check as root"
+        assert [str(problem) for problem in problems] == [
+            f"warning: odd judgement: cannot be judged: {error} ({remedy})"
+        ]
 
 
 # --- accounts
@@ -130,6 +133,15 @@ def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
     assert found(world.roots, tftp_only(root=root)) == [
         f"tftp.root: there is no folder {root} (install -d -m 0755 {root})"
     ]
+
+
+def test_a_root_that_is_a_link_to_nothing_is_an_error_that_install_would_not_mend(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.symlink_to("green")
+    said = f"tftp.root: {root} is a link that leads nowhere (ln -sfn FOLDER {root})"
+    assert found(world.roots, tftp_only(root=str(root))) == [said]
+    settings = changed(state_dir=str(tmp_path), ftp={"root": str(root), "incoming": {"enabled": True}})
+    assert [said for said in found(world.disk, settings) if "state_dir" not in said] == []  # seen: cannot be judged
 
 
 def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
@@ -334,6 +346,28 @@ def test_a_folder_full_of_published_files_is_no_drop_box(tree: Path) -> None:
     assert found(world.drop_boxes, boxed(tree, "pub"))[0].endswith(f"right one: chown -R 64612:64612 {box})")
     os.chown(box, 64612, 64612)
     assert found(world.drop_boxes, boxed(tree, "pub")) == []
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mount")
+def test_a_drop_box_that_is_read_only_is_warned_of_with_the_command_that_mends_it(tree: Path) -> None:
+    """Seen: ok, while every upload was refused; for a folder that has to be made, a command that fails as well."""
+    box = tree / "incoming"
+    box.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=0700", "none", str(tree)], check=True)
+    try:
+        remedy = f"(mount -o remount,rw {tree})"
+        assert found(world.drop_boxes, boxed(tree)) == [f"ftp.incoming.path: {box} cannot be made {remedy}"]
+        state = changed(state_dir=f"{tree}/state/here")
+        assert f"as root: {remedy[1:]}" in found(world.folders, state)[0]
+        subprocess.run(["mount", "-o", "remount,rw", str(tree)], check=True)
+        box.mkdir(mode=0o700)
+        subprocess.run(["mount", "-o", "remount,ro", str(tree)], check=True)
+        assert found(world.drop_boxes, boxed(tree)) == [
+            f"warning: ftp.incoming.path: {box} is read-only, so nothing can be uploaded {remedy}"
+        ]
+    finally:
+        subprocess.run(["umount", "-l", str(tree)], check=True)
 
 
 def test_a_drop_box_below_a_folder_that_others_write_is_an_error(tree: Path) -> None:
@@ -587,6 +621,9 @@ def test_little_room_for_the_drop_box_is_a_warning(tree: Path, monkeypatch: pyte
     ]
     monkeypatch.setattr(world, "held_bytes", space(6 << 30))
     assert found(world.disk, settings) == []
+    # seen: "may take 1GiB more", whatever the quota was
+    assert found(world.disk, uploading(tree, quota=12 << 30))[0].endswith("a smaller quota)")
+    assert found(world.disk, uploading(tree, quota=(6 << 30) + 1)) == []
 
 
 # --- memory

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from appliance.custody import store, versions, wire
+from appliance.custody.health import Health
 from appliance.custody.ledger import Ledger, Limits, Upload
 from appliance.custody.link import Link, Work
 from appliance.custody.readers import Readers
@@ -31,6 +32,7 @@ _LOOK_AGAIN_S = 1.0  # least time between looks at the folder that a full box ca
 _REASONS = dict.fromkeys(
     (wire.Reason.QUOTA, wire.Reason.CLIENT_QUOTA, wire.Reason.FILES, wire.Reason.SIZE, wire.Reason.BUSY), "limit"
 ) | {wire.Reason.EXISTS: "denied", wire.Reason.NAME_DENIED: "denied", wire.Reason.ABSENT: "missing"}
+_UNSTORED = (wire.Reason.STORE, wire.Reason.DISK, wire.Reason.UNREADABLE)
 _FULL = (wire.Reason.QUOTA, wire.Reason.CLIENT_QUOTA, wire.Reason.FILES)
 
 
@@ -62,6 +64,7 @@ class Keeping:
             )
         )
         self._counters.set("quota", settings.quota)
+        self._health = Health(counters, log)
         self._retention = settings.retention
         self._unmarked = False  # this file system does not keep who uploaded a file; told once
         self._commits: deque[tuple[Link, wire.Commit]] = deque()
@@ -74,6 +77,7 @@ class Keeping:
         """Look at what is there; what was unfinished when the custodian before us ended is removed."""
         cleared = store.clear_partials()
         self._sweep(now)
+        self._health.turn(now)
         self._log.info("ready", files=len(self._ledger.files), bytes=self._ledger.total, unfinished_removed=cleared)
 
     @property
@@ -88,7 +92,12 @@ class Keeping:
     def turn(self, now: float) -> None:
         """Once per turn of the loop: look at the folder from time to time, and show what is kept."""
         if now >= self._next_sweep:
-            self._sweep(now)
+            try:
+                self._sweep(now)
+            except OSError as error:
+                self._log.warning("cannot look at what is kept", cause=_text(error))
+                self._health.doubt()
+        self._health.turn(now)
         self._counters.set("kept_bytes", self._ledger.total)
         self._counters.set("kept_files", len(self._ledger.files))
 
@@ -106,8 +115,9 @@ class Keeping:
             self._extend(link, message)
         elif isinstance(message, wire.Commit):
             self._commits.append((link, message))
-        else:
+        else:  # it may have been the disk, of which only the worker knows
             self.drop(link, message.id)
+            self._health.doubt()
 
     def _reserve(self, link: Link, message: wire.Reserve) -> None:
         if message.id in link.works:
@@ -199,6 +209,8 @@ class Keeping:
         if reason is None:
             self._say(link, wire.More(message.id, upload.allowed), -1)
         else:
+            if reason is wire.Reason.DISK:
+                self._health.doubt()
             self._say(link, wire.Refused(message.id, reason), -1)
 
     def commit(self, link: Link, message: wire.Commit) -> None:
@@ -281,6 +293,8 @@ class Keeping:
         """Say no. Asking and reading are the worker's to log, who knows the address: theirs may be forged by the
         thousand."""
         self._counters.refuse(_REASONS.get(reason, "other"))
+        if reason in _UNSTORED and not isinstance(who, wire.Fetch):
+            self._health.doubt()
         if trouble or isinstance(who, Upload | wire.Reserve):
             name = who.name if len(who.name) <= LONGEST else who.name[:LONGEST] + b"..."
             cause = {"cause": trouble} if trouble else {}

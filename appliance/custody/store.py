@@ -25,6 +25,7 @@ from appliance.custody.wire import Reason
 MODE = 0o640  # a finished upload: the operator's group may read it, nobody may write it
 _PARTIAL = PARTIAL.encode()
 _KEEP_FREE = 64 << 20  # bytes of the disk that uploads never take, or a twentieth of a small disk
+_UNTOLD = 1 << 62
 _TRIES = 4
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO that lies there does not hold us up
@@ -137,12 +138,13 @@ def _unlink(name: bytes) -> None:
         pass
 
 
-def _tidy(name: bytes) -> None:
+def _tidy(name: bytes | str) -> bool:
     """Remove what nobody needs any more. That it is left behind would not make undone what was done."""
     try:
         os.unlink(name)
     except OSError:
-        pass
+        return False
+    return True
 
 
 def create() -> Partial:
@@ -156,6 +158,22 @@ def create() -> Partial:
         fcntl.lockf(partial.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ours: a successor leaves it alone while we live
         return partial
     raise FileExistsError(errno.EEXIST, "no unused hidden name")
+
+
+def rehearse() -> None:
+    """Store and remove an upload of one byte that nobody sees. Raises OSError, whose errno says why none can be."""
+    if free() <= 0:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    partial, twin = create(), _hidden()
+    try:
+        os.write(partial.fd, b"-")
+        os.fchmod(partial.fd, MODE)
+        os.fsync(partial.fd)
+        os.link(partial.hidden, twin, follow_symlinks=False)
+        os.unlink(twin)
+        sync_folder()
+    finally:
+        partial.discard()
 
 
 def look(name: bytes) -> Standing | None:
@@ -207,13 +225,17 @@ def sync_folder() -> None:
 
 
 def free() -> int:
-    """Bytes that uploads may still take from the disk."""
+    """Bytes that uploads may still take from the disk; of a file system that does not tell (ramfs, FUSE), any."""
     disk = os.statvfs(b".")
+    if not disk.f_blocks:
+        return _UNTOLD
     return disk.f_bavail * disk.f_frsize - min(_KEEP_FREE, disk.f_blocks * disk.f_frsize // 20)
 
 
 def clear_partials() -> int:
     """Remove what an earlier custodian left unfinished; returns how many. Only for the start: none is ours then.
+
+    What cannot be removed (the disk is read-only, say) is left to a later start.
 
     After a reload the earlier one may still finish uploads: what it holds locked is left to it.
     """
@@ -221,8 +243,7 @@ def clear_partials() -> int:
     with os.scandir(b".") as entries:
         for entry in entries:
             if entry.name.startswith(_PARTIAL) and entry.is_file(follow_symlinks=False) and not _held(entry.name):
-                _unlink(entry.name)
-                count += 1
+                count += _tidy(entry.name)
     return count
 
 
@@ -252,6 +273,7 @@ def sweep(
 
     One that came while the clock said a year before this program existed is of unknown age, and stays: the first right
     time after a start without a clock must not be the end of it.
+    One that cannot be removed is there still, and counts.
     `own` are the hidden names of our uploads under way: those of others are bytes that the disk and the quota lose.
     Of a `known` file to which nothing has happened `since` (seconds since the epoch) the client is taken from there:
     reading the marks would double the time that a large box takes.
@@ -266,8 +288,7 @@ def sweep(
                     continue
                 if entry.name.startswith(_PARTIAL):
                     found.strangers += status.st_size if entry.name not in own else 0
-                elif _UNDATED <= status.st_mtime < oldest:
-                    os.unlink(entry.name)
+                elif _UNDATED <= status.st_mtime < oldest and _tidy(entry.name):
                     found.removed.append(entry.name)
                 else:
                     told = known.get(entry.name) if status.st_ctime < since else None

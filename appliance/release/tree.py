@@ -50,7 +50,7 @@ class Place:
         The bytes are read and written: a reflink would share blocks with a file that a stranger's process may hold.
         """
         disk = os.fstatvfs(self._folder)
-        if size > disk.f_bavail * disk.f_frsize - _KEEP_FREE:  # it may also be a hole of any size
+        if disk.f_blocks and size > disk.f_bavail * disk.f_frsize - _KEEP_FREE:  # it may also be a hole of any size
             raise ReleaseError("there is too little room on the disk for the copy")
         fd = -1
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -89,11 +90,14 @@ def problems(groups: Iterable[Group], warnings: Iterable[str]) -> list[dict[str,
 
 def _group_problems(group: Group) -> list[dict[str, str]]:
     name, found = group.service.name, []
-    moved = group.jail_moved()
+    moved, jail = group.jail_moved(), group.service.jail
     if moved == "missing":
-        found.append(problem("error", f"{name}: {group.service.jail} is gone", f"mkdir -p {group.service.jail}"))
+        found.append(problem("error", f"{name}: {jail} is gone", _bring_back(jail)))
+    elif moved == "broken":
+        remedy = f"findmnt -T {jail}; dmesg | tail; mount it anew, its workers follow"
+        found.append(problem("error", f"{name}: {jail} cannot be looked at", remedy))
     elif moved == "replaced" and group.stuck:
-        what = f"{name}: {group.service.jail} is another folder now, and the one before is still in use"
+        what = f"{name}: {jail} is another folder now, and the one before is still in use"
         found.append(problem("error", what, "its reason is in the log: look for `nothing was changed`"))
     for slot in group.slots:
         fault = slot.counters()["fault"]
@@ -101,11 +105,11 @@ def _group_problems(group: Group) -> list[dict[str, str]]:
             what = "hooks: a program failed when it was run last, or events for it were dropped"
             found.append(problem("warning", what, "its reason is in the log: look for `hook failed`, `hook dropped`"))
         elif fault:
-            what = f"{name}: the history cannot be written: {os.strerror(min(fault, 4095))}"
-            remedy = (
-                f"df -h {group.service.jail}; ls -ld {group.service.jail}; it goes on by itself when that is mended"
+            kept = "uploads cannot be stored" if group.service.promise == "custody" else "the history cannot be written"
+            what = f"{name}: {kept}: {os.strerror(min(fault, 4095))}"
+            found.append(
+                problem("warning", what, f"{_writable(fault, jail)}; it goes on by itself when that is mended")
             )
-            found.append(problem("warning", what, remedy))
         if slot.state is not Slot.SERVING and slot.failures:
             wait = f", next start in {max(0.0, (slot.due or 0) - time.monotonic()):.1f} s" if slot.due else ""
             what = f"{name} worker {slot.index} died {slot.failures} times, last by {slot.last_exit}{wait}"
@@ -120,6 +124,22 @@ def _group_problems(group: Group) -> list[dict[str, str]]:
                 problem("warning", f"{name} worker {slot.index} has no Landlock", "a kernel with Landlock (5.13)")
             )
     return found
+
+
+def _bring_back(jail: str) -> str:
+    """The command for a folder that is missing; where a link leads nowhere, `mkdir` would say that it exists."""
+    there = jail
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    return f"ln -sfn FOLDER {there}, a link that leads nowhere" if os.path.islink(there) else f"mkdir -p {jail}"
+
+
+def _writable(fault: int, jail: str) -> str:
+    if fault == errno.EROFS:
+        return f"findmnt -T {jail}; dmesg | tail; mount -o remount,rw it"
+    if fault in (errno.EPERM, errno.ENOSYS, errno.ENOTSUP):  # vfat, exfat, some FUSE
+        return f"findmnt -T {jail}; its file system has no hard links or modes: take ext4, xfs or btrfs"
+    return f"df -h {jail}; df -i {jail}; ls -ld {jail}"
 
 
 def problem(severity: str, what: str, remedy: str) -> dict[str, str]:

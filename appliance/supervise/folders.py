@@ -109,7 +109,7 @@ def own(path: str, uid: int, gid: int, *, strangers: bool = True) -> None:
     except OSError as error:
         if error.errno == errno.ENOTDIR:  # `install` would fail, or give away the folder that a link leads to
             raise StartError(f"{path} is a link or a file (rm {path}: it is made anew at the start)") from error
-        raise StartError(f"cannot use {path}: {error.strerror} ({_read_only(error, path) or remedy})") from error
+        raise StartError(f"cannot use {path}: {error.strerror} ({_helps(error, path) or remedy})") from error
     try:
         found = os.fstat(descriptor)
         foreign = found.st_uid not in (0, uid, os.geteuid())
@@ -122,7 +122,7 @@ def own(path: str, uid: int, gid: int, *, strangers: bool = True) -> None:
             raise StartError(f"{path} belongs to uid {found.st_uid} ({careful})")
         _settle(descriptor, found, uid, gid)
     except OSError as error:
-        raise StartError(f"cannot take over {path}: {error.strerror} ({_read_only(error, path) or remedy})") from error
+        raise StartError(f"cannot take over {path}: {error.strerror} ({_helps(error, path) or remedy})") from error
     finally:
         os.close(descriptor)
 
@@ -165,10 +165,15 @@ def _settle(descriptor: int, found: os.stat_result, uid: int, gid: int) -> None:
         os.chown(itself, uid, gid)
 
 
-def _read_only(error: OSError, path: str) -> str:
-    """What helps where the unit of systemd shows us the rest of the machine read-only (systemd.exec(5))."""
+def _helps(error: OSError, path: str) -> str:
+    """What helps where no command about the folder would: on vfat, or where the unit of systemd shows us the rest
+    of the machine read-only (systemd.exec(5)).
+    """
+    if error.errno in (errno.EPERM, errno.ENOSYS, errno.ENOTSUP) and os.geteuid() == 0:
+        return f"findmnt -T {path}; its file system keeps no owners or modes: take ext4, xfs or btrfs"
     if error.errno != errno.EROFS:
         return ""
     return (
-        f"systemctl edit appliance: [Service], ReadWritePaths={os.path.dirname(path)}; then systemctl restart appliance"
+        f"findmnt -T {path}; where that is rw: systemctl edit appliance: [Service], "
+        f"ReadWritePaths={os.path.dirname(path)}; then systemctl restart appliance"
     )

@@ -104,11 +104,17 @@ class Group:
         return _stamps(self.service.files) != self._files
 
     def jail_moved(self) -> str:
-        """Empty while the jail is the folder it was; otherwise what happened to it: ``missing`` or ``replaced``."""
-        now = _identity(self.service.jail)
-        if now == self.jail_identity:
-            return ""
-        return "replaced" if now else "missing"
+        """Empty while the jail is the folder it was; otherwise what happened to it: ``missing``, ``replaced`` (or gone,
+        and made anew for a new generation), or ``broken``: its disk is dead, say, and nobody can tell.
+        """
+        service = self.service
+        try:
+            now = _look(service.jail)
+        except (FileNotFoundError, NotADirectoryError):
+            return "replaced" if service.owns and os.path.isdir(os.path.dirname(service.jail)) else "missing"
+        except OSError:
+            return "broken"
+        return "" if now == self.jail_identity else "replaced"
 
 
 def _name(listen: Listen, sock: socket.socket) -> tuple[str, int]:
@@ -120,9 +126,13 @@ def _name(listen: Listen, sock: socket.socket) -> tuple[str, int]:
 
 def _identity(path: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)
+        return _look(path)
     except OSError:
         return None
+
+
+def _look(path: str) -> tuple[int, int]:
+    found = os.stat(path)
     return found.st_dev, found.st_ino
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from appliance import wire as control
-from appliance.custody import wire
+from appliance.custody import health, wire
 from appliance.settings.ftp import IncomingSettings
 from tests.ftp.serving import SECONDS, Process, custodian, link, until
 
@@ -321,3 +322,35 @@ def test_a_disk_that_fills_under_an_upload_is_452_and_leaves_nothing(small_disk:
         assert raw.reply() == "452 The disk is full.\r\n"
         until(lambda: names(small_disk) == ["other"])
         assert raw.ask("NOOP").startswith("200")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mount")
+def test_a_read_only_disk_is_shown_until_it_can_be_written(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: `status` and `check` told of nothing, and what was due to be swept ended every custodian."""
+    monkeypatch.setattr(health, "AGAIN_S", 0.1)
+    (small_disk / "old").touch()
+    os.utime(small_disk / "old", (1740000000, 1740000000))
+    remount(small_disk, "ro")
+    with custodian(small_disk, IncomingSettings(enabled=True), tmp_path / "log") as keeper:
+        until(lambda: keeper.counters()["fault"] == errno.EROFS)
+        peer = Peer(keeper)
+        peer.say(wire.Reserve(1, 0, "c", b"a"))
+        assert peer.hear()[0] == wire.Refused(1, wire.Reason.STORE)
+        remount(small_disk, "rw")
+        until(lambda: keeper.counters()["fault"] == 0)
+        assert peer.store(2, b"a", b"content") == wire.Done(2)
+        remount(small_disk, "ro")
+        peer.say(wire.Reserve(3, 0, "c", b"b"))
+        assert peer.hear()[0] == wire.Refused(3, wire.Reason.STORE)
+        until(lambda: keeper.counters()["fault"] == errno.EROFS)
+        remount(small_disk, "rw")
+        until(lambda: keeper.counters()["fault"] == 0)
+        peer.sock.close()
+        assert keeper.counters()["crashes"] == 0, keeper.log_text()
+
+
+def remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)

@@ -137,6 +137,54 @@ def test_the_sweep_removes_what_is_old_and_tells_what_is_there(box: Path) -> Non
     under_way.close()
 
 
+def test_what_cannot_be_removed_stays_and_counts(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen: on a disk that had become read-only one old upload ended every custodian that was started."""
+    (box / "old").write_bytes(b"12345")
+    os.utime(box / "old", (store._UNDATED, store._UNDATED))
+    left = begun()
+    left.close()
+
+    def unlink(_name: bytes) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.os, "unlink", unlink)
+        assert store.clear_partials() == 0
+        assert store.sweep(time.time()) == store.Found({b"old": (5, "")}, [], strangers=7)
+    assert store.clear_partials() == 1
+    assert store.sweep(time.time()).removed == [b"old"]
+
+
+def test_a_file_system_that_does_not_tell_its_size_is_not_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen: `452 The disk is full.` on ramfs."""
+    monkeypatch.setattr(store.os, "statvfs", lambda _path: os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255)))
+    assert store.free() > 1 << 60
+
+
+@pytest.mark.parametrize("call", ["", "write", "fchmod", "fsync", "link", "unlink"])
+def test_a_rehearsal_does_what_an_upload_needs_and_leaves_nothing(
+    box: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    real = os.unlink
+
+    def fails(*args: Any, **_options: Any) -> None:
+        if call == "unlink":
+            real(*args)  # once it is done what fails is told all the same
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patched:
+        if not call:
+            store.rehearse()
+        else:
+            patched.setattr(store.os, call, fails)
+            with pytest.raises(OSError, match="not permitted"):
+                store.rehearse()
+        patched.setattr(store, "free", lambda: 0)
+        with pytest.raises(OSError, match="No space"):
+            store.rehearse()
+    assert list(box.iterdir()) == []
+
+
 def test_an_upload_that_came_while_the_clock_was_wrong_outlives_the_moment_it_is_right(box: Path) -> None:
     (box / "early").write_bytes(b"12345")
     for when in (0, 86400 * 30, time.mktime((2024, 12, 30, 0, 0, 0, 0, 0, 0))):

@@ -162,6 +162,22 @@ def test_a_fresh_file_system_of_its_own_is_taken_over_with_its_lost_and_found(tm
     assert stat.S_IMODE(box.stat().st_mode) == 0o700 and os.listdir(box) == ["lost+found"]
 
 
+@pytest.mark.root
+@pytest.mark.skipif(not ROOT, reason="needs root")
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
+def test_a_file_system_without_owners_is_refused_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """Seen: on a disk with FAT the remedy was the very command that had just failed."""
+
+    def chown(*_args: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(folders.os, "chown", chown)
+    with pytest.raises(StartError, match="keeps no owners or modes: take ext4, xfs or btrfs"):
+        folders.own(str(tmp_path / "box"), 1234, 1234)
+
+
 def test_an_open_folder_is_closed(tmp_path: Path) -> None:
     (tmp_path / "box").mkdir()
     (tmp_path / "box").chmod(0o777)

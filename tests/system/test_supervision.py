@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ftplib
+import io
 import os
 import signal
 import socket
@@ -161,6 +162,12 @@ def test_a_root_that_vanishes_is_reported_and_followed_when_it_comes_back(runnin
             return False
 
     until(served, 20, "the new tree is served")
+    until(lambda: (running.tree / "incoming").is_dir(), 20, "its drop box is made")
+    until(lambda: not running.status()["problems"], 20, "nothing is wrong any more")
+    client = running.ftp()  # seen: 226 for uploads into the tree that was moved away, and `is gone` for ever
+    client.storbinary("STOR incoming/new", io.BytesIO(b"here"))
+    client.close()
+    assert (running.tree / "incoming" / "new").read_bytes() == b"here"
     assert running.ready()
 
 

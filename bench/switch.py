@@ -43,6 +43,7 @@ def _switched(context: Context) -> Emitter:
     def turn(number: int, _frame: object) -> None:
         emitter.flush(time.monotonic())
         emitter._link = link if number == ON else None
+        emitter.on = emitter._link is not None
 
     signal.signal(OFF, turn)
     signal.signal(ON, turn)

@@ -20,7 +20,7 @@ from appliance.ftp.senders import Senders
 from appliance.ftp.site import Sites
 from appliance.ftp.terms import Arrivals, Tariff
 from appliance.observe import events
-from appliance.observe.emitter import Emitter, Late
+from appliance.observe.emitter import Emitter
 from appliance.observe.log import TurnLog
 from appliance.observe.tables import Counters
 from appliance.published.view import Published
@@ -126,7 +126,7 @@ class House:
         name = path.encode("utf-8", "surrogateescape")
         self.tell(events.Refused(client=client.encode(), verb=verb.encode(), file=name, cause=cause.encode()))
 
-    def tell(self, event: events.Event | Late) -> None:
+    def tell(self, event: events.Event) -> None:
         """Tell the events service; it leaves a moment later, with others."""
         self.emitter.emit(event, self.now)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from appliance.observe import events
 
@@ -21,57 +21,60 @@ BURST_S = 8  # so many seconds' worth may come at once: a room full of machines 
 _MANY = 100  # events that are held at most
 _NEVER = float("inf")
 _MAKE_UP_S = 1.0  # between two `Lost`
-Late: TypeAlias = Callable[[], events.Event]  # makes an event, when it leaves, of what was true when it was told
+# what makes the frame of an event when it leaves, and behind it what is needed for that: values, never what they are
+# parts of, so that the memory of a transfer is there for the next one at once
+Late: TypeAlias = tuple[Any, ...]
 
 
 class Emitter:
     """`lost` is called with the number of events nobody will hear of. Without a link nothing is told or counted."""
 
     __slots__ = ("_at", "_held", "_left", "_link", "_lost", "_made_up_at", "_missing", "_most", "_owing",
-                 "_per_second", "due")  # fmt: skip
+                 "_per_second", "_room", "due", "on")  # fmt: skip
 
     def __init__(self, link: socket.socket | None, per_second: int, lost: Callable[[int], None]) -> None:
         self._link, self._per_second, self._lost = link, per_second, lost
-        self._most = float(per_second * BURST_S)
-        self._left, self._at = self._most, 0.0
+        self.on = link is not None  # somebody listens: it is worth while to make an event. An attribute, as `due`
         self.due = _NEVER  # when `pulse` has something to do; an attribute, because every turn of a loop looks
-        self._held: list[events.Event | Late] = []
+        self._most = float(per_second * BURST_S)
+        self._left, self._at = self._most, 0.0  # what the rate allows, as it was then
+        self._room = 0  # how many may come, of those that the rate allows, before anything has to be looked at
+        self._held: list[Any] = []
         self._missing = {"rate": 0, "queue": 0}
         self._owing, self._made_up_at = False, 0.0
         if link is not None:
             link.setblocking(False)
-
-    @property
-    def on(self) -> bool:
-        """Somebody listens: it is worth while to make an event."""
-        return self._link is not None
 
     def attach(self, link: socket.socket) -> None:
         """Tell it to this one from now on."""
         link.setblocking(False)
         if self._link is not None:
             self._link.close()
-        self._link = link
+        self._link, self.on = link, True
 
     def emit(self, event: events.Event | Late, now: float) -> None:
         """Tell of an event, at the latest with the first `pulse` after HOLD_S. `now`: monotonic seconds."""
-        if self._link is None:
+        if self._room < 1 and not self._look(now):
             return
-        if (self._left < 1.0 or not self._held) and not self._refilled(now):
-            self._miss("rate", 1, now)
-            return
-        self._left -= 1.0
-        if not self._held:
-            self.due = now + HOLD_S
+        self._room -= 1
         self._held.append(event)
-        if len(self._held) >= _MANY:
+        if self._room < 1 and len(self._held) >= _MANY:
             self.flush(now)
 
-    def _refilled(self, now: float) -> bool:
-        """Whether the rate allows one more; asked once for all events that leave together, and when nothing is left."""
+    def _look(self, now: float) -> bool:
+        """Whether one more may come, and how many without asking: for those that leave together that is done once."""
+        if self._link is None:
+            return False
         self._left = min(self._left + (now - self._at) * self._per_second, self._most)
         self._at = now
-        return self._left >= 1.0
+        self._room = min(int(self._left), _MANY - len(self._held))
+        if self._room < 1:
+            self._miss("rate", 1, now)
+            return False
+        self._left -= self._room
+        if not self._held:
+            self.due = now + HOLD_S
+        return True
 
     def pulse(self, now: float) -> None:
         """Send what has been held long enough."""
@@ -84,12 +87,13 @@ class Emitter:
         if not self._held and not self._owing:
             return
         held, self._held = self._held, []
+        self._left, self._room = self._left + self._room, 0
         made_up = self._made_up(now)
         frames = [events.frame(events.Lost(missing, cause.encode())) for cause, missing in made_up.items()]
         size, others = sum(map(len, frames)), len(frames)
         for event in held:
             try:
-                frame = events.frame(event() if callable(event) else event)
+                frame = event[0](event) if type(event) is tuple else events.frame(event)
             except ValueError:
                 self._miss("rate", 1, now)
                 continue

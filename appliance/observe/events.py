@@ -23,7 +23,6 @@ DATAGRAM_MAX = 32 << 10  # bytes of a datagram
 TEXT_MAX = 1000  # bytes of one text; longer ones are cut
 EVENT_MAX = 16 << 10
 _FIELDS_MAX = 32  # numbers, and texts
-_UNCUT = 3000  # bytes of all texts that need no look at each
 _LARGEST = (1 << 63) - 1
 _UNKNOWN = -1  # the one number below 0: not known
 
@@ -289,14 +288,45 @@ def frame(event: Event) -> bytes:
     """An event as a frame of a datagram, in one step. Raises ValueError as `encode` does."""
     _kind, numbers, _texts, form, framed, opening = _SHAPES[type(event)]
     words: tuple[Any, ...] = event[numbers:]
+    if type(event) is Ended:
+        return frame_ended(event[:numbers], words)
     body = b"".join(words)
-    if len(body) > _UNCUT:
-        words = tuple(word[:TEXT_MAX] for word in words)
-        body = b"".join(words)
+    if len(body) > TEXT_MAX:
+        words, body = _cut(words)
     try:
         return framed.pack(form.size + len(body), opening, *event[:numbers], *map(len, words)) + body
     except struct.error as error:
         raise ValueError(str(error)) from error
+
+
+def _cut(texts: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], bytes]:
+    """Texts of which one may be too long, none of them too long, and all of them together."""
+    cut = tuple(text[:TEXT_MAX] for text in texts)
+    return cut, b"".join(cut)
+
+
+_ENDED_SIZE, _pack_ended, _ENDED_OPENING = _SHAPES[Ended][3].size, _SHAPES[Ended][4].pack, _SHAPES[Ended][5]
+
+
+def frame_ended(numbers: tuple[Any, ...], texts: tuple[Any, ...]) -> bytes:
+    """The frame of an `Ended` out of all its values, in order. Raises ValueError as `encode` does.
+
+    Nearly all events are such: spelled out it takes two thirds of the time, and needs no `Ended` made for it.
+    """
+    body = b"".join(texts)
+    if len(body) > TEXT_MAX:
+        texts, body = _cut(texts)
+    number, size, moved, blksize, windowsize, port, ms, retransmits, acknowledged = numbers
+    client, mac, verb, file, path, layer, release, outcome = texts
+    try:
+        head = _pack_ended(
+            _ENDED_SIZE + len(body), _ENDED_OPENING,
+            number, size, moved, blksize, windowsize, port, ms, retransmits, acknowledged,
+            len(client), len(mac), len(verb), len(file), len(path), len(layer), len(release), len(outcome),
+        )  # fmt: skip
+    except struct.error as error:
+        raise ValueError(str(error)) from error
+    return head + body
 
 
 def decode(datagram: bytes) -> Event:

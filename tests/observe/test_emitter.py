@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from appliance.observe import events
-from appliance.observe.emitter import BURST_S, HOLD_S, Emitter
+from appliance.observe.emitter import BURST_S, HOLD_S, Emitter, Late
 
 EVENT = events.Stored(1, 2, b"192.0.2.1", b"name")
 
@@ -88,18 +88,31 @@ def test_what_is_lost_between_two_reports_is_told_too(told: Told) -> None:
     assert told.emitter.due == float("inf")
 
 
-def test_an_event_may_be_made_when_it_leaves(told: Told) -> None:
-    made: list[int] = []
+def test_the_frame_of_an_event_may_be_made_when_it_leaves(told: Told) -> None:
+    made: list[bytes] = []
 
-    def late() -> events.Event:
-        made.append(1)
-        return EVENT
+    def frame(late: Late) -> bytes:
+        _frame, name = late
+        made.append(name)
+        return events.frame(EVENT._replace(name=name))
 
-    told.emitter.emit(late, 1.0)
+    told.emitter.emit((frame, b"first"), 1.0)
     told.emitter.emit(EVENT, 1.0)
+    told.emitter.emit((frame, b"last"), 1.0)
     assert not made
     told.emitter.flush(1.0)
-    assert told.datagrams() == [[EVENT, EVENT]]
+    assert told.datagrams() == [[EVENT._replace(name=b"first"), EVENT, EVENT._replace(name=b"last")]]
+
+
+def test_an_event_that_cannot_be_made_is_lost_and_nothing_else(told: Told) -> None:
+    def frame(_late: Late) -> bytes:
+        raise ValueError
+
+    told.emitter.emit(EVENT, 1.0)
+    told.emitter.emit((frame,), 1.0)
+    told.emitter.flush(1.0)
+    assert told.lost == [1]
+    assert told.datagrams() == [[EVENT]]
 
 
 def test_many_events_leave_before_the_flush_in_datagrams_that_fit(told: Told) -> None:
@@ -125,6 +138,31 @@ def test_more_than_the_rate_is_counted_and_told_as_one_number(told: Told) -> Non
     told.emitter.emit(EVENT, 9.0)  # and it goes on
     told.emitter.flush(9.0)
     assert told.datagrams() == [[EVENT]]
+
+
+def test_what_the_rate_allows_and_did_not_come_may_come_later(told: Told) -> None:
+    told.emitter = Emitter(told.ours, 1, told.lost.append)
+    for _ in range(BURST_S - 2):
+        told.emitter.emit(EVENT, 1.0)
+    told.emitter.flush(1.0)
+    told.emitter.emit(EVENT, 1.0)
+    told.emitter.emit(EVENT, 1.0)
+    assert told.lost == []
+    told.emitter.emit(EVENT, 1.5)
+    assert told.lost == [1]
+    told.emitter.emit(EVENT, 2.0)  # and what came in the meantime counts, though nothing has left
+    told.emitter.emit(EVENT, 2.5)
+    assert told.lost == [1, 1]
+    told.emitter.flush(2.5)
+    assert [datagram.count(EVENT) for datagram in told.datagrams()] == [BURST_S - 2, 3]
+
+
+def test_a_clock_that_went_back_allows_nothing_for_nothing(told: Told) -> None:
+    told.emitter = Emitter(told.ours, 1, told.lost.append)
+    told.emitter.emit(EVENT, 100.0)
+    told.emitter.flush(100.0)
+    told.emitter.emit(EVENT, 1.0)
+    assert told.lost == [1]
 
 
 def test_a_full_queue_costs_the_events_and_no_time(told: Told) -> None:
@@ -162,6 +200,13 @@ def test_without_a_link_nothing_is_told_or_counted() -> None:
         emitter.emit(EVENT, 1.0)
     emitter.flush(1.0)
     assert lost == []
+    ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, peer:
+        emitter.attach(ours)
+        assert emitter.on
+        emitter.emit(EVENT, 1.0)
+        emitter.flush(1.0)
+        assert events.split(peer.recv(1000)) == [events.encode(EVENT)]
 
 
 def test_an_event_that_cannot_be_encoded_is_lost_and_nothing_else(told: Told) -> None:

@@ -83,6 +83,27 @@ def test_a_text_that_is_too_long_is_cut() -> None:
     assert (found.client, len(found.file), len(found.cause)) == (b"192.0.2.1", events.TEXT_MAX, events.TEXT_MAX)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_that_is_just_too_long_is_cut_whatever_the_others_are(kind: type[Any]) -> None:
+    """They were cut only when all together were long: the event was then refused by who heard it."""
+    for name, default in kind._field_defaults.items():
+        for length in (events.TEXT_MAX, events.TEXT_MAX + 1) if default == b"" else ():
+            found = events.decode(events.encode(kind(**{name: b"x" * length})))
+            assert len(getattr(found, name)) == events.TEXT_MAX
+
+
+@given(
+    st.tuples(*[st.integers(-1, (1 << 63) - 1)] * 8, st.booleans()),
+    st.tuples(*[st.one_of(st.binary(max_size=20), st.integers(900, 1100).map(bytes))] * 8),
+)
+def test_a_transfer_is_framed_as_every_event_is(numbers: tuple[int, ...], texts: tuple[bytes, ...]) -> None:
+    cut = [text[: events.TEXT_MAX] for text in texts]
+    plain = as_told(KINDS.index(events.Ended) + 1, list(numbers), cut)
+    frame = struct.pack("!H", len(plain)) + plain
+    assert events.frame_ended(numbers, texts) == frame
+    assert events.frame(events.Ended._make(numbers + texts)) == frame
+
+
 def test_the_longest_event_fits_its_frame() -> None:
     for kind in KINDS:
         long = kind._make((1 << 62) if default == 0 else b"x" * 3000 for default in kind._field_defaults.values())
@@ -92,6 +113,8 @@ def test_the_longest_event_fits_its_frame() -> None:
 def test_a_number_that_is_too_large_is_an_error_of_the_caller() -> None:
     with pytest.raises(ValueError, match="int too large"):
         events.encode(events.Lost(1 << 63, b"rate"))
+    with pytest.raises(ValueError, match="int too large"):
+        events.encode(events.Ended(size=1 << 63))
 
 
 def test_a_number_below_minus_one_is_unknown() -> None:

@@ -98,9 +98,12 @@ def test_the_events_service_hears_everybody_and_goes_on_after_it_died(tmp_path: 
         client.retrbinary("RETR hello.txt", lambda _piece: None)
         with pytest.raises(ftplib.error_perm):
             client.retrbinary("RETR absent", lambda _piece: None)
+        long = "x/" * 700  # was not cut, and what came beside it was lost too
+        with pytest.raises(ftplib.error_perm):
+            client.retrbinary(f"RETR {long}absent", lambda _piece: None)
         client.storbinary("STOR incoming/report", io.BytesIO(b"x" * 10))
         client.quit()
-        expected = {"transfer": 3, "refused": 2, "stored": 1, "session": 1}  # each service tells in its own time
+        expected = {"transfer": 3, "refused": 3, "stored": 1, "session": 1}  # each service tells in its own time
 
         def everything() -> bool:
             seen = [one["event"] for one in kept(running)]
@@ -117,7 +120,11 @@ def test_the_events_service_hears_everybody_and_goes_on_after_it_died(tmp_path: 
             ("tftp", "RRQ", "hello.txt", 15, True),
         ]
         missed = {(one["room"], one["client"], one["file"]) for one in told if one["event"] == "refused"}
-        assert missed == {("tftp", "127.0.0.1", "no/such/file"), ("ftp", "127.0.0.1", "/absent")}
+        assert missed == {
+            ("tftp", "127.0.0.1", "no/such/file"),
+            ("ftp", "127.0.0.1", "/absent"),
+            ("ftp", "127.0.0.1", f"/{long}"[:1000]),
+        }
         (stored,) = (one for one in told if one["event"] == "stored")
         assert (stored["room"], stored["name"], stored["bytes"]) == ("custody", "report", 10)
         serving = {one["service"] for one in told if one["event"] == "worker" and one["state"] == "serving"}

@@ -257,6 +257,7 @@ class Handler(Summing, Secured):
         elif self.username.lower() in ("anonymous", "ftp"):
             self.authenticated, self.password = True, line[:_SHOWN]
             self.fs = Cwd()
+            self.house.present.begun.add(self)  # who is on shows whether it is logged in
             self.respond_lines(230, self._texts(self.house.settings.welcome_file), "Logged in.")
         else:
             self._waiting = True
@@ -279,6 +280,7 @@ class Handler(Summing, Secured):
         self.drop_data()
         self.drop_kept()
         self.authenticated = False
+        self.house.present.begun.add(self)
         self.fs = None
         self.username = self.password = ""
         self._current_type = "a"

@@ -261,9 +261,12 @@ def _running(machine: Machine) -> bool:
 
 
 def _lacks(machine: Machine) -> bool:
-    """Whether a file that a kernel needs beside it was asked for, and did not come."""
+    """Whether a file that a kernel needs beside it was asked for, and did not come. A loader that fetched its kernel
+    after that goes on without it, as a Raspberry Pi does without `initramfs8`."""
+    kernel = max((step.at for step in machine.steps if step.state == "done" and step.stage == "kernel"), default=0.0)
     return any(
-        step.stage in _AT_LAST[1:] and step.state in ("failed", "missing", "unanswered") for step in machine.steps
+        step.stage in _AT_LAST[1:] and step.state in ("failed", "missing", "unanswered") and step.at > kernel - LATE_S
+        for step in machine.steps
     )
 
 

@@ -159,6 +159,16 @@ def test_a_machine_whose_initrd_did_not_come_is_not_booted_by_its_kernel(kind: s
     assert machine.state == "booted"
 
 
+@pytest.mark.parametrize("kind", ["refused", "unanswered"])
+def test_an_initrd_that_was_missing_before_the_kernel_was_fetched_was_not_needed(kind: str) -> None:
+    """Seen: a Raspberry Pi asks for `initramfs8`, goes on without it, and was `stalled` for ever, and told to hooks."""
+    book = Book()
+    for one in [*whole(1, "config.txt"), fact(2, kind, "initramfs8"), *whole(3, "kernel8.img", 9_000_000)]:
+        machine = book.tell(one)
+    book.tick(3.5 + SETTLED_S + 1)
+    assert machine.state == "booted"
+
+
 def test_a_file_that_stops_arriving_is_a_stall_at_its_percentage() -> None:
     book = Book()
     book.tell(fact(0, "start", "initrd.gz", size=100))

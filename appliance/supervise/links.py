@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from appliance import wire
+from appliance.observe.events import SUBSCRIBERS
 from appliance.supervise.group import Group
 from appliance.supervise.slot import WorkerSlot
 from appliance.supervise.states import Slot
@@ -59,12 +60,14 @@ class Links:
             link.end, link.peer, link.peer_pid = None, peer, peer.pid
 
     def _peer(self, worker: WorkerSlot, name: str) -> WorkerSlot | None:
-        groups = list(self._groups())
-        peers = [group for group in groups if group.service.name == name]
-        newest = next((group for group in groups if group.service.name == worker.service.name), None)
-        if newest is not None and worker in newest.slots:
+        peers = [group for group in self._groups() if group.service.name == name]
+        if self._is_newest(worker):
             peers = peers[:1]
         return next((group.slots[0] for group in peers if group.serving), None)
+
+    def _is_newest(self, worker: WorkerSlot) -> bool:
+        newest = next((group for group in self._groups() if group.service.name == worker.service.name), None)
+        return newest is not None and worker in newest.slots
 
     def repair(self) -> None:
         """Deliver what waits, and replace what a dead peer held."""
@@ -73,10 +76,34 @@ class Links:
                 self.drop(link.worker, name)
             elif link.end is not None:
                 self._deliver(serial, name)
-            elif link.peer is not None and link.peer.pid != link.peer_pid and link.worker.state is Slot.SERVING:
-                ours = self._make(link.worker, name)
-                link.worker.send(wire.Link(0, name), [ours.fileno()])
-                ours.close()
+            elif link.peer is not None and link.peer.pid != link.peer_pid and self._wants(link, name):
+                self._renew(link, name)
+
+    def _wants(self, link: _Link, name: str) -> bool:
+        """Whether a worker needs another link: one that serves waits for its peer, one that finishes what it has begun
+        does not."""
+        serves, finishes = link.worker.state is Slot.SERVING, link.worker.state is Slot.RETIRING
+        return serves or (
+            finishes and not self._hears_no_more(link.worker) and self._peer(link.worker, name) is not None
+        )
+
+    def _hears_no_more(self, worker: WorkerSlot) -> bool:
+        """What subscribes to events finishes without new ones, which its successor hears: no hook is run twice."""
+        return worker.service.name in SUBSCRIBERS and not self._is_newest(worker)
+
+    def hand_over(self) -> None:
+        """After a reload: whoever goes on for a while tells what happens to the new events service, before the old one
+        is told to finish and reads its last."""
+        for (_serial, name), link in list(self._links.items()):
+            if name != EVENTS or link.end is not None or self._hears_no_more(link.worker):
+                continue
+            if self._wants(link, name) and self._peer(link.worker, name) not in (None, link.peer):
+                self._renew(link, name)
+
+    def _renew(self, link: _Link, name: str) -> None:
+        ours = self._make(link.worker, name)
+        link.worker.send(wire.Link(0, name), [ours.fileno()])
+        ours.close()
 
     def drop(self, worker: WorkerSlot, name: str) -> None:
         """Forget a link of this worker."""

@@ -288,6 +288,10 @@ class Supervisor:
         """Fresh channels to the peers of a worker that starts."""
         return self._links.fresh(slot)
 
+    def hand_over(self) -> None:
+        """A reload is about to tell old workers to finish."""
+        self._links.hand_over()
+
     def pinned(self) -> set[int]:
         """The numbers of the releases that clients are pinned to, as the tables of the workers have them."""
         return self._tables.pinned()

@@ -160,6 +160,7 @@ class Reload:
         supervisor.wiring = self._wiring
         supervisor.admit()
         supervisor.old += leaving
+        supervisor.hand_over()
         for group in leaving:
             successor = new.get(group.service.name)
             close_except(group.bound, successor.bound if successor else {})

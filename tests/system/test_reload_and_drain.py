@@ -156,6 +156,35 @@ def test_an_upload_under_way_finishes_on_the_old_workers_and_the_old_custodian(r
     client.close()
 
 
+def test_what_old_workers_finish_after_a_reload_is_told_to_the_new_events_service(running: Appliance) -> None:
+    """Seen: a reload that replaced that service left old workers without: uploads and boots that finished then were in
+    no history, and no hook and no one-shot boot heard of them."""
+    (running.tree / "sub" / "long.bin").write_bytes(BIG[:20000])
+    client, uploader = running.ftp(), running.ftp()
+    data, got = begin(client)
+    uploader.voidcmd("TYPE I")
+    upload = uploader.transfercmd("STOR incoming/slow.bin")
+    sock, peer, first = begin_tftp(running.address("tftp"))
+    old = running.pids("events")
+    running.write(running.config.read_text().replace("log: text", "log: json"))
+    assert running.verb("reload").returncode == 0
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), 25, "the old events service leaves")
+    assert finish_tftp(sock, peer, first) == BIG[:20000]
+    finish(client, data, got)
+    upload.sendall(b"whole")
+    upload.close()
+    assert uploader.voidresp().startswith("226")
+    wanted = {("tftp", "transfer"), ("ftp", "transfer"), ("custody", "stored")}
+
+    def told() -> bool:
+        lines = map(json.loads, running.verb("log", "--json").stdout.splitlines())
+        return wanted <= {(one["room"], one["event"]) for one in lines}
+
+    until(told, 25, "all of it is in the history")
+    client.close()
+    uploader.close()
+
+
 def test_an_address_is_added_and_taken_away(running: Appliance) -> None:
     text = running.config.read_text()
     running.write(text.replace('["127.0.0.1:0", "[::1]:0"]', '["127.0.0.1:0", "[::1]:0", "127.0.0.2:0"]', 1))

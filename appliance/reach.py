@@ -139,10 +139,21 @@ def passive_ports(settings: Settings, machine: Machine) -> Findings:
         return
     passive = port_range_parts(ftp.passive_ports)
     if len(passive) < ftp.limits.sessions:
-        what = f"{len(passive)} ports are fewer than {ftp.limits.sessions} sessions"
+        count = "1 port is" if len(passive) == 1 else f"{len(passive)} ports are"
+        what = f"{count} fewer than {ftp.limits.sessions} sessions"
         yield caution(key, what, f"write a wider range, or ftp.limits.sessions: {len(passive)}")
     own = [int(word) for word in machine.text("sys/net/ipv4/ip_local_port_range").split()]
-    if own and passive[0] <= own[1] and own[0] <= passive[-1]:
+    reserved = machine.text("sys/net/ipv4/ip_local_reserved_ports")
+    if own and not _listed_ports(reserved).issuperset({*passive} & {*range(own[0], own[1] + 1)}):
         what = f"{ftp.passive_ports} overlaps {own[0]}-{own[1]}, which the kernel gives out to other connections"
-        mend = f'sysctl -w net.ipv4.ip_local_port_range="{own[0]} {passive[0] - 1}"'
-        yield caution(key, what, mend if passive[0] > own[0] else f"write a range outside {own[0]}-{own[1]}")
+        together = f"{reserved},{ftp.passive_ports}".lstrip(",")
+        yield caution(key, what, f"sysctl -w net.ipv4.ip_local_reserved_ports={together}")
+
+
+def _listed_ports(text: str) -> set[int]:
+    """Ports as the kernel lists them: numbers and ranges with commas between (ip-sysctl, ip_local_reserved_ports)."""
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found

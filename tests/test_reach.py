@@ -133,6 +133,8 @@ def test_fewer_passive_ports_than_sessions_is_a_warning(tmp_path: Path) -> None:
         "warning: ftp.passive_ports: 100 ports are fewer than 101 sessions "
         "(write a wider range, or ftp.limits.sessions: 100)"
     ]
+    one = ftp_only(passive_ports="61000-61000", limits={"sessions": 2})
+    assert "1 port is fewer than 2 sessions" in found(reach.passive_ports, one, made(tmp_path, {}))[0]
     assert found(reach.passive_ports, ftp_only(**{**few, "limits": {"sessions": 100}}), made(tmp_path, {})) == []
     assert found(reach.passive_ports, changed(ftp={"enabled": False, **few}), made(tmp_path, {})) == []
 
@@ -141,10 +143,25 @@ def test_passive_ports_that_the_kernel_gives_out_are_a_warning(tmp_path: Path) -
     machine = made(tmp_path, {"sys/net/ipv4/ip_local_port_range": "32768\t61000\n"})
     assert found(reach.passive_ports, Settings(), machine) == [
         "warning: ftp.passive_ports: 61000-65535 overlaps 32768-61000, which the kernel gives out to other connections "
-        '(sysctl -w net.ipv4.ip_local_port_range="32768 60999")'
+        "(sysctl -w net.ipv4.ip_local_reserved_ports=61000-65535)"
     ]
-    low = ftp_only(passive_ports="30000-35000")
-    assert found(reach.passive_ports, low, machine)[0].endswith("(write a range outside 32768-61000)")
+
+
+@pytest.mark.parametrize(
+    ("reserved", "remedy"),
+    [
+        ("61000-65535", ""),
+        ("8080,60999-61000", ""),  # what lies beyond 61000 the kernel gives out to nobody
+        ("8080", "8080,61000-65535"),
+        ("61001-65535", "61001-65535,61000-65535"),
+    ],
+)
+def test_passive_ports_that_the_kernel_keeps_back_are_no_finding(tmp_path: Path, reserved: str, remedy: str) -> None:
+    """Seen: a warning for ever on a machine where net.ipv4.ip_local_reserved_ports held the whole range."""
+    files = {"ip_local_port_range": "32768\t61000\n", "ip_local_reserved_ports": f"{reserved}\n"}
+    machine = made(tmp_path, {f"sys/net/ipv4/{name}": text for name, text in files.items()})
+    told = found(reach.passive_ports, Settings(), machine)
+    assert [line.rpartition("=")[2] for line in told] == ([f"{remedy})"] if remedy else [])
 
 
 def test_listeners_for_ftps_are_tried_like_the_others(tmp_path: Path) -> None:

@@ -49,9 +49,11 @@ def targets(facts: Mapping[str, Any], implicit: Collection[int] = ()) -> list[Ta
 
 
 def outward(host: str) -> str | None:
-    """The address of this machine that its network sees for a listener; None when there is none of that family."""
+    """The address of this machine that its network sees for a listener; None when there is none of that family, or
+    another machine has it now (of `check`'s findings that is one).
+    """
     if host not in {"0.0.0.0", "::"}:
-        return host
+        return host if _is_ours(host) else None
     for elsewhere, family in _ELSEWHERE:
         if (":" in host) == (family == socket.AF_INET6):
             with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -61,6 +63,16 @@ def outward(host: str) -> str | None:
                 except OSError:
                     return None
     return None
+
+
+def _is_ours(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def ask(found: list[Target]) -> Iterator[Finding]:
@@ -76,7 +88,10 @@ def ask(found: list[Target]) -> Iterator[Finding]:
                 socket.create_connection((one.address, one.port), timeout=_PATIENCE_S).close()
             else:
                 yield Finding(one.name, "ok", f"answers at {where}{_PROBES[one.name](one.address, one.port)}")
-        except (OSError, EOFError, ftplib.Error) as error:
+        except ftplib.Error as error:
+            remedy = "appliance log --since 5m; ftp.allow, ftp.limits and ftp.passive_ports have reasons"
+            yield Finding(one.name, "error", f"refuses at {where}: {error}", remedy)
+        except (OSError, EOFError) as error:
             if one.name == "passive":
                 silent.append(str(one.port))
             else:

@@ -245,6 +245,8 @@ class Stream(Transfer):
             self._left = memoryview(next(self._pieces))
         except StopIteration:
             self.complete()
+        except EOFError:
+            shorter(self)
         except OSError as error:  # from the disk
             self.end("451 Local error; transfer aborted.", os.strerror(error.errno or errno.EIO))
         made = self._pieces
@@ -279,12 +281,19 @@ class Stream(Transfer):
 
 
 def text_of(file: OpenFile) -> Iterator[bytes]:
-    """A file in TYPE A, piece by piece."""
+    """A file in TYPE A, piece by piece. Raises EOFError when it has become shorter meanwhile."""
     offset, after_cr = 0, False
     while piece := os.pread(file.fd, min(_TEXT_PIECE, file.size - offset), offset):
         offset += len(piece)
         yield ascii.to_wire(piece, after_cr)
         after_cr = piece.endswith(b"\r")
+    if offset < file.size:
+        raise EOFError
+
+
+def shorter(transfer: Transfer) -> None:
+    """End a download whose file was cut while it was sent."""
+    transfer.end("451 The file became shorter; transfer aborted.", "the file was cut while it was sent")
 
 
 def way(cause: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from appliance.ftp import senders
 from appliance.ftp.ahead import PIECE, REACH, Ahead
-from appliance.ftp.data import Transfer, failed
+from appliance.ftp.data import Transfer, failed, shorter
 from appliance.ftp.filesystem import OpenFile
 from appliance.ftp.pool import Job
 
@@ -89,7 +89,7 @@ class Download(Transfer):
                 failed(self, error)
                 return
             if not sent:
-                self.end("451 The file became shorter; transfer aborted.", "the file was cut while it was sent")
+                shorter(self)
                 return
             self.took(sent)
             self._offset += sent
@@ -133,7 +133,7 @@ class Download(Transfer):
         if job.error is not None and job.error.errno != errno.EAGAIN:
             failed(self, job.error)
         elif self._offset < self._file.size and not sent and job.error is None:
-            self.end("451 The file became shorter; transfer aborted.", "the file was cut while it was sent")
+            shorter(self)
         else:
             self.resume()
 

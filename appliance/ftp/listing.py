@@ -1,8 +1,8 @@
 """The lines of LIST, MLSD, MLST and NLST from stat values. Pure; times are UTC, owners are constants.
 
 A name goes out with the very bytes it has in the folder: lines are text with `surrogateescape`, and `sent` makes bytes
-of many at once. Names with CR or LF cannot be told in a listing (they would be read as lines of their own) and are left
-out by the caller: see `tellable`.
+of many at once. Names with control characters are left out by the caller, see `tellable`: nobody can ask for them, and
+with CR or LF they would be read as lines of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ DEFAULT_FACTS = FACTS[:4]
 _MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _VALUE = re.compile(r"[A-Za-z0-9,.:!@#$%^&()\-_+?/\\'\"=]+")  # of a fact (RFC 3659 section 7.2): no space, no semicolon
 _HALF_A_YEAR = 180 * 86400
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_897  # the years 1 to 9999
 _MINUTES = tuple(f"{minute // 60:02}:{minute % 60:02}" for minute in range(1440))
@@ -45,8 +46,8 @@ class Status(Protocol):
 
 
 def tellable(name: str) -> bool:
-    """False for a name that would break the lines of a listing."""
-    return "\n" not in name and "\r" not in name
+    """False for a name that nobody could ask for (`policy` refuses control bytes), or that would break lines."""
+    return _CONTROL.search(name) is None
 
 
 def sent(lines: Iterable[str]) -> bytes:

@@ -255,11 +255,11 @@ class Raw:
         self.datas.append(socket.create_connection((self.host, port), timeout=SECONDS))
         return self.datas[-1]
 
-    def fetch_huge(self, root: Path) -> socket.socket:
+    def fetch_huge(self, root: Path, kind: str = "I") -> socket.socket:
         """Begin to fetch a file that no client has room for: a transfer that lasts."""
         with open(root / "huge", "wb") as huge:
             huge.truncate(1 << 30)
-        self.ask("TYPE I")
+        self.ask(f"TYPE {kind}")
         data = self.passive()
         assert self.ask("RETR huge").startswith("150")
         return data

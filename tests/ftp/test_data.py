@@ -303,9 +303,11 @@ def test_a_stale_connector_unregisters_nobody_else_in_2000_active_transfers(tree
         assert running.worker.counters()["failed"] == 0
 
 
-def test_a_file_that_is_cut_while_it_is_sent_is_no_success(served: Server) -> None:
+@pytest.mark.parametrize("kind", ["I", "A"])
+def test_a_file_that_is_cut_while_it_is_sent_is_no_success(served: Server, kind: str) -> None:
+    """Seen in TYPE A: 226."""
     with served.raw() as raw:
-        data = raw.fetch_huge(served.root)
+        data = raw.fetch_huge(served.root, kind)
         data.recv(1000)
         os.truncate(served.root / "huge", 10 << 20)
         assert len(read_all(data)) < 1 << 30

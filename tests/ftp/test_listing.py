@@ -126,6 +126,6 @@ def test_many_lines_at_once_are_those_that_are_made_one_by_one(facts: tuple[str,
 
 
 def test_names_that_would_break_a_line_cannot_be_told() -> None:
-    assert tellable("a b\x01\xff")
-    assert not tellable("a\nb")
-    assert not tellable("a\rb")
+    assert tellable("a b\xff\udce9")
+    for odd in ("\n", "\r", "\t", "\x01", "\x1b", "\x7f"):  # seen: listed, and then 501 for who fetched it
+        assert not tellable(f"a{odd}b")

@@ -29,6 +29,7 @@ EVENTS = "events"
 MOST = 2048  # armed machines
 _TURN_S = 0.9
 _GONE = (b"died", b"hangs")  # of a worker
+_ORDER = {stage: place for place, stage in enumerate(Stage)}
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -44,6 +45,7 @@ class Keeper:
         self._poll = select.poll()
         self._shots: dict[str, OneShot] = {}
         self._said: dict[str, int] = {}
+        self._kept: dict[str, tuple[int, int]] = {}  # which state of each we have read or written last
         told = context.settings.get("release")
         self._overlay = int(told["now"][2]) if told else 0
         self._bad: set[str] = set()
@@ -184,12 +186,28 @@ class Keeper:
                     # its time first: it may be over, and what is said is served
                     self._change(key, (shot.unseen(now) if fresh else shot).tick(now))
         for key in list(self._shots):
+            self._catch_up(key, now)
             if f"{key}.confirm" in names:
                 self._change(key, self._shots[key].on(Happened.DONE, now))
                 os.unlink(f"{key}.confirm")
             self._announce(key)
 
+    def _catch_up(self, key: str, now: int) -> None:
+        """Take what the keeper before us wrote after we had read it: until a reload is done both hear what happens, and
+        each perhaps what the other does not. So a machine that began then has an end that nobody saw whole.
+        """
+        mark = _mark(key)
+        if mark is None or mark == self._kept.get(key):
+            return
+        self._kept[key] = mark
+        shot, theirs = self._shots[key], _stored(self._shots[key].armed)
+        further = theirs if _ORDER[theirs.stage] > _ORDER[shot.stage] or not shot.client else shot
+        self._change(key, further.unseen(now).tick(now))
+
     def _load(self, key: str, name: str) -> OneShot | None:
+        mark = _mark(key)
+        if mark is not None:
+            self._kept[key] = mark
         try:
             found = armed.decode(_content(name))
             if found.key != key:
@@ -212,9 +230,11 @@ class Keeper:
             try:
                 os.write(descriptor, json.dumps(plain).encode())
                 os.fsync(descriptor)
+                written = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
             os.rename(new, f"{key}.state")
+            self._kept[key] = written.st_ino, written.st_mtime_ns
         except OSError as error:  # what is not on disk is still said: it is forgotten by a restart, and then unseen
             self._log.error("cannot keep the state of a one-shot", key=key, cause=error.strerror)
 
@@ -222,9 +242,19 @@ class Keeper:
         del self._shots[key]
         self._announce(key)
         self._said.pop(key, None)
+        self._kept.pop(key, None)
         for kind in ("json", "state", "new", "confirm"):
             with suppress(FileNotFoundError):
                 os.unlink(f"{key}.{kind}")
+
+
+def _mark(key: str) -> tuple[int, int] | None:
+    """What tells one state on disk from the next; None where there is none."""
+    try:
+        found = os.stat(f"{key}.state")
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _stored(found: armed.Armed) -> OneShot:

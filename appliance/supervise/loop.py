@@ -330,7 +330,7 @@ class Supervisor:
             self.bans.greet(slot)
             self.naming.greet(slot)
         elif event is Event.DIED and ONE_SHOT in slot.service.requests:
-            self.releases.keeper_died()
+            self.releases.keeper_died(replaced=slot.state is Slot.GONE)
         self._tables.repair()
         self._gallery.repair()
         if self.reload is not None:

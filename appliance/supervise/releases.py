@@ -17,6 +17,7 @@ from appliance.published.pins import NUMBER_MASK
 from appliance.supervise.acts import Asker
 from appliance.supervise.service import Service
 from appliance.supervise.slot import WorkerSlot
+from appliance.supervise.states import Slot
 
 RIGHT = "one-shot"  # of the keeper: to say how much of a one-shot boot may be served, and to be told of releases
 _ONE_SHOTS_MAX = 4096
@@ -74,8 +75,14 @@ class Releases:
             self._one_shots.popitem(last=False)
         self._spread(wire.OneShot(used.key, used.serves))
 
-    def keeper_died(self) -> None:
-        """Nobody sees what machines do: nothing of any one-shot boot is served until the next keeper says so."""
+    def keeper_died(self, *, replaced: bool = False) -> None:
+        """Nobody sees what machines do: nothing of any one-shot boot is served until the next keeper says so.
+
+        One that was `replaced` by a reload leaves another, which has said so already, and looks at what it has left.
+        """
+        if replaced and any(RIGHT in s.service.requests and s.state is Slot.SERVING for s in self._slots()):
+            self._wake_keeper()
+            return
         for key in list(self._one_shots):
             self.one_shot(wire.Used(key, 0))
 

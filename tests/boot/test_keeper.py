@@ -212,6 +212,42 @@ def test_after_a_gap_a_machine_that_had_begun_counts_as_loaded_and_no_other(jail
     assert (stage(jail), stage(jail, OTHER)) == ("loaded", "armed")
 
 
+@pytest.mark.parametrize(
+    ("left", "says"), [("armed", "answers"), ("loaded", "answers"), ("confirmed", "nothing"), ("unbegun", "all")]
+)
+def test_what_the_keeper_before_wrote_until_a_reload_was_done_is_caught_up_with(
+    jail: Path, start: Start, left: str, says: str
+) -> None:
+    """A machine that began while both ran, heard by the old one alone, would have installed for ever."""
+    arm(jail)
+    running = start()
+    assert running.says() == "all"
+    client = "" if left == "unbegun" else "192.0.2.7"
+    at = int(time.time())
+    state = {"stage": left.replace("unbegun", "armed"), "client": client, "got": [], "at": at}
+    (jail / "other").write_text(json.dumps(state))
+    os.rename(jail / "other", jail / f"{KEY}.state")
+    running.release()
+    if says != "all":
+        assert running.says() == says
+    else:
+        arm(jail, replace(ARMED, key=OTHER))
+        running.release()
+        assert running.says(OTHER) == "all"  # of the first one nothing new was said
+    assert stage(jail) == {"armed": "loaded", "unbegun": "armed"}.get(left, left)
+
+
+def test_what_it_wrote_itself_is_no_gap(jail: Path, start: Start) -> None:
+    arm(jail)
+    running = start()
+    assert running.says() == "all"
+    running.fetched(CONFIG, KERNEL)
+    until(lambda: json.loads((jail / f"{KEY}.state").read_text())["got"] == [KERNEL], 60, "begun")
+    arm(jail, replace(ARMED, key=OTHER, machine="web-2"))
+    running.release()
+    assert running.says(OTHER) == "all" and stage(jail) == "armed"
+
+
 def test_time_ends_what_never_began_and_no_other(jail: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr(keeper, "time", SimpleNamespace(time=lambda: clock[0], monotonic=time.monotonic))

@@ -16,6 +16,7 @@ from appliance.supervise.acts import Asker
 from appliance.supervise.releases import Releases
 from appliance.supervise.service import Service
 from appliance.supervise.slot import WorkerSlot
+from appliance.supervise.states import Slot
 from tests.published import trees
 from tests.supervise.test_service import make
 
@@ -24,7 +25,7 @@ class Told:
     """A worker, or an administrator: what it was told."""
 
     def __init__(self, service: Service | None = None) -> None:
-        self.service, self.heard = service, list[wire.Message]()
+        self.service, self.heard, self.state = service, list[wire.Message](), Slot.SERVING
         self.done: bool | None = None
         self.line = ""
 
@@ -167,6 +168,23 @@ def test_a_tree_that_vanishes_later_is_a_problem(world: World) -> None:
     world.ask()
     shutil.rmtree(world.roots[1] / ".releases")
     assert world.problems() == [f"ftp: {world.roots[1]}/.releases/{trees.name(1)} is gone"]
+
+
+def test_the_end_of_a_keeper_that_a_reload_replaced_takes_nothing_back_where_another_serves(world: World) -> None:
+    """Seen: after a reload nothing of any one-shot boot was served, until the keeper was started once more."""
+    world.publish(1, 1)
+    world.ask()
+    world.releases.one_shot(wire.Used(7, 2))
+    world.releases.keeper_died(replaced=True)  # there is no other: one-shots were switched off
+    assert world.workers[0].heard[-1] == wire.OneShot(7, 0)
+    successor = Told(replace(make("keeper"), jail="/nowhere", requests=("one-shot",)))
+    world.workers.append(successor)
+    world.releases.one_shot(wire.Used(7, 2))
+    world.releases.keeper_died(replaced=True)
+    assert world.workers[0].heard[-1] == wire.OneShot(7, 2)
+    assert successor.heard[-1] == wire.Release(1, 1, trees.name(1))  # it looks at what the other has left
+    world.releases.keeper_died()
+    assert world.workers[0].heard[-1] == wire.OneShot(7, 0)
 
 
 def test_what_the_keeper_says_is_spread_and_told_to_those_born_later_until_it_dies(world: World) -> None:

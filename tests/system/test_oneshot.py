@@ -171,3 +171,15 @@ def test_what_was_armed_while_it_runs_is_served_after_the_commit_and_taken_back_
     (appliance.home / "state" / "armed" / armed.file_of(KEY)).unlink()
     appliance.act()
     until(lambda: appliance.given() == {b"disk"}, 10, "its disk")
+
+
+def test_a_reload_that_replaces_the_keeper_takes_no_installer_away(appliance: Booting) -> None:
+    """Seen: the end of the old keeper was taken for a death, after the new one had said all it had to say."""
+    appliance.prepare()
+    appliance.start()
+    until(lambda: appliance.stage() == "armed", 20, "armed")
+    old = appliance.pids("keeper")
+    appliance.write(appliance.config.read_text().replace("log: text", "log: json"))
+    assert appliance.verb("reload").returncode == 0
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), 20, "the old keeper leaves")
+    assert appliance.given() == {b"installer"}

@@ -12,13 +12,15 @@ import os
 import pwd
 import resource
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from appliance import wiring
 from appliance.child.context import Context
-from appliance.errors import ConfigError
+from appliance.errors import ConfigError, Problem
 from appliance.settings import load
+from appliance.settings.main import Settings
 from appliance.supervise import service
 
 _LARGEST = 2 << 20
@@ -50,7 +52,7 @@ class _Reader:
             return {"problems": [f"{names[0]}: {error.strerror} (name a file: -c FILE)"]}
         return {
             "problems": [],
-            "warnings": [str(problem) for problem in warnings],
+            "warnings": [str(problem) for problem in (*warnings, *_shortages(settings, self.host))],
             "run_dir": settings.run_dir,
             "state_dir": settings.state_dir,
             "drain_s": settings.drain_timeout,
@@ -76,6 +78,18 @@ def prepare(context: Context) -> _Reader:
         group={entry.gr_name: entry.gr_gid for entry in grp.getgrall()}.get,
     )
     return _Reader(context, host)
+
+
+def _shortages(settings: Settings, host: wiring.Host) -> Iterator[Problem]:
+    """Caps that this process tree could not keep: only who starts it knows how many descriptors it may have."""
+    ftp, tftp = settings.ftp, settings.tftp
+    for key, cap, needed in (
+        ("tftp.limits.transfers", tftp.limits.transfers if tftp.enabled else 0, 1),
+        ("ftp.limits.sessions", ftp.limits.sessions if ftp.enabled else 0, 2),  # control and data connection
+    ):
+        if cap * needed > host.nofile:
+            what = f"{cap} may need {cap * needed} descriptors in one worker, which is allowed {host.nofile}"
+            yield Problem("warning", what, f"ulimit -Hn, LimitNOFILE= of the unit, or {key}: {host.nofile // 4}", key)
 
 
 def _read(descriptor: int) -> bytes:

@@ -87,6 +87,7 @@ def _about() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (`arguments` without the program's name; those of the process when None); the exit code."""
+    _fill_standard_descriptors()
     try:
         code = _verb(arguments)
         sys.stdout.flush()
@@ -96,6 +97,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             remark(f"appliance: {error}")
         return ExitCode.FAILED
     return code
+
+
+def _fill_standard_descriptors() -> None:
+    """What is written to one that we were started without (`2>&-`) goes nowhere: not into whatever is opened next."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number is free: this one
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _verb(arguments: Sequence[str] | None) -> int:

@@ -10,6 +10,7 @@ from appliance.ftp import addresses, bans
 from appliance.ftp.handlers import Handler
 from appliance.ftp.house import House
 from appliance.ftp.loop import READ
+from appliance.ftp.seats import FULL
 from appliance.ftp.site import NOT_SERVED
 from appliance.ftp.terms import TOO_OFTEN
 
@@ -54,10 +55,23 @@ class Door:
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._house.complain("cannot accept", "-", os.strerror(error.errno))
+                    if self._send_away():
+                        continue
                     self.shut()  # until the next second, or the loop would spin
                     return
                 continue  # this one hung up while it waited
             self._admit(sock, peer[0])
+
+    def _send_away(self) -> bool:
+        """Tell the next one that there is no room, instead of letting it wait without a word."""
+        spare = self._house.spare
+        sock = spare.accept(self._sock) if spare is not None else None
+        if sock is not None:
+            self._house.counters.refuse("limit")
+            _turn_away(sock, "" if self._implicit else FULL)
+        if spare is not None:
+            spare.renew()
+        return sock is not None
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
         house = self._house

@@ -29,6 +29,7 @@ from appliance.settings.ftp import FtpSettings
 if TYPE_CHECKING:
     from appliance.ftp.connections import Active, Ports
     from appliance.ftp.session import Session
+    from appliance.ftp.spare import Spare
     from appliance.ftp.uploads import Custodian
 
 _LOUD_PER_SECOND = 20  # lines about refused strangers; more are counted and summed up
@@ -65,6 +66,7 @@ class House:
     present: Present
     published: Published = field(default_factory=Published)
     custodian: Custodian | None = None
+    spare: Spare | None = None
     rates: Rates | None = None  # None: nothing is limited, and nothing is counted
     sessions: set[Session] = field(default_factory=set)
     dirty: set[Session] = field(default_factory=set)

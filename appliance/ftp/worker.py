@@ -27,6 +27,7 @@ from appliance.ftp.record import Record
 from appliance.ftp.seats import Seats
 from appliance.ftp.senders import Senders
 from appliance.ftp.site import Sites
+from appliance.ftp.spare import Spare
 from appliance.ftp.terms import Arrivals, Tariff
 from appliance.ftp.uploads import Custodian
 from appliance.observe.log import Log, TurnLog
@@ -44,6 +45,7 @@ class Worker:
     def __init__(self, context: Context) -> None:
         self._context, self._channel, self._counters = context, context.channel, context.counters
         self._house = _house(context)
+        self._house.spare = Spare(context.channel.fileno())
         self._listeners, self._links = context.listeners, context.links
         self._doors: list[Door] = []
         self._adopted: dict[int, list[Door]] = {}

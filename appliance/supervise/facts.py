@@ -82,7 +82,7 @@ def bans(active: Mapping[str, Entry], now: float) -> list[dict[str, Any]]:
 
 def problems(groups: Iterable[Group], warnings: Iterable[str]) -> list[dict[str, str]]:
     """What an operator should know now, each with the remedy."""
-    found = [problem("warning", line, "appliance check") for line in warnings]
+    found = [problem("warning", line.removeprefix("warning: "), "appliance check") for line in warnings]
     for group in groups:
         found += _group_problems(group)
     return found

@@ -136,6 +136,14 @@ def test_a_full_disk_under_standard_output_is_told_in_one_line() -> None:
     assert (done.returncode, done.stderr) == (1, b"appliance: [Errno 28] No space left on device\n")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_without_a_standard_descriptor_a_verb_does_what_it_does(closed: str) -> None:
+    """Seen: a traceback and exit code 1 from every verb, and `run 2>&-` did not start."""
+    argv = ["sh", "-c", f'exec "$@" {closed}', "sh", *PROGRAM, "config", "show"]
+    done = subprocess.run(argv, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout == b"", done.stderr == b"") == (0, closed[0] == ">", "2>" in closed)
+
+
 def test_ctrl_c_is_quiet_and_ends_with_130() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))

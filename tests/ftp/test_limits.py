@@ -213,6 +213,8 @@ def test_a_worker_without_descriptors_recovers(tree: Path) -> None:
         first = running.raw()
         held = [socket.create_connection((running.host, running.port), SECONDS) for _ in range(20)]
         until(lambda: "cannot accept" in running.worker.log_text())
+        held[-1].settimeout(SECONDS)  # seen: it waited without a word until somebody else left
+        assert held[-1].recv(100) == b"421 Too many sessions. Try again later.\r\n"
         assert first.ask("NOOP").startswith("200")
         assert first.ask("EPSV").startswith("425")
         for sock in held:

@@ -188,6 +188,20 @@ def test_files_copied_edited_or_removed_under_the_root_are_right_on_the_next_req
     client.close()
 
 
+def test_it_starts_and_serves_without_any_standard_descriptor(tmp_path: Path) -> None:
+    """As from a script that has closed them: no log line may go into what was opened with that number."""
+    made = Appliance(tmp_path, incoming="false")
+    argv = ["sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh", *PROGRAM, "run", "-c", str(made.config)]
+    made.process = subprocess.Popen(argv)
+    try:
+        until(lambda: made.ready() or made.ended(), 30, "ready")
+        assert tftp_read(made.address("tftp"), b"hello.txt") == b"hello, network\n"
+        for pid in (made.pid, *made.pids("tftp"), *made.pids("ftp")):
+            assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in (0, 1, 2)} == {"/dev/null"}
+    finally:
+        made.stop()
+
+
 def test_a_hanging_worker_is_replaced(running: Appliance) -> None:
     """That systemd gets no WATCHDOG=1 meanwhile is shown in test_systemd."""
     victim = min(running.pids("tftp"))

@@ -221,8 +221,10 @@ class Upload(Transfer):
         assert self.sock is not None
         room = self._allowed - self._written - self._held_cr
         if room <= 0 and (self._enough is None or self._may_have_room()):
-            self._enough, self._hope = None, self._custodian.freed
-            self._ask()
+            self._enough = None
+            if not self._asked:  # ahead, while there was something left: a refusal of that is not the last word
+                self._hope = self._custodian.freed
+                self._ask()
             self._watch(0)  # until the custodian has answered
             return False
         limit = self.may(max(1, min(room, len(_BUFFER))))

@@ -98,8 +98,10 @@ class Deposit:
         """
         if self.enough is Reason.SIZE or (self.enough and self._hope == self._custodian.freed):
             return self.enough
-        self.enough, self._hope = None, self._custodian.freed
-        self.ask()
+        self.enough = None
+        if not self._asked:  # ahead: a refusal of that is not the last word
+            self._hope = self._custodian.freed
+            self.ask()
         return None
 
     def commit(self) -> None:

@@ -445,18 +445,21 @@ def test_other_sessions_are_served_while_the_custodian_is_busy(tree: Path) -> No
         disk.os = SlowDisk()  # type: ignore[assignment]
 
     go, stop = os.pipe()
+    slowed, begin_to_be_slow = os.pipe()
 
     class SlowDisk:
         def __getattr__(self, name: str) -> object:
             return getattr(os, name)
 
         def fsync(self, fd: int) -> None:
-            select.select([go], [], [], SECONDS)
+            if select.select([slowed], [], [], 0)[0]:  # the rehearsal of the custodian's first turn is not waited for
+                select.select([go], [], [], SECONDS)
             os.fsync(fd)
 
     slowly = server(tree, settings(incoming={"enabled": True}), custody_before=slow)
     with slowly as running, running.raw() as raw, running.raw() as other:
         data = begin(raw)
+        os.write(begin_to_be_slow, b"x")
         data.sendall(b"x")
         data.close()
         raw.sock.setblocking(False)
@@ -467,8 +470,8 @@ def test_other_sessions_are_served_while_the_custodian_is_busy(tree: Path) -> No
         os.write(stop, b"x")
         raw.sock.settimeout(SECONDS)
         assert raw.reply().startswith("226")
-    os.close(go)
-    os.close(stop)
+    for end in (go, stop, slowed, begin_to_be_slow):
+        os.close(end)
 
 
 def test_an_upload_is_two_lines_one_of_each_side(boxed: Server) -> None:

@@ -12,7 +12,7 @@ from appliance.supervise.group import Group
 from appliance.supervise.slot import WorkerSlot
 from appliance.supervise.states import Slot
 
-EVENTS = "events"
+EVENTS, HOOKS = "events", "hooks"
 _EVENTS_BUFFER = 1 << 20  # bytes asked for: events are never waited with, so the queue takes what comes at once
 Groups = Callable[[], Iterable[Group]]
 
@@ -53,7 +53,7 @@ class Links:
     def _deliver(self, serial: int, name: str) -> None:
         link = self._links[serial, name]
         peer = self._peer(link.worker, name)
-        if peer is None or link.end is None:
+        if peer is None or link.end is None or self._is_early(link.worker):
             return
         if peer.send(wire.Link(serial, _label(link.worker)), [link.end.fileno()]):
             link.end.close()
@@ -64,6 +64,14 @@ class Links:
         if self._is_newest(worker):
             peers = peers[:1]
         return next((group.slots[0] for group in peers if group.serving), None)
+
+    def _is_early(self, worker: WorkerSlot) -> bool:
+        """Whether one before it still does what it is to do: what both generations heard, hooks would do twice."""
+        if worker.service.name != HOOKS:
+            return False
+        own = [group for group in self._groups() if group.service.name == HOOKS]
+        place = next((at for at, group in enumerate(own) if worker in group.slots), len(own))
+        return any(group.serving for group in own[place + 1 :])
 
     def _is_newest(self, worker: WorkerSlot) -> bool:
         newest = next((group for group in self._groups() if group.service.name == worker.service.name), None)

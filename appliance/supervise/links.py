@@ -109,7 +109,10 @@ class Links:
                 self._renew(link, name)
 
     def _renew(self, link: _Link, name: str) -> None:
-        ours = self._make(link.worker, name)
+        try:
+            ours = self._make(link.worker, name)
+        except OSError:  # no descriptors: what comes after this must not suffer; the next step tries again
+            return
         link.worker.send(wire.Link(0, name), [ours.fileno()])
         ours.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -122,3 +123,21 @@ def test_new_hooks_hear_of_nothing_before_the_old_ones_are_told_to_finish(world:
     old.state = Slot.RETIRING
     world.links.repair()
     assert told(service) == ["hooks.0"] * 3 and new.sent == []
+
+
+def test_without_descriptors_a_reload_goes_on_and_links_are_mended_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add("events")
+    old = world.add("ftp", "events")
+    new_events = world.add("events")
+
+    def none(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as short:
+        short.setattr(socket, "socketpair", none)
+        world.links.hand_over()
+    assert old.sent == []
+    world.links.hand_over()
+    assert told(new_events) == ["ftp.0"]

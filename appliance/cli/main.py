@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from appliance.cli.output import remark
 from appliance.errors import ApplianceError, ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    import typer
 
 _VERBS = (  # module, function, what it does
     ("run", "run", "serve in the foreground until SIGTERM or Ctrl-C"),
@@ -53,6 +55,8 @@ _GROUPS = (  # module, name, what they are for
 
 def program(only: str | None = None) -> typer.Typer:
     """The whole program, or as much of it as a command line needs that begins with the word `only`."""
+    import typer
+
     made = typer.Typer(
         name="appliance",
         rich_markup_mode=None,
@@ -88,8 +92,11 @@ def _about() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (`arguments` without the program's name; those of the process when None); the exit code."""
     _fill_standard_descriptors()
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["run"]:  # first of all: a reload that is asked for while it starts is no reason to end
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        code = _verb(arguments)
+        code = _verb(words)
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)  # what is left would fail again at exit, loudly
@@ -109,9 +116,10 @@ def _fill_standard_descriptors() -> None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
-def _verb(arguments: Sequence[str] | None) -> int:
+def _verb(words: Sequence[str]) -> int:
+    import typer.main  # slow, and nothing before needs it
+
     try:
-        words = sys.argv[1:] if arguments is None else arguments
         typer.main.get_command(program(words[0] if words else None)).main(words, prog_name="appliance")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE

@@ -120,10 +120,17 @@ def _group_problems(group: Group) -> list[dict[str, str]]:
                 problem("warning", what, "start as root, or allow user namespaces: appliance check tells more")
             )
         elif slot.state is Slot.SERVING and not slot.report.landlock_abi:
-            found.append(
-                problem("warning", f"{name} worker {slot.index} has no Landlock", "a kernel with Landlock (5.13)")
-            )
-    return found
+            found.append(_without_landlock(group, slot))
+    return [one for i, one in enumerate(found) if one not in found[:i]]
+
+
+def _without_landlock(group: Group, slot: WorkerSlot) -> dict[str, str]:
+    """A worker locks itself into its folder by entering it: where it may not, the kernel is not to blame."""
+    service = group.service
+    if group.jail_closed():
+        what = f"{service.name}: uid {service.uid} may not enter {service.jail}, so nothing is served"
+        return problem("error", what, f"chmod a+rx {service.jail}; appliance reload")
+    return problem("warning", f"{service.name} worker {slot.index} has no Landlock", "a kernel with Landlock (5.13)")
 
 
 def _bring_back(jail: str) -> str:

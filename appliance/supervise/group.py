@@ -116,6 +116,16 @@ class Group:
             return "broken"
         return "" if now == self.jail_identity else "replaced"
 
+    def jail_closed(self) -> bool:
+        """Whether the mode of the jail keeps its workers from entering it."""
+        service = self.service
+        try:
+            found = os.stat(service.jail)
+        except OSError:
+            return False
+        shift = 6 if found.st_uid == service.uid else 3 if found.st_gid == service.gid else 0
+        return not found.st_mode >> shift & 1
+
 
 def _name(listen: Listen, sock: socket.socket) -> tuple[str, int]:
     if listen.local:

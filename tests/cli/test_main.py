@@ -113,6 +113,17 @@ def test_no_help_text_shows_the_mark_that_keeps_lines_apart() -> None:  # a doub
     assert [text for text in shown if "\\b" in text] == []
 
 
+def test_a_reload_that_is_asked_for_while_it_starts_does_not_end_it() -> None:
+    """Seen: SIGHUP in the first second of `run` was the end of it. What is ignored stays so over execve(2)."""
+    script = (
+        "import os, signal, sys; from appliance.cli.main import main; before = set(sys.modules);"
+        "os.execv = lambda *_: print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, 'typer' in before);"
+        "sys.exit(main(['run', '-c', '/dev/null']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 def test_help_loads_nothing_that_only_a_verb_needs() -> None:
     script = (
         "import sys; from appliance.cli.main import main; main(['--help']); "

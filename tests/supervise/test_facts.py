@@ -12,10 +12,13 @@ import pytest
 
 from appliance.supervise import facts, group
 from appliance.supervise.group import Group
+from appliance.supervise.states import Slot
 
 
 def made(jail: Path, *, owns: bool = False, promise: str = "ftp") -> Group:
-    service = SimpleNamespace(name=promise, jail=str(jail), files=(), workers=0, owns=owns, promise=promise)
+    service = SimpleNamespace(
+        name=promise, jail=str(jail), files=(), workers=0, owns=owns, promise=promise, uid=64611, gid=64611
+    )
     return Group(cast(Any, None), cast(Any, service), {}, 0, 1.0)
 
 
@@ -68,6 +71,29 @@ def test_a_dead_disk_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert ftp.jail_moved() == "broken"
     ((what, remedy),) = problems(ftp)
     assert what == f"ftp: {tmp_path} cannot be looked at" and remedy.startswith(f"findmnt -T {tmp_path}")
+
+
+@pytest.mark.parametrize(("mode", "closed"), [(0o700, True), (0o701, False), (0o755, False)])
+def test_a_folder_that_its_workers_may_not_enter_is_not_told_as_a_kernel_without_landlock(
+    tmp_path: Path, mode: int, closed: bool
+) -> None:
+    """Seen: `no Landlock (a kernel with Landlock)` for each worker, where `chmod` was what helped."""
+    jail = tmp_path / "srv"
+    jail.mkdir()
+    ftp = made(jail)
+    slot = SimpleNamespace(
+        counters=lambda: {"fault": 0}, state=Slot.SERVING, failures=0, index=0,
+        report=SimpleNamespace(level="full", landlock_abi=0),
+    )  # fmt: skip
+    ftp.slots += [cast(Any, slot)] * 2
+    jail.chmod(mode)
+    ((what, remedy),) = problems(ftp)
+    assert (what, remedy) == (
+        (f"ftp: uid 64611 may not enter {jail}, so nothing is served", f"chmod a+rx {jail}; appliance reload")
+        if closed
+        else ("ftp worker 0 has no Landlock", "a kernel with Landlock (5.13)")
+    )
+    jail.chmod(0o755)
 
 
 @pytest.mark.parametrize(

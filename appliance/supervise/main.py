@@ -105,4 +105,9 @@ class _Banner:
             text = (text if name in places else text.replace(f"on {place}", "off")).replace(
                 place, places.get(name, "off")
             )
-        print(text.replace("{confinement}", CONFINED[supervisor.snapshot.level()]), flush=True)
+        try:
+            print(text.replace("{confinement}", CONFINED[supervisor.snapshot.level()]), flush=True)
+        except OSError:  # who read it has left; what is still in the buffer would fail again at the end: exit code 120
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, 1)
+            os.close(nowhere)

@@ -21,6 +21,8 @@ _EXPECTED = {
     "warning ftp the custodian is gone",
     "warning tftp the custodian is gone",
     "error events the history cannot be written",
+    "error custody uploads cannot be stored",  # the disk is full
+    "error tftp-custody uploads cannot be stored",
     "error supervisor reload",  # one of them is a mistake in the configuration
     "warning supervisor client banned",
     "warning ftp refused",

@@ -113,7 +113,9 @@ def _group_problems(group: Group) -> list[dict[str, str]]:
         if slot.state is not Slot.SERVING and slot.failures:
             wait = f", next start in {max(0.0, (slot.due or 0) - time.monotonic()):.1f} s" if slot.due else ""
             what = f"{name} worker {slot.index} died {slot.failures} times, last by {slot.last_exit}{wait}"
-            found.append(problem("error", what, "its reason is in the log of the appliance"))
+            killed = "; if not, dmesg | grep -i oom: MemoryMax= of the unit, or fewer workers"
+            reason = f"its reason is in the log of the appliance{killed if 'SIGKILL' in slot.last_exit else ''}"
+            found.append(problem("error", what, reason))
         elif slot.state is Slot.SERVING and slot.report.level == "partial":
             what = f"{name} worker {slot.index} is confined only partly"
             found.append(

@@ -73,6 +73,21 @@ def test_a_dead_disk_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert what == f"ftp: {tmp_path} cannot be looked at" and remedy.startswith(f"findmnt -T {tmp_path}")
 
 
+@pytest.mark.parametrize(("last", "memory"), [("signal SIGKILL", True), ("exit status 1", False)])
+def test_a_worker_that_the_kernel_killed_for_want_of_memory_has_no_reason_in_our_log(
+    tmp_path: Path, last: str, memory: bool
+) -> None:
+    """Seen in a control group of 96 MiB: FTP workers killed again and again, and a log that says SIGKILL."""
+    ftp = made(tmp_path)
+    slot = SimpleNamespace(
+        counters=lambda: {"fault": 0}, state=Slot.BACKOFF, failures=7, index=1, due=None, last_exit=last
+    )
+    ftp.slots.append(cast(Any, slot))
+    ((what, remedy),) = problems(ftp)
+    assert what == f"ftp worker 1 died 7 times, last by {last}"
+    assert remedy.startswith("its reason is in the log") and ("MemoryMax=" in remedy) is memory
+
+
 @pytest.mark.parametrize(("mode", "closed"), [(0o700, True), (0o701, False), (0o755, False)])
 def test_a_folder_that_its_workers_may_not_enter_is_not_told_as_a_kernel_without_landlock(
     tmp_path: Path, mode: int, closed: bool

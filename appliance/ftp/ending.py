@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from appliance.ftp import xferlog
-from appliance.observe import events
+from appliance.observe import events, framing
 from appliance.observe.emitter import Late
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _frame(late: Late) -> bytes:
     """The event of a transfer, made when it leaves; FTP has no blksize, windowsize, retransmits and mac."""
     _made_by, number, size, moved, port, ms, client, verb, path, layer, release, cause = late
     name = path.encode("utf-8", "surrogateescape")
-    return events.frame_ended(
+    return framing.frame_ended(
         (number, size, moved, 0, 0, port, ms, 0, not cause),
         (client.encode(), b"", verb.encode(), name, name, layer, release, cause.encode() or b"done"),
     )

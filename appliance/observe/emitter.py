@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from appliance.observe import events
+from appliance.observe import events, framing
 
 HOLD_S = 0.05
 BURST_S = 8  # so many seconds' worth may come at once: a room full of machines that boot
@@ -89,16 +89,16 @@ class Emitter:
         held, self._held = self._held, []
         self._left, self._room = self._left + self._room, 0
         made_up = self._made_up(now)
-        frames = [events.frame(events.Lost(missing, cause.encode())) for cause, missing in made_up.items()]
+        frames = [framing.frame(events.Lost(missing, cause.encode())) for cause, missing in made_up.items()]
         size, others = sum(map(len, frames)), len(frames)
         for event in held:
             try:
-                frame = event[0](event) if type(event) is tuple else events.frame(event)
+                frame = event[0](event) if type(event) is tuple else framing.frame(event)
             except ValueError:
                 self._miss("rate", 1, now)
                 continue
             size += len(frame)
-            if size > events.DATAGRAM_MAX:
+            if size > framing.DATAGRAM_MAX:
                 self._send(frames, len(frames) - others, made_up, now)
                 frames, size, others, made_up = [], len(frame), 0, {}
             frames.append(frame)

@@ -18,7 +18,7 @@ from collections import deque
 from appliance import wire
 from appliance.child.context import Context
 from appliance.errors import WireError
-from appliance.observe import arp, events, history, macs, spelled
+from appliance.observe import arp, events, framing, history, macs, spelled
 from appliance.observe.log import Log
 
 READERS_MAX = 32
@@ -171,7 +171,7 @@ class Recorder:
             return False
         for count in range(_DATAGRAMS):
             try:
-                datagram = link.sock.recv(events.DATAGRAM_MAX)
+                datagram = link.sock.recv(framing.DATAGRAM_MAX)
             except BlockingIOError:
                 return count > 0
             except OSError:
@@ -188,14 +188,14 @@ class Recorder:
 
     def _hear(self, link: _Link, datagram: bytes) -> None:
         try:
-            for frame in events.split(datagram):
+            for frame in framing.split(datagram):
                 self._take(frame, link.source, link.may)
         except WireError:
             link.bad += 1
             self._counters.add("dropped")
 
     def _take(self, frame: bytes, source: str, may: frozenset[type]) -> None:
-        event = events.decode(frame)
+        event = framing.decode(frame)
         if type(event) not in may:
             raise WireError(f"{source} may not tell this")
         if isinstance(event, events.Lost):
@@ -227,10 +227,10 @@ class Recorder:
         self._keep(b"".join(lines), len(lines))
         subscribers = [link for link in self._links.values() if link.subscriber]
         if subscribers:
-            frames = [events.encode_record(record) for record in fresh]
-            for datagram in events.join(frames):
+            frames = [framing.encode_record(record) for record in fresh]
+            for datagram in framing.join(frames):
                 for link in subscribers:
-                    self._pass_on(link, datagram, len(events.split(datagram)))
+                    self._pass_on(link, datagram, len(framing.split(datagram)))
         if self._readers:
             for piece, count in _pieces(lines):
                 for reader in list(self._readers.values()):
@@ -266,7 +266,7 @@ class Recorder:
             missing, peer.missing = peer.missing, 0
             lost = events.Record(self._number, time.time_ns() // 1_000_000, "events", events.Lost(missing, b"queue"))
             if isinstance(peer, _Link):
-                peer.put(b"".join(events.join([events.encode_record(lost)])), 1)
+                peer.put(b"".join(framing.join([framing.encode_record(lost)])), 1)
             else:
                 peer.put(spelled.line(lost), 1)
         peer.put(datagram, count)

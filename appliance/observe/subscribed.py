@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
-from appliance.observe import events
+from appliance.observe import events, framing
 
 _MOST = 64  # datagrams in one turn
 
@@ -14,7 +14,7 @@ def datagrams(link: socket.socket) -> Iterator[bytes]:
     """Those that are there, for one turn; b"" when the service is gone, and the supervisor brings another link."""
     for _ in range(_MOST):
         try:
-            datagram = link.recv(events.DATAGRAM_MAX)
+            datagram = link.recv(framing.DATAGRAM_MAX)
         except BlockingIOError:
             return
         except OSError:
@@ -26,4 +26,4 @@ def datagrams(link: socket.socket) -> Iterator[bytes]:
 
 def records_of(datagram: bytes) -> list[events.Record]:
     """The records of a datagram. Raises WireError."""
-    return [events.decode_record(frame) for frame in events.split(datagram)]
+    return [framing.decode_record(frame) for frame in framing.split(datagram)]

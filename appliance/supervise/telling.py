@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from appliance import wire
-from appliance.observe import events
+from appliance.observe import events, framing
 from appliance.supervise.group import Group
 from appliance.supervise.links import EVENTS
 from appliance.supervise.states import Slot
@@ -23,7 +23,7 @@ class Telling:
 
     def tell(self, event: events.Event) -> None:
         """Tell, now or as soon as there is somebody to tell it to."""
-        self._waiting.append(events.encode(event))
+        self._waiting.append(framing.encode(event))
         self.repair()
 
     def repair(self) -> None:

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from appliance.child.context import Channel, Context
-from appliance.observe import events
+from appliance.observe import events, framing
 from appliance.observe.tables import Counters, create
 from bench import switch
 
@@ -30,7 +30,7 @@ def test_a_signal_takes_the_link_away_and_another_brings_it_back() -> None:
             emitter.emit(EVENT, 1.0)
             switch.switch(os.getpid(), switch.OFF)
             assert not emitter.on
-            assert events.decode(events.split(theirs.recv(1 << 16))[0]) == EVENT  # nothing of "on" costs "off"
+            assert framing.decode(framing.split(theirs.recv(1 << 16))[0]) == EVENT  # nothing of "on" costs "off"
             emitter.emit(EVENT, 1.0)
             emitter.flush(2.0)
             with pytest.raises(BlockingIOError):

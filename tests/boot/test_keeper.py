@@ -20,7 +20,7 @@ from appliance.boot import armed, arming, keeper
 from appliance.boot.armed import Armed
 from appliance.boot.oneshot import ALL, ANSWERS, NOTHING
 from appliance.child.context import Channel, Context
-from appliance.observe import events, tables
+from appliance.observe import events, framing, tables
 from tests.support import until
 
 KEY, OTHER = "0123456789abcdef", "f" * 16
@@ -59,7 +59,7 @@ class Running:
 
     def hears(self, *told: events.Event, source: str = "tftp.0") -> None:
         records = [events.Record(number, 0, source, event) for number, event in enumerate(told)]
-        for datagram in events.join(map(events.encode_record, records)):
+        for datagram in framing.join(map(framing.encode_record, records)):
             self.link.send(datagram)
 
     def fetched(self, *names: str, client: bytes = b"192.0.2.7", **more: Any) -> None:
@@ -341,7 +341,7 @@ def test_it_tells_of_each_step(jail: Path, start: Start) -> None:
     assert running.says() == "answers"
     told: list[Any] = []
     while len(told) < 2:
-        told += [events.decode(frame) for frame in events.split(running.link.recv(events.DATAGRAM_MAX))]
+        told += [framing.decode(frame) for frame in framing.split(running.link.recv(framing.DATAGRAM_MAX))]
     assert [(one.machine, one.state, one.client) for one in told] == [
         (b"web-1", b"armed", b""),
         (b"web-1", b"loaded", b"192.0.2.7"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from appliance.ftp import ending
-from appliance.observe import events
+from appliance.observe import events, framing
 from appliance.observe.emitter import Emitter
 
 
@@ -49,7 +49,7 @@ class Told:
     def events(self) -> list[events.Event]:
         """What leaves when there is time for it."""
         self.owner.house.emitter.pulse(6.0)
-        return [events.decode(frame) for frame in events.split(self.peer.recv(1 << 16))]
+        return [framing.decode(frame) for frame in framing.split(self.peer.recv(1 << 16))]
 
 
 @pytest.fixture

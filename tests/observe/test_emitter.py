@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from appliance.observe import events
+from appliance.observe import events, framing
 from appliance.observe.emitter import BURST_S, HOLD_S, Emitter, Late
 
 EVENT = events.Stored(1, 2, b"192.0.2.1", b"name")
@@ -29,7 +29,7 @@ class Told:
                 datagram = self.peer.recv(1 << 16)
             except BlockingIOError:
                 return found
-            found.append([events.decode(frame) for frame in events.split(datagram)])
+            found.append([framing.decode(frame) for frame in framing.split(datagram)])
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_frame_of_an_event_may_be_made_when_it_leaves(told: Told) -> None:
     def frame(late: Late) -> bytes:
         _frame, name = late
         made.append(name)
-        return events.frame(EVENT._replace(name=name))
+        return framing.frame(EVENT._replace(name=name))
 
     told.emitter.emit((frame, b"first"), 1.0)
     told.emitter.emit(EVENT, 1.0)
@@ -206,7 +206,7 @@ def test_without_a_link_nothing_is_told_or_counted() -> None:
         assert emitter.on
         emitter.emit(EVENT, 1.0)
         emitter.flush(1.0)
-        assert events.split(peer.recv(1000)) == [events.encode(EVENT)]
+        assert framing.split(peer.recv(1000)) == [framing.encode(EVENT)]
 
 
 def test_an_event_that_cannot_be_encoded_is_lost_and_nothing_else(told: Told) -> None:

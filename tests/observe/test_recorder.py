@@ -15,7 +15,7 @@ import pytest
 
 from appliance import wire
 from appliance.child.context import Channel, Context, take_listener
-from appliance.observe import events, history, recorder, tables
+from appliance.observe import events, framing, history, recorder, tables
 from appliance.observe.macs import Macs
 from tests.support import until
 
@@ -86,7 +86,7 @@ class Running:
 
 
 def tell(link: socket.socket, *told: events.Event) -> None:
-    for datagram in events.join(map(events.encode, told)):
+    for datagram in framing.join(map(framing.encode, told)):
         link.send(datagram)
 
 
@@ -120,8 +120,8 @@ def test_what_workers_tell_is_kept_numbered_and_sent_to_who_follows(running: Run
 def test_subscribers_are_passed_every_record_and_others_nothing(running: Running) -> None:
     board, worker = running.link("board.0"), running.link("tftp.0")
     tell(worker, ENDED)
-    (frame,) = events.split(board.recv(65536))
-    record = events.decode_record(frame)
+    (frame,) = framing.split(board.recv(65536))
+    record = framing.decode_record(frame)
     assert (record.number, record.source, record.event) == (1, "tftp.0", ENDED)
     worker.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -135,8 +135,8 @@ def test_the_mac_of_a_client_is_added_from_the_neighbours_our_dhcp_or_a_name_it_
 
     def hear(number: int) -> None:
         while len(mac_of) < number:
-            for frame in events.split(board.recv(65536)):
-                mac_of.append(events.decode_record(frame).event.mac)  # type: ignore[union-attr]
+            for frame in framing.split(board.recv(65536)):
+                mac_of.append(framing.decode_record(frame).event.mac)  # type: ignore[union-attr]
 
     tell(worker, ENDED)
     tell(worker, events.Refused(client=b"192.0.2.2", file=b"pxelinux.cfg/01-52-54-00-00-00-02"))
@@ -165,7 +165,7 @@ def test_a_worker_cannot_tell_what_is_not_its_own(running: Running) -> None:
 
 
 def test_the_supervisor_tells_by_its_channel(running: Running) -> None:
-    running.channel.send(wire.pack(wire.Tell(events.encode(events.Ban(60, b"192.0.2.1", b"ftp")))))
+    running.channel.send(wire.pack(wire.Tell(framing.encode(events.Ban(60, b"192.0.2.1", b"ftp")))))
     running.told(1)
     (found,) = lines(running.reader()[1])
     assert (found["room"], found["event"], found["seconds"]) == ("supervisor", "ban", 60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from appliance.observe import events
+from appliance.observe import events, framing
 from appliance.observe.subscribed import datagrams, records_of
 
 
@@ -39,4 +39,4 @@ def test_a_service_that_is_gone_or_has_broken_off_is_told_last() -> None:
 
 def test_a_datagram_of_the_events_service_is_its_records() -> None:
     record = events.Record(3, 4, "tftp.0", events.Stored(name=b"x"))
-    assert records_of(events.join([events.encode_record(record)])[0]) == [record]
+    assert records_of(framing.join([framing.encode_record(record)])[0]) == [record]

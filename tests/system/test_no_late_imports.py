@@ -22,7 +22,7 @@ import pytest
 from appliance import wire
 from appliance.board import guard
 from appliance.custody import wire as custody
-from appliance.observe import events, tables
+from appliance.observe import events, framing, tables
 from appliance.settings.board import BoardSettings
 from appliance.settings.box import Box, of_incoming
 from appliance.settings.ftp import FtpSettings, IncomingSettings, TlsSettings
@@ -196,11 +196,11 @@ def test_the_history_is_written_and_handed_out_from_inside_the_jail(tmp_path: Pa
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as reader, ours:
             reader.settimeout(20)
             ours.send(os.urandom(50))
-            told = events.encode(events.Ended(file=b"x" * 500, outcome=b"done"))
+            told = framing.encode(events.Ended(file=b"x" * 500, outcome=b"done"))
             for _ in range(20):
-                for datagram in events.join([told] * 20):
+                for datagram in framing.join([told] * 20):
                     ours.send(datagram)
-            ours.send(b"".join(events.join([events.encode(events.Lost(1, b"rate"))])))
+            ours.send(b"".join(framing.join([framing.encode(events.Lost(1, b"rate"))])))
             reader.connect(str(tmp_path / "events.sock"))
             found, fds, _flags, _peer = socket.recv_fds(reader, 100, 100)
             assert 1 <= int(found) == len(fds)
@@ -298,7 +298,7 @@ def test_a_page_of_the_board_under_tls_imports_and_opens_nothing(tree: Path) -> 
         theirs.close()
         context = trusting(pair, ssl.TLSVersion.TLSv1_3)
         event = events.Ended(bytes=5, client=b"192.0.2.1", verb=b"RRQ", file=b"vmlinuz", outcome=b"done")
-        ours.send(b"".join(events.join([events.encode_record(events.Record(1, 1000, "tftp.0", event)), b"nonsense"])))
+        ours.send(b"".join(framing.join([framing.encode_record(events.Record(1, 1000, "tftp.0", event)), b"nonsense"])))
         for request in (b"/", b"/board.json", b"/machine.json?key=192.0.2.1", b"/none", b"/events"):
             with context.wrap_socket(
                 socket.create_connection(("127.0.0.1", port), 20), server_hostname="localhost"
@@ -368,11 +368,11 @@ def test_hooks_that_hear_and_run_something_import_nothing(tree: Path) -> None:
         ]
         told: list[events.Event] = [events.Stored(name=b"x"), *boot]
         records = [events.Record(number, 1000, "tftp.0", event) for number, event in enumerate(told, 1)]
-        ours.send(b"".join(events.join([events.encode_record(record) for record in records])))
+        ours.send(b"".join(framing.join([framing.encode_record(record) for record in records])))
         ours.send(b"nonsense")
-        machine = events.decode(events.split(ours.recv(65536))[0])
+        machine = framing.decode(framing.split(ours.recv(65536))[0])
         assert isinstance(machine, events.Machine) and machine.state == b"booted"
         back = events.Record(9, 2000, "hooks.0", machine)
-        ours.send(b"".join(events.join([events.encode_record(back)])))
+        ours.send(b"".join(framing.join([framing.encode_record(back)])))
     ours.close()
     assert late == [[]]

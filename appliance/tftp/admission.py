@@ -66,7 +66,8 @@ class TokenBucket:
 
 
 class Known:
-    """Clients that have acknowledged something lately: they exist. Bounded; the one heard longest ago is forgotten."""
+    """Clients that have acknowledged something lately: they exist. Those heard too long ago are forgotten, and of too
+    many the one heard longest ago."""
 
     def __init__(self) -> None:
         self._until: OrderedDict[str, float] = OrderedDict()
@@ -75,7 +76,7 @@ class Known:
         """Heard from."""
         self._until[client] = now + _KNOWN_S
         self._until.move_to_end(client)
-        if len(self._until) > _KNOWN_MAX:
+        if next(iter(self._until.values())) <= now or len(self._until) > _KNOWN_MAX:  # one for each that comes
             self._until.popitem(last=False)
 
     def knows(self, client: str, now: float) -> bool:

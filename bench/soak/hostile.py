@@ -71,14 +71,14 @@ class Mob:
             self.bursts.set()
 
     def host(self) -> str:
-        """Addresses that no good client has: a few, and in a burst any of a thousand.
+        """Addresses that no good client has: a few, and in a burst any of a hundred.
 
-        What a worker remembers of each client is bounded by their number, thousands. It fills for as long as new ones
-        come, which would hide what grows without bounds.
+        What a worker remembers of each client, 1 KiB, is bounded by their number, thousands. It fills for as long as
+        new ones come, which would hide what grows without bounds: of a thousand, new ones came for an hour.
         """
         if not self._anywhere:
             return f"127.200.9.{self.chance.randrange(1, _USUAL + 1)}"
-        return f"127.200.{self.chance.randrange(4)}.{self.chance.randrange(1, 255)}"
+        return f"127.200.0.{self.chance.randrange(1, 101)}"
 
     def udp(self) -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -139,6 +139,16 @@ def test_requests_that_came_together_do_not_pass_a_cap_together() -> None:
     assert desk.over_cap("a") == "too many transfers of this client"
 
 
+def test_what_is_known_of_clients_that_left_makes_room_as_others_come() -> None:
+    """It had stayed until there were 16,384 of them: an hour of soak took it for a leak."""
+    known = Known()
+    for number in range(1000):
+        known.note(f"10.0.{number // 250}.{number % 250}", 0.0)
+    for _ in range(1500):
+        known.note("192.0.2.1", 601.0)
+    assert len(known._until) == 1 and known.knows("192.0.2.1", 602.0)
+
+
 def test_a_known_client_is_forgotten_after_ten_minutes_or_when_there_are_too_many() -> None:
     known = Known()
     known.note("a", 0.0)

@@ -94,6 +94,6 @@ def test_the_first_item_of_a_proxys_menu_is_told() -> None:
 @given(st.binary(max_size=400))
 def test_no_datagram_ends_in_anything_but_an_offer_or_nothing(data: bytes) -> None:
     head = discover(MAC, XID)[:240]
-    assert offer(data, XID) is None or True
-    found = offer(bytes((2,)) + head[1:] + data, XID)
-    assert found is None or isinstance(found, Offer)
+    for datagram in (data, bytes((2,)) + head[1:] + data):
+        found = offer(datagram, XID)
+        assert found is None or isinstance(found, Offer)
